@@ -1,0 +1,25 @@
+"""What every test shares: asyncio as anyio's backend, and a home folder that is not the user's."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep credentials, data folders and BLIXT_* variables of the person who runs the tests out of them."""
+    home: Path = tmp_path_factory.mktemp("home")
+    saved = dict(os.environ)
+    for name in [n for n in os.environ if n.startswith("BLIXT_")]:
+        del os.environ[name]
+    os.environ.update(HOME=str(home), XDG_CONFIG_HOME=str(home / ".config"))
+    yield
+    os.environ.clear()
+    os.environ.update(saved)
