@@ -1,0 +1,58 @@
+"""Optimise once, stream anywhere: samples in checksummed shards, read in an order that any topology shares.
+
+`optimize` (or `DatasetWriter`) writes a dataset: immutable shards and one atomic commit per version. `Dataset` reads
+samples, `TokenDataset` reads a token stream in blocks of any length, `Loader` makes batches. The order of an epoch is a
+pure function, so a run resumes at the exact row with any number of ranks. `FORMAT.md` specifies every byte on disk.
+Torch is not needed; `blixt.data.torch` has a DataLoader for those who use it.
+"""
+
+from blixt.data.build.optimize import optimize
+from blixt.data.build.writer import DatasetWriter
+from blixt.data.dataset import Dataset
+from blixt.data.errors import (
+    BuildError,
+    CorruptionError,
+    DataError,
+    DatasetExistsError,
+    DatasetNotFoundError,
+    FormatError,
+    SchemaError,
+    WriteError,
+)
+from blixt.data.inspect import Report, head, info, verify
+from blixt.data.loader import Loader
+from blixt.data.order import Order
+from blixt.data.rows import Rows
+from blixt.data.shard.read import ShardReader
+from blixt.data.shard.write import ShardInfo, ShardWriter
+from blixt.data.snapshot import Snapshot
+from blixt.data.tokens import TokenDataset
+from blixt.data.types import Ragged, Tokens
+
+__all__ = [
+    "BuildError",
+    "CorruptionError",
+    "DataError",
+    "Dataset",
+    "DatasetExistsError",
+    "DatasetNotFoundError",
+    "DatasetWriter",
+    "FormatError",
+    "Loader",
+    "Order",
+    "Ragged",
+    "Report",
+    "Rows",
+    "SchemaError",
+    "ShardInfo",
+    "ShardReader",
+    "ShardWriter",
+    "Snapshot",
+    "TokenDataset",
+    "Tokens",
+    "WriteError",
+    "head",
+    "info",
+    "optimize",
+    "verify",
+]
