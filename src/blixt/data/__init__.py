@@ -1,8 +1,11 @@
 """Optimise once, stream anywhere: samples in checksummed shards, read in an order that any topology shares.
 
-`optimize` (or `DatasetWriter`) writes a dataset: immutable shards and one atomic commit per version. `Dataset` reads
-samples, `TokenDataset` reads a token stream in blocks of any length, `Loader` makes batches. The order of an epoch is a
-pure function, so a run resumes at the exact row with any number of ranks. `FORMAT.md` specifies every byte on disk.
+`optimize` (or `DatasetWriter`) writes a dataset: immutable shards and one atomic commit per version.
+`Dataset` reads
+samples, `TokenDataset` reads a token stream in blocks of any length, `Loader` makes batches. The order of an
+epoch is a
+pure function, so a run resumes at the exact row with any number of ranks. `FORMAT.md` specifies every byte on
+disk.
 Torch is not needed; `blixt.data.torch` has a DataLoader for those who use it.
 """
 

@@ -43,7 +43,8 @@ class Shards:
         reader = ShardReader(path, check=self._check)
         if reader.footer_crc != info.crc32c or reader.dataset_id != self.snapshot.dataset_id:
             raise CorruptionError(
-                f"shard {path} is not the one that version {self.snapshot.version} names; restore it from a copy"
+                f"shard {path} is not the one that version {self.snapshot.version} names; restore it from a "
+                "copy"
             )
         if reader.schema != self.snapshot.schema:
             raise FormatError(
@@ -60,7 +61,8 @@ class Dataset(Rows[Any]):
         version: the snapshot to read; the newest when None.
         shuffle: read in a random order that `seed` and the epoch decide; else in the stored order.
         seed: names the order.
-        window: blocks (about 1 MiB of rows each) shuffled together; more mixes better, fewer touches less at a time.
+        window: blocks (about 1 MiB of rows each) shuffled together; more mixes better, fewer touches less at
+            a time.
         check: verify each block's checksum when it is first read.
         rank: this process's rank; from the environment (`RANK`) when None.
         world_size: the number of ranks; from the environment (`WORLD_SIZE`) when None.
@@ -95,7 +97,7 @@ class Dataset(Rows[Any]):
         )
 
     def gather(self, rows: Int) -> Any:
-        """Return the rows as one batch: the sample's tree with a stacked array per fixed column, else a list."""
+        """Return the rows as one batch: the sample's tree, with a stacked array per fixed column or a list."""
         schema = self.shards.snapshot.schema
         parts = self._by_shard(rows)
         leaves: dict[str, Any] = {}

@@ -18,13 +18,15 @@ _END = object()
 class Loader:
     """Iterate over a dataset in batches, each read in one gather.
 
-    Every iteration is one epoch of this rank's batches; the next iteration reads the next epoch. `state_dict` is
+    Every iteration is one epoch of this rank's batches; the next iteration reads the next epoch. `state_dict`
+    is
     exact in the middle of an epoch, whatever was read ahead, and loads under another world or batch size.
 
     Args:
         dataset: a `Dataset` or a `TokenDataset`.
         batch_size: items per batch and rank.
-        end: what happens to a last batch that is not full: "drop_last", "pad" or "even" (see `blixt.data.steps`).
+        end: what happens to a last batch that is not full: "drop_last", "pad" or "even" (see
+            `blixt.data.steps`).
         prefetch: batches read ahead by a thread; 0 reads in the caller's thread.
         transform: applied to each batch, in the reading thread.
     """
@@ -80,7 +82,7 @@ class Loader:
 
 
 def rows_of_steps(dataset: Rows[Any], steps: Steps) -> Iterator[Int]:
-    """Yield the rows of each step; the order is asked for many positions at once, which is where it is cheap."""
+    """Yield the rows of each step; the order is asked for many positions at once, where it is cheap."""
     order = dataset.order
     run = max(1, _RUN_POSITIONS // steps.batch_size)
     for first in range(0, len(steps), run):

@@ -1,11 +1,14 @@
 """The order of an epoch as a pure function: position in, row out, for any machine that asks.
 
-Rows are grouped into *blocks* of neighbours (one read). Blocks are put in random order by a keyed permutation and
-cut into C *canonical streams*, which are interleaved; inside a stream, rows are shuffled within *windows* of W
+Rows are grouped into *blocks* of neighbours (one read). Blocks are put in random order by a keyed permutation
+and
+cut into C *canonical streams*, which are interleaved; inside a stream, rows are shuffled within *windows* of
+W
 blocks. So a reader touches C x W blocks at a time, however large the dataset, and a batch mixes rows from all
 over it. W = all blocks is an exact global shuffle.
 
-Nothing here knows the world size, the batch size or the number of workers: position p of epoch e is the same row
+Nothing here knows the world size, the batch size or the number of workers: position p of epoch e is the same
+row
 on every topology. Each lookup is arithmetic, O(1) in the size of the dataset; nothing of length N is stored.
 """
 
@@ -100,7 +103,7 @@ class Order:
         return np.array(starts), np.array(rounds), alive
 
     def _interleaved(self, positions: Int) -> tuple[Int, Int]:
-        """Return the stream of each position and the index within it: round robin over the streams not yet empty."""
+        """Return each position's stream and index within it: round robin over the streams not yet empty."""
         starts, rounds, alive = self._rounds
         part = np.searchsorted(starts, positions, "right") - 1
         stream, index = np.empty_like(positions), np.empty_like(positions)
@@ -112,7 +115,7 @@ class Order:
         return stream, index
 
     def _in_stream(self, stream: Int, index: Int) -> Int:
-        """Shuffle within the window of each index, then look up the block that the keyed permutation put there."""
+        """Shuffle within each index's window, then look up the block that the permutation put there."""
         begin, end = self._stream_slots[stream], self._stream_slots[stream + 1]
         slot, _ = self._slot_of(self._first_row(begin) + index)
         first = begin + (slot - begin) // self.window * self.window
@@ -133,7 +136,8 @@ class Order:
 def permute(index: Int, size: Any, key: Any) -> Int:
     """Return a keyed random permutation of `[0, size)` at the given indices, without storing it.
 
-    An unbalanced Feistel network on the next power of two, walked until the value falls inside (cycle walking), so
+    An unbalanced Feistel network on the next power of two, walked until the value falls inside (cycle
+    walking), so
     it is a bijection for any size. `size` and `key` may be arrays that give each index its own.
     """
     size = np.broadcast_to(np.asarray(size, np.uint64), index.shape)

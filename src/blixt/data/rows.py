@@ -1,4 +1,4 @@
-"""What every dataset shares: rows by number, an order per epoch, this rank's part of it, and a state of a few numbers."""
+"""What every dataset shares: rows by number, an order per epoch, this rank's part of it, a small state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _RUN = 4096
 
 
 class Rows(ABC, Generic[T]):
-    """A dataset whose item `i` is the i-th row of the current epoch's order (the stored order without shuffle).
+    """A dataset whose item `i` is the i-th row of the epoch's order (the stored order without shuffle).
 
     Iteration yields this rank's rows from where the state says. The state counts rows that *all ranks together*
     consumed, so a run may resume with another world size, batch size or number of workers.
@@ -113,7 +113,7 @@ class Rows(ABC, Generic[T]):
             self.epoch, self.consumed, self._resume_at, self._order = epoch, 0, 0, None
 
     def begin(self) -> int:
-        """Start an iteration: return the position to start from, which is 0 unless a state was just loaded."""
+        """Start an iteration: return the position to start from, 0 unless a state was just loaded."""
         self.consumed, self._resume_at = self._resume_at, 0
         return self.consumed
 
@@ -146,7 +146,8 @@ class Rows(ABC, Generic[T]):
         for name, value in self._identity.items():
             if state.get(name) != value:
                 raise DataError(
-                    f"this state belongs to other data: its {name} is {state.get(name)!r} and here it is {value!r}; "
+                    f"this state belongs to other data: its {name} is {state.get(name)!r} and here it is "
+                    f"{value!r}; "
                     "open the dataset and version that the state was saved with"
                 )
         self.shuffle, self.seed, self.window = state["shuffle"], state["seed"], state["window"]

@@ -1,7 +1,8 @@
 """Logical columns of a sample: inferred once from the first sample, then compiled to a fast encoder.
 
 A sample is a tree of dicts (string keys), lists and tuples. Every leaf becomes one column, named by its path
-(`image.pixels`, `boxes.0`; a sample that is itself a leaf is the column `value`). Three kinds of column exist:
+(`image.pixels`, `boxes.0`; a sample that is itself a leaf is the column `value`). Three kinds of column
+exist:
 
 - fixed: numbers and arrays of one shape, stored as one plain array per shard;
 - variable: text, bytes and `Ragged` arrays, stored row by row in checksummed blocks;
@@ -23,9 +24,8 @@ Structure = dict[str, Any]
 
 FIXED_TYPES = ("int", "float", "bool", "array")
 VARIABLE_TYPES = ("utf8", "bytes", "array")
-DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
-)
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+DTYPES = frozenset(("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128"))
 _SCALARS: dict[type, tuple[str, str]] = {
     bool: ("bool", "bool"),
     int: ("int", "int64"),
@@ -69,7 +69,8 @@ class Column:
         known = {"fixed": FIXED_TYPES, "variable": VARIABLE_TYPES, "stream": ("tokens",)}.get(column.kind, ())
         if column.type not in known or (column.dtype is not None and column.dtype not in DTYPES):
             raise FormatError(
-                f"column {column.name!r} has kind {column.kind!r}, type {column.type!r}, dtype {column.dtype!r}, "
+                f"column {column.name!r} has kind {column.kind!r}, type {column.type!r}, dtype "
+                f"{column.dtype!r}, "
                 "which this version of blixt does not know; read it with the version that wrote it"
             )
         return column
@@ -199,7 +200,8 @@ def _infer_leaf(leaf: Any, name: str) -> Column:
     array = _as_array(leaf)
     if array is None:
         raise ValueError(
-            f"cannot store a {type(leaf).__name__}; use numbers, str, bytes, arrays, Tokens, or dicts and lists of them"
+            f"cannot store a {type(leaf).__name__}; use numbers, str, bytes, arrays, Tokens, or dicts and "
+            "lists of them"
         )
     return Column(name, "fixed", "array", _known_dtype(array), array.shape)
 

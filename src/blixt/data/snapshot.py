@@ -132,7 +132,8 @@ def publish(
 ) -> Snapshot:
     """Make the shards the next version of the dataset, all at once.
 
-    Two publishers may race: each version number is won by one of them, and an append that loses tries the next.
+    Two publishers may race: each version number is won by one of them, and an append that loses tries the
+    next.
 
     Raises:
         DatasetExistsError: in mode "error" when a dataset is there.
@@ -219,4 +220,7 @@ def _difference(root: Path, old: Schema, new: Schema) -> str:
     changes = ", ".join(
         f"{name!r} is {before.get(name, 'absent')} and not {after.get(name, 'absent')}" for name in names
     )
-    return f"cannot append to {root}: its columns differ ({changes or 'their nesting differs'}); write a new dataset"
+    return (
+        f"cannot append to {root}: its columns differ ({changes or 'their nesting differs'}); write a new "
+        "dataset"
+    )

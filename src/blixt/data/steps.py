@@ -1,6 +1,7 @@
 """Which positions of an epoch a rank reads at each step: pure arithmetic, applied after the order.
 
-A run is at position `consumed` of `total`. Global step g covers positions `[consumed + g*B, consumed + (g+1)*B)`
+A run is at position `consumed` of `total`. Global step g covers positions `[consumed + g*B, consumed +
+(g+1)*B)`
 where B is the global batch (batch size x world size); rank r takes the r-th part. At the end of the epoch:
 
 - "drop_last": a last batch that is not full is left out;

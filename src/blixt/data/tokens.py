@@ -20,7 +20,8 @@ class TokenDataset(Rows[Block]):
     Block `k` begins at token `k * block_size`, so with the default overlap of 1 every token is a target once:
     `inputs, targets = item[:-1], item[1:]`. The last block is moved back so that it is as long as the others.
 
-    Works as it is in `torch.utils.data.DataLoader` (map style); `blixt.data.torch` has a DataLoader with exact
+    Works as it is in `torch.utils.data.DataLoader` (map style); `blixt.data.torch` has a DataLoader with
+    exact
     resume and an iterable form, and `Loader` needs no torch.
 
     Args:

@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One document of a token stream: stored flat, one document after the other, and read in blocks of any length.
+    """One document of a token stream: stored flat, one after the other, and read in blocks of any length.
 
     Args:
         values: the token ids, a sequence of integers or a 1-D integer array.
-        dtype: the stored integer type by name; None keeps an array's own type and takes uint32 for a sequence.
+        dtype: the stored integer type by name; None keeps an array's own type and takes uint32 for a
+            sequence.
 
     Example:
         >>> Tokens([1, 2, 3], dtype="uint16").array().dtype.name
@@ -52,6 +53,6 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """An array whose shape differs from sample to sample; a plain array must keep the shape of the first sample."""
+    """An array whose shape differs from sample to sample; a plain array must keep the first one's shape."""
 
     array: npt.NDArray[np.generic]

@@ -1,4 +1,4 @@
-"""This process's place among the ranks, from arguments first and the environment (torchrun's names) as default."""
+"""This process's place among the ranks: arguments first, torchrun's environment as the default."""
 
 import os
 

@@ -135,7 +135,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _lock(root: Path, folder: Path) -> IO[str]:
-    lock = open(folder / "lock", "a+")
+    lock = open(folder / "lock", "a+")  # noqa: SIM115  held open for as long as the job runs
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -152,7 +152,7 @@ def _read_notes(folder: Path) -> dict[str, Any] | None:
 
 
 def _discard(root: Path, folder: Path, name: str) -> None:
-    """Remove what an abandoned job left, except shards that a version names (it broke off just after publishing)."""
+    """Remove what an abandoned job left, but no shard that a version names (it may have just published)."""
     published = referenced_files(root)
     shards = [path for path in (root / "shards").glob(f"{name}-*.shard") if path.name not in published]
     for path in [*folder.glob("*.done"), folder / "job.json", *shards]:

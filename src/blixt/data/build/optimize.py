@@ -34,7 +34,8 @@ def optimize(
     """Call `fn` on every input and publish what it returns as one new version of the dataset in `output_dir`.
 
     `fn` returns one sample, or is a generator that yields none, one or several. Samples keep the order of the
-    inputs, however many workers there are. Inputs are cut into units; a run that breaks off (an error, Ctrl-C,
+    inputs, however many workers there are. Inputs are cut into units; a run that breaks off (an error,
+    Ctrl-C,
     kill -9, a full disk) keeps its finished units, and the same call goes on from them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Worker processes that each run one unit at a time; a killed worker costs its unit another attempt, no more."""
+"""Worker processes that each run one unit at a time; a killed worker costs its unit another attempt."""
 
 import multiprocessing
 import pickle
@@ -51,7 +51,8 @@ class Pool:
         """Yield each unit as it is done, in any order.
 
         Raises:
-            BuildError: when the function cannot be sent to a worker, fails, or its worker is killed again and again.
+            BuildError: when the function cannot be sent to a worker, fails, or its worker is killed again and
+                again.
         """
         waiting = deque(units)
         attempts = dict.fromkeys(units, 0)
@@ -98,14 +99,16 @@ class Pool:
         exit_code = worker.process.exitcode
         if not worker.ready:
             raise BuildError(
-                f"a worker process ended before it was ready (exit code {exit_code}); a script that calls optimize() "
+                f"a worker process ended before it was ready (exit code {exit_code}); a script that calls "
+                "optimize() "
                 "must do so under `if __name__ == '__main__':`"
             )
         if worker.unit is not None:
             attempts[worker.unit] += 1
             if attempts[worker.unit] >= MAX_ATTEMPTS:
                 raise BuildError(
-                    f"unit {worker.unit} killed its worker {MAX_ATTEMPTS} times (exit code {exit_code}; -9 is often "
+                    f"unit {worker.unit} killed its worker {MAX_ATTEMPTS} times (exit code {exit_code}; -9 "
+                    "is often "
                     "a lack of memory); finished units are kept: run the same call again to go on"
                 )
             waiting.appendleft(worker.unit)
@@ -150,11 +153,10 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-        self.process.exitcode  # noqa: B018  read while the process object still knows it
 
 
 def _context() -> Any:
-    """Return forkserver where it exists (one start-up for all workers), else spawn; never fork, which copies threads."""
+    """Return forkserver where it exists (start up once for all), else spawn; fork would copy threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

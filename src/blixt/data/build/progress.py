@@ -10,7 +10,7 @@ Report = Callable[[int, int], None]
 
 @contextmanager
 def reporting(progress: bool | Report | None, title: str) -> Iterator[Report]:
-    """Give the function to call: yours, a bar's, or one that does nothing. None is a bar when stderr is a terminal."""
+    """Give the function to call: yours, a bar's, or one that does nothing; None is a bar on a terminal."""
     if callable(progress):
         yield progress
         return

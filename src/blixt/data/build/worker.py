@@ -1,4 +1,4 @@
-"""Run one unit: call the user's function on each of its inputs and write what it gives to shards of the unit."""
+"""Run one unit: call the user's function on each of its inputs and write what it gives to shards."""
 
 import inspect
 import signal

@@ -1,0 +1,1 @@
+"""One shard file: its layout, its writer and its reader; FORMAT.md specifies every byte."""

@@ -21,7 +21,7 @@ TRAILER = struct.Struct("<QI8s")
 BLOCK = np.dtype(
     [("first_row", "<u8"), ("offset", "<u8"), ("size", "<u8"), ("crc32c", "<u4"), ("codec", "<u4")]
 )
-"""One heap block: its first row, where it starts in the heap, its bytes, their checksum, and codec 0 (none)."""
+"""One heap block: its first row, its start in the heap, its bytes, their checksum, and codec 0 (none)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read one shard through a memory map: nothing is copied until asked, and each block is checked when first touched."""
+"""Read one shard through a memory map: each block is checked when first touched, nothing copied unasked."""
 
 import json
 import mmap
@@ -172,7 +172,7 @@ class ShardReader:
     def _touched(
         self, name: str, starts: npt.NDArray[np.int64], length: int, item_bytes: int | None = None
     ) -> Array:
-        """Say which of the runs touch a block that is not checked yet (none, once a shard has been read through)."""
+        """Say which runs touch a block that is not checked yet (none, once a shard has been read through)."""
         unchecked = self._unchecked.get(("values", name))
         if unchecked is None or not unchecked.any():
             return np.zeros(len(starts), bool)
@@ -216,7 +216,8 @@ class ShardReader:
         found = crc32c(memoryview(self._map)[low:high])
         if found != expected:
             raise CorruptionError(
-                f"shard {self.path}: {what} is damaged, bytes {low} to {high} have crc32c {found:#010x} and not "
+                f"shard {self.path}: {what} is damaged, bytes {low} to {high} have crc32c {found:#010x} and "
+                "not "
                 f"{expected:#010x}; restore the file from a copy or build it again"
             )
 
