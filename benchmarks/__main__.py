@@ -1,7 +1,8 @@
 """Runs every benchmark below this folder, one after the other, in fresh processes.
 
-`python -m benchmarks` runs all; `python -m benchmarks train serve` runs those rooms'. Each script interleaves blixt with its
-peers in one run, prints medians, spread and ratios, and writes the same as JSON into `benchmarks/results/`.
+`python -m benchmarks` runs all; `python -m benchmarks train serve` runs those rooms'. Each script interleaves
+blixt with its peers in one run, prints medians, spread and ratios, and writes the same as JSON into
+`benchmarks/results/`.
 """
 
 import subprocess
