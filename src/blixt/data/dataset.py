@@ -97,7 +97,7 @@ class Dataset(Rows[Any]):
         )
 
     def gather(self, rows: Int) -> Any:
-        """Return the rows as one batch: the sample's tree, with a stacked array per fixed column or a list."""
+        """Return the rows as one batch: the sample's tree with stacked arrays (fixed columns) and lists."""
         schema = self.shards.snapshot.schema
         parts = self._by_shard(rows)
         leaves: dict[str, Any] = {}

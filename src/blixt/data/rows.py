@@ -13,15 +13,17 @@ from blixt.data.world import world
 
 T = TypeVar("T")
 _ORDER_BLOCK_BYTES = 1 << 20
-_RUN = 4096
+_LOOKUP = 4096
 """Positions whose rows are looked up at once when iterating."""
+_READ = 64
+"""Items read at once when iterating one by one."""
 
 
 class Rows(ABC, Generic[T]):
     """A dataset whose item `i` is the i-th row of the epoch's order (the stored order without shuffle).
 
-    Iteration yields this rank's rows from where the state says. The state counts rows that *all ranks together*
-    consumed, so a run may resume with another world size, batch size or number of workers.
+    Iteration yields this rank's rows from where the state says. The state counts rows that *all ranks
+    together* consumed, so a run may resume with another world size, batch size or number of workers.
     """
 
     def __init__(
@@ -88,15 +90,21 @@ class Rows(ABC, Generic[T]):
         return self.order.at(np.where(positions < 0, positions + len(self), positions))
 
     def __iter__(self) -> Iterator[T]:
-        steps = Steps(len(self), 1, self.world_size, self.rank, self.begin(), "even")
-        for first in range(0, len(steps), _RUN):
-            run = range(first, min(first + _RUN, len(steps)))
-            rows = self.order.at(np.concatenate([steps.positions(step) for step in run]))
-            for step, row in zip(run, rows, strict=True):
-                [item] = self.items(row[None])
-                self.advance(steps.consumed_after(step))
+        for rows, consumed in self.runs():
+            for item, after in zip(self.items(rows), consumed, strict=True):
+                self.advance(int(after))
                 yield item
         self.finish()
+
+    def runs(self) -> Iterator[tuple[Int, Int]]:
+        """Begin an iteration: yield this rank's rows in runs, and how much is consumed once each was read."""
+        steps = Steps(len(self), 1, self.world_size, self.rank, self.begin(), "even")
+        for first in range(0, len(steps), _LOOKUP):
+            run = range(first, min(first + _LOOKUP, len(steps)))
+            rows = self.order.at(np.concatenate([steps.positions(step) for step in run]))
+            consumed = np.array([steps.consumed_after(step) for step in run])
+            for low in range(0, len(rows), _READ):
+                yield rows[low : low + _READ], consumed[low : low + _READ]
 
     @property
     def order(self) -> Order:
