@@ -1,0 +1,60 @@
+"""A model class becomes a service: HTTP in front, worker processes behind, batching and streams between.
+
+Write an `API` (load the model in `setup`, answer in `predict`), hand it to a `Server`, call `run`. The names load
+on first use, so that `import blixt.serve` is quick and a worker never imports a web framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blixt.serve.api import API
+    from blixt.serve.config import Limits
+    from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
+    from blixt.serve.files import run_file
+    from blixt.serve.server import Server
+    from blixt.serve.specs.openai import OpenAISpec
+    from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Message, Piece
+
+_FILE_OF = {
+    "API": "api",
+    "ChatRequest": "specs.openai_types",
+    "CompletionRequest": "specs.openai_types",
+    "ConfigError": "errors",
+    "HTTPError": "errors",
+    "Limits": "config",
+    "Message": "specs.openai_types",
+    "OpenAISpec": "specs.openai",
+    "Piece": "specs.openai_types",
+    "PortInUse": "errors",
+    "ServeError": "errors",
+    "Server": "server",
+    "SetupFailed": "errors",
+    "run_file": "files",
+}
+
+__all__ = [
+    "API",
+    "ChatRequest",
+    "CompletionRequest",
+    "ConfigError",
+    "HTTPError",
+    "Limits",
+    "Message",
+    "OpenAISpec",
+    "Piece",
+    "PortInUse",
+    "ServeError",
+    "Server",
+    "SetupFailed",
+    "run_file",
+]
+
+
+def __getattr__(name: str) -> object:
+    file = _FILE_OF.get(name)
+    if file is None:
+        raise AttributeError(f"module 'blixt.serve' has no attribute {name!r}")
+    value = getattr(import_module(f"blixt.serve.{file}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,45 @@
+"""Limits of a server, checked once."""
+
+import os
+from dataclasses import dataclass
+
+from blixt.serve.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound and deadline of a server.
+
+    `timeout_s` is how long a client waits for progress: the whole answer, or the next piece of a stream.
+    """
+
+    timeout_s: float = 30.0
+    max_queue: int = 1024
+    max_queue_bytes: int = 512 * 2**20
+    max_payload_bytes: int = 32 * 2**20
+    drain_s: float = 30.0
+    setup_timeout_s: float = 900.0
+    max_setup_failures: int = 3
+    backoff_s: float = 0.1
+    max_backoff_s: float = 5.0
+    stable_s: float = 30.0
+    stop_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise ConfigError(f"{name}={value!r} is not a positive number.")
+
+    @property
+    def kill_grace_s(self) -> float:
+        """How long after its deadline a running request may still end before its worker is killed."""
+        return min(5.0, max(0.5, self.timeout_s / 4))
+
+
+def api_key_of(argument: str | None) -> str | None:
+    """The key that guards the server: the argument, else `BLIXT_SERVE_API_KEY`, else none."""
+    key = argument if argument is not None else os.environ.get("BLIXT_SERVE_API_KEY") or None
+    if key == "":
+        raise ConfigError("api_key is empty: leave it out for an open server, or set a real key.")
+    return key

@@ -1,0 +1,113 @@
+"""One ASGI request and its answer: reading the body within its bound, noticing that the client left, answering."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blixt.serve.codec import to_json
+from blixt.serve.errors import HTTPError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+BYTES: tuple[bytes, bytes] = (b"content-type", b"application/octet-stream")
+SSE: RawHeaders = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its answer."""
+
+
+class Exchange:
+    """A request being answered."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: RawHeaders = scope["headers"]
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.status = 0
+        self._receive = receive
+        self._send = send
+        self._watch: asyncio.Task[None] | None = None
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            HTTPError: 413 if it is larger than the limit; 415 for a multipart form.
+            ClientGone: The client left while it sent.
+        """
+        for name, value in self.headers:
+            if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+                raise _too_large(limit_bytes)
+            if name == b"content-type" and value.startswith(b"multipart/"):
+                raise HTTPError(415, "Multipart forms are not supported; send JSON, or raw bytes.")
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        """Call `on_gone` if the client leaves from now on; end with `unwatch`."""
+
+        async def wait() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            on_gone()
+
+        self._watch = asyncio.create_task(wait())
+
+    def unwatch(self) -> None:
+        """Stop looking for the client's leaving."""
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def answer(self, status: int, body: bytes, headers: RawHeaders) -> None:
+        """Send a whole answer."""
+        self.status = status
+        length = (b"content-length", str(len(body)).encode())
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_stream(self, headers: RawHeaders) -> None:
+        """Begin an answer of unknown length."""
+        self.status = 200
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def piece(self, data: bytes) -> None:
+        """Send the next bytes of a stream; waits while the client is slow."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end_stream(self, data: bytes = b"") -> None:
+        """Send the last bytes of a stream."""
+        await self._send({"type": "http.response.body", "body": data})
+
+
+def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
+    """Headers as ASGI wants them; line breaks cannot get in."""
+    clean = str.maketrans("", "", "\r\n\0")
+    return [
+        (name.translate(clean).lower().encode(), value.translate(clean).encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]
+
+
+def fastapi_error(status: int, detail: object) -> bytes:
+    """An error's body in FastAPI's shape."""
+    return to_json({"detail": detail})
+
+
+def _too_large(limit_bytes: int) -> HTTPError:
+    return HTTPError(413, f"The body is larger than {limit_bytes} bytes.", {"connection": "close"})

@@ -1,0 +1,71 @@
+"""Opening the listening socket ourselves: a clear sentence when it fails, and the port known before anything runs."""
+
+import errno
+import os
+import socket
+import stat
+
+from blixt.serve.errors import ConfigError, PortInUse, ServeError
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int, uds: str | None = None) -> socket.socket:
+    """A listening TCP socket, or unix socket if `uds` is given.
+
+    Raises:
+        PortInUse: Somebody else listens there.
+        ConfigError: The address cannot be used on this machine.
+    """
+    if uds is not None:
+        return _listen_unix(uds)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, OverflowError) as error:
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {error}. Use an address of this machine."
+        ) from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _explained(error, f"{host}:{port}", "Choose another port, or 0 for a free one.") from None
+    sock.setblocking(False)
+    return sock
+
+
+def address_of(sock: socket.socket) -> str:
+    """How a client reaches the socket."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def _listen_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
+            os.unlink(path)  # left behind by a server that was killed
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _explained(error, path, "Choose another path.") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def _explained(error: OSError, where: str, hint: str) -> ServeError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(f"{where} is in use by another program. {hint}")
+    return ConfigError(f"Cannot listen on {where}: {error.strerror}. {hint}")

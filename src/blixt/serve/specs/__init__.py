@@ -1,0 +1,1 @@
+"""Other people's wire APIs on top of `predict`."""

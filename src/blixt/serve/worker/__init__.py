@@ -1,0 +1,1 @@
+"""The worker process: its entry, its end of the socket, its loops."""
