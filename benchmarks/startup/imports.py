@@ -1,6 +1,7 @@
 """How long a person waits before anything happens: `import blixt`, `blixt --help`, the rooms' imports.
 
-Each command runs in a fresh interpreter, interleaved over the rounds; the figure is wall time less that of an empty interpreter.
+Each command runs in a fresh interpreter, interleaved over the rounds; the figure is wall time
+less that of an empty interpreter.
 """
 
 import json
@@ -51,9 +52,7 @@ def main() -> None:
         }
         for name, values in times.items()
     }
-    print(
-        f"{platform.platform()}, Python {platform.python_version()}, {ROUNDS} rounds; ms beyond an empty interpreter"
-    )
+    print(f"{platform.platform()}, Python {platform.python_version()}, {ROUNDS} rounds, beyond an empty one:")
     for name, row in rows.items():
         print(f"{name:28} {row['median_ms']:9.1f} ms   spread {row['spread_ms']:.1f}")
     RESULTS.parent.mkdir(exist_ok=True)
