@@ -1,0 +1,57 @@
+"""What fabric and trainer say when they cannot do what was asked: one sentence, with what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FabricError(Exception):
+    """Base of every error that fabric and trainer raise on purpose."""
+
+
+class ConfigError(FabricError, ValueError):
+    """An argument has a value that cannot work.
+
+    Args:
+        argument: Name of the argument, with its owner: `Trainer(devices)`.
+        value: What was given.
+        reason: Why it cannot work.
+        fix: What to do instead.
+    """
+
+    def __init__(self, argument: str, value: object, reason: str, fix: str) -> None:
+        owner, _, name = argument.partition("(")
+        given = f"{owner}({name.rstrip(')')}={value!r})" if name else f"{argument}={value!r}"
+        super().__init__(f"{given}: {reason}. {fix}.")
+        self.argument = argument
+        self.value = value
+        self.reason = reason
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str, str]]:
+        return ConfigError, (self.argument, self.value, self.reason, self.fix)
+
+
+class UnknownArgumentError(ConfigError, TypeError):
+    """A keyword that does not exist; names the nearest one that does."""
+
+
+class LaunchError(FabricError, RuntimeError):
+    """Processes could not be started, or one of them failed."""
+
+
+class CheckpointError(FabricError, RuntimeError):
+    """A checkpoint could not be written, found or read."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that helps someone who misspelt `name`."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(names)}"
+
+
+def reject_unknown(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raise for the first keyword in `unknown`; do nothing when there is none."""
+    for name in unknown:
+        hint = nearest(name, known).rstrip("?")
+        raise UnknownArgumentError(f"{owner}({name})", "...", "there is no such argument", hint)

@@ -1,0 +1,1 @@
+"""Where numbers go: a file, TensorBoard, an Experiment of blixt's cloud. One file per destination."""

@@ -1,0 +1,84 @@
+"""Every process holds the whole model; gradients are averaged while backward runs."""
+
+import atexit
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from blixt.fabric.cluster import World
+from blixt.fabric.errors import LaunchError
+from blixt.fabric.strategies.base import Strategy
+
+
+class DDPStrategy(Strategy):
+    """torch's DistributedDataParallel.
+
+    Args:
+        find_unused_parameters: Allow a forward pass to leave parameters out, at some cost per step.
+        timeout_s: How long a collective waits for the other processes before it fails.
+    """
+
+    name = "ddp"
+    store: ClassVar[dist.Store | None] = None
+    """Where the processes met; one a process, because there is one default group a process."""
+
+    def __init__(self, find_unused_parameters: bool = False, timeout_s: float = 1800) -> None:
+        self.find_unused_parameters = find_unused_parameters
+        self.timeout_s = timeout_s
+
+    def connect(self, world: World, backend: str) -> None:
+        """Meet the others at MASTER_ADDR:MASTER_PORT."""
+        if dist.is_initialized():
+            return
+        timeout = timedelta(seconds=self.timeout_s)
+        try:
+            store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+            group_store = dist.PrefixStore("blixt-group", store)
+            dist.init_process_group(
+                backend, store=group_store, rank=rank, world_size=world_size, timeout=timeout
+            )
+            DDPStrategy.store = store
+        except (dist.DistError, RuntimeError, ValueError) as error:
+            raise LaunchError(
+                f"Rank {world.rank} could not join the other {world.world_size - 1} process(es): {error}. "
+                "Check that all of them started and that MASTER_ADDR and MASTER_PORT are reachable."
+            ) from error
+        atexit.register(self.disconnect)
+
+    def disconnect(self) -> None:
+        """Free the group's sockets and threads."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+            DDPStrategy.store = None
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module inside DistributedDataParallel; itself when nothing in it is trained."""
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return module
+        device_ids = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(
+            module, device_ids=device_ids, find_unused_parameters=self.find_unused_parameters
+        )
+
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Backward inside leaves gradients as they are on this process."""
+        if isinstance(module, DistributedDataParallel):
+            return module.no_sync()
+        return super().no_sync(module)
+
+    def side_channel(self) -> dist.Store | None:
+        """A connection of its own to the store where the processes met."""
+        return DDPStrategy.store.clone() if DDPStrategy.store is not None else None
+
+    def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average gradients one by one: for the rare window that ends where nobody could foresee it."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= dist.get_world_size()
