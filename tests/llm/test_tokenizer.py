@@ -20,7 +20,7 @@ def test_streamed_text_equals_the_whole_and_never_shows_half_a_character(
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-@given(st.lists(st.integers(min_value=4, max_value=511), max_size=30))
+@given(st.lists(st.integers(min_value=1, max_value=511), max_size=30))
 def test_streaming_arbitrary_tokens_equals_decoding_them_at_once(
     tokenizer: Tokenizer, ids: list[int]
 ) -> None:
@@ -52,5 +52,5 @@ def test_missing_or_broken_files_and_small_vocabularies_are_named(tmp_path) -> N
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(TokenizerError, match="not a tokenizer file"):
         Tokenizer.load(tmp_path)
-    with pytest.raises(TokenizerError, match="260"):
+    with pytest.raises(TokenizerError, match="257"):
         Tokenizer.train(["text"], vocab_size=100)

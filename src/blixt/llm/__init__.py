@@ -1,1 +1,82 @@
-"""Read, train and run language models: one model file, a tokenizer, a pretraining recipe, a chat server."""
+"""Read, train and run language models: one decoder file, a tokenizer, a pretraining recipe, a chat server.
+
+`train_tokenizer` and `prepare` turn files of text into token shards, `pretrain` trains a decoder on them,
+`LLM` runs a checkpoint directory here and `serve` behind OpenAI's API. The names load on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blixt.llm.api import LLM, Completion
+    from blixt.llm.config import PRESETS, ModelConfig, preset
+    from blixt.llm.errors import ConfigError, CorpusError, LLMError, PromptError, TokenizerError, WeightsError
+    from blixt.llm.model import GPT
+    from blixt.llm.recipes.pretrain import pretrain
+    from blixt.llm.sampling import Sampling
+    from blixt.llm.server import ChatAPI, serve
+    from blixt.llm.shards import prepare, train_tokenizer
+    from blixt.llm.terminal import chat, generate
+    from blixt.llm.tokenizer import Tokenizer
+    from blixt.llm.weights import load_checkpoint, save_checkpoint
+
+_FILE_OF = {
+    "ChatAPI": "server",
+    "Completion": "api",
+    "ConfigError": "errors",
+    "CorpusError": "errors",
+    "GPT": "model",
+    "LLM": "api",
+    "LLMError": "errors",
+    "ModelConfig": "config",
+    "PRESETS": "config",
+    "PromptError": "errors",
+    "Sampling": "sampling",
+    "Tokenizer": "tokenizer",
+    "TokenizerError": "errors",
+    "WeightsError": "errors",
+    "chat": "terminal",
+    "generate": "terminal",
+    "load_checkpoint": "weights",
+    "prepare": "shards",
+    "preset": "config",
+    "pretrain": "recipes.pretrain",
+    "save_checkpoint": "weights",
+    "serve": "server",
+    "train_tokenizer": "shards",
+}
+
+__all__ = [
+    "GPT",
+    "LLM",
+    "PRESETS",
+    "ChatAPI",
+    "Completion",
+    "ConfigError",
+    "CorpusError",
+    "LLMError",
+    "ModelConfig",
+    "PromptError",
+    "Sampling",
+    "Tokenizer",
+    "TokenizerError",
+    "WeightsError",
+    "chat",
+    "generate",
+    "load_checkpoint",
+    "prepare",
+    "preset",
+    "pretrain",
+    "save_checkpoint",
+    "serve",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str) -> object:
+    file = _FILE_OF.get(name)
+    if file is None:
+        raise AttributeError(f"module 'blixt.llm' has no attribute {name!r}")
+    value = getattr(import_module(f"blixt.llm.{file}"), name)
+    globals()[name] = value
+    return value

@@ -19,3 +19,7 @@ class TokenizerError(LLMError):
 
 class PromptError(LLMError):
     """A prompt cannot be answered: empty, too long, or sampled with impossible parameters."""
+
+
+class CorpusError(LLMError):
+    """There is no text to learn from where it was looked for."""

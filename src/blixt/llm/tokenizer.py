@@ -9,7 +9,6 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from blixt.llm.errors import TokenizerError
 
 END = "<|endoftext|>"
-ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
 
 class Tokenizer:
@@ -35,9 +34,9 @@ class Tokenizer:
 
         Args:
             texts: Documents to learn from.
-            vocab_size: Size of the vocabulary, at least 260: 256 bytes and 4 special tokens.
+            vocab_size: Size of the vocabulary, at least 257: 256 bytes and the end of a document.
         """
-        special = [END, *ROLES]
+        special = [END]
         if vocab_size < 256 + len(special):
             raise TokenizerError(
                 f"vocab_size={vocab_size} is too small: bytes and special tokens need {256 + len(special)}"

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blixt.llm.api import LLM, Completion
 from blixt.llm.errors import PromptError
-from blixt.llm.generate import Completion, Sampling, choose, generate_tokens, stream_text
 from blixt.llm.model import GPT
+from blixt.llm.sampling import Sampling, choose, generate_tokens, stream_steps
 from blixt.llm.tokenizer import Tokenizer
 
 GREEDY = Sampling(temperature=0)
@@ -30,25 +31,23 @@ def test_a_seed_repeats_the_draw_and_another_seed_does_not(model: GPT) -> None:
 
 
 def test_generation_stops_when_the_context_is_full(model: GPT, tokenizer: Tokenizer) -> None:
-    completion = Completion()
-    "".join(stream_text(model, tokenizer, "def f", GREEDY, completion))
-    assert completion.prompt_tokens + completion.completion_tokens == model.config.context
-    assert completion.finish_reason == "length"
+    prompt = tokenizer.encode("def f")
+    steps = list(stream_steps(model, tokenizer, prompt, GREEDY))
+    assert len(prompt) + len(steps) == model.config.context
+    assert [step.finish_reason for step in steps] == [None] * (len(steps) - 1) + ["length"]
 
 
 def test_the_end_token_ends_generation_and_is_counted_but_not_shown(model: GPT, tokenizer: Tokenizer) -> None:
     third = list(generate_tokens(model, tokenizer.encode("def f"), Sampling(temperature=0, max_tokens=3)))[2]
     ending = GPT(replace(model.config, eos=third)).eval()
     ending.load_state_dict(model.state_dict())
-    completion = Completion()
-    text = "".join(stream_text(ending, tokenizer, "def f", GREEDY, completion))
+    completion = LLM(ending, tokenizer).generate("def f", temperature=0)
+    shown = LLM(model, tokenizer).generate(
+        "def f", temperature=0, max_tokens=completion.completion_tokens - 1
+    )
     assert completion.finish_reason == "stop"
     assert completion.completion_tokens <= 3
-    assert (
-        text
-        == completion.text
-        == "".join(stream_text(model, tokenizer, "def f", Sampling(temperature=0, max_tokens=2)))
-    )
+    assert completion.text == shown.text
 
 
 def test_top_k_and_top_p_draw_only_from_the_likeliest() -> None:
@@ -66,26 +65,27 @@ def test_top_k_and_top_p_draw_only_from_the_likeliest() -> None:
 def test_a_stop_text_ends_generation_before_it(
     model: GPT, tokenizer: Tokenizer, start: int, size: int
 ) -> None:
-    whole = "".join(stream_text(model, tokenizer, "import", Sampling(temperature=0, max_tokens=24)))
+    llm = LLM(model, tokenizer)
+    whole = llm.generate("import", temperature=0, max_tokens=24).text
     word = whole[start : start + size]
     completion = Completion()
-    pieces = list(
-        stream_text(
-            model, tokenizer, "import", Sampling(temperature=0, max_tokens=24, stop=(word,)), completion
-        )
-    )
+    pieces = list(llm.stream("import", completion, temperature=0, max_tokens=24, stop=word))
     assert "".join(pieces) == completion.text == whole[: whole.index(word)]
     assert completion.finish_reason == "stop"
 
 
 def test_a_stop_text_that_never_comes_holds_nothing_back(model: GPT, tokenizer: Tokenizer) -> None:
-    plain = "".join(stream_text(model, tokenizer, "import", Sampling(temperature=0, max_tokens=12)))
-    stopped = "".join(
-        stream_text(
-            model, tokenizer, "import", Sampling(temperature=0, max_tokens=12, stop=(plain[-1] + "\0",))
-        )
-    )
-    assert stopped == plain
+    llm = LLM(model, tokenizer)
+    plain = llm.generate("import", temperature=0, max_tokens=12).text
+    assert llm.generate("import", temperature=0, max_tokens=12, stop=[plain[-1] + "\0"]).text == plain
+
+
+def test_unknown_options_and_messages_without_text_are_refused(model: GPT, tokenizer: Tokenizer) -> None:
+    llm = LLM(model, tokenizer)
+    with pytest.raises(PromptError, match="temprature"):
+        llm.generate("import", temprature=0)
+    with pytest.raises(PromptError, match="message 1"):
+        llm.chat([{"role": "user", "content": "hi"}, {"role": "user"}])
 
 
 @pytest.mark.parametrize(

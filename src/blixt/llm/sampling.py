@@ -1,7 +1,8 @@
-"""Tokens from a model, one at a time, with a KV cache."""
+"""Tokens and text from a model, one token at a time, with a KV cache."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,22 +46,17 @@ class Sampling:
             raise PromptError('stop holds an empty text ""')
 
 
-@dataclass
-class Completion:
-    """A generated text, filled while it is streamed.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one token added.
 
     Attributes:
-        text: What was generated, without the stop text.
-        prompt_tokens: Number of tokens in the prompt.
-        completion_tokens: Number of tokens generated, the end token included.
-        finish_reason: "stop" (end token or stop text), "length", or "" while it runs.
+        text: New text; "" while a character is incomplete.
+        finish_reason: Set on the last step: "stop" (end token) or "length".
     """
 
-    text: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    finish_reason: str = ""
-    _held: str = field(default="", repr=False)
+    text: str
+    finish_reason: Literal["stop", "length"] | None = None
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> int:
@@ -86,16 +82,7 @@ def generate_tokens(model: GPT, prompt: Sequence[int], sampling: Sampling) -> It
     Raises:
         PromptError: The prompt is empty or leaves no room in the model's context.
     """
-    context = model.config.context
-    if not prompt:
-        raise PromptError("the prompt is empty: give at least one token")
-    if len(prompt) >= context:
-        raise PromptError(
-            f"the prompt has {len(prompt)} tokens; the model's context of {context} "
-            f"leaves room for {context - 1}"
-        )
-    room = context - len(prompt)
-    count = min(room, sampling.max_tokens or room)
+    count = _room(model, len(prompt), sampling)
     weight = model.embed.weight
     generator = None
     if sampling.seed is not None:
@@ -110,56 +97,35 @@ def generate_tokens(model: GPT, prompt: Sequence[int], sampling: Sampling) -> It
         tokens = torch.tensor([[token]], device=weight.device)
 
 
-def stream_text(
-    model: GPT, tokenizer: Tokenizer, prompt: str, sampling: Sampling, completion: Completion | None = None
-) -> Iterator[str]:
-    """Generate text after a prompt, piece by piece; never half a character, never part of a stop text.
+def stream_steps(
+    model: GPT, tokenizer: Tokenizer, prompt: Sequence[int], sampling: Sampling
+) -> Iterator[Step]:
+    """Generate one `Step` a token; their texts joined are the decoded whole. Stop texts are not looked for.
 
-    Args:
-        model: The model, in evaluation mode.
-        tokenizer: The one it was trained with.
-        prompt: Text to continue.
-        sampling: How tokens are chosen and when to stop.
-        completion: Filled on the way, for counts and the reason it ended.
+    Raises:
+        PromptError: The prompt is empty or leaves no room in the model's context.
     """
-    ids = tokenizer.encode(prompt)
-    result = completion if completion is not None else Completion()
-    result.prompt_tokens = len(ids)
     detokenizer = Detokenizer(tokenizer)
-    for token in generate_tokens(model, ids, sampling):
-        result.completion_tokens += 1
+    left = _room(model, len(prompt), sampling)
+    for token in generate_tokens(model, prompt, sampling):
+        left -= 1
         if token == model.config.eos:
-            result.finish_reason = "stop"
-            break
-        yield from _release(result, detokenizer.add(token), sampling.stop)
-        if result.finish_reason:
-            return
-    rest = detokenizer.finish()
-    yield from _release(result, rest, sampling.stop)
-    if result._held:
-        result.text += result._held
-        yield result._held
-        result._held = ""
-    result.finish_reason = result.finish_reason or "length"
+            yield Step(detokenizer.finish(), "stop")
+        elif left == 0:
+            yield Step(detokenizer.add(token) + detokenizer.finish(), "length")
+        else:
+            yield Step(detokenizer.add(token))
 
 
-def _release(result: Completion, piece: str, stop: tuple[str, ...]) -> Iterator[str]:
-    """Give what of the held text and `piece` can no longer become a stop text."""
-    text = result._held + piece
-    found = [at for at in (text.find(word) for word in stop) if at >= 0]
-    if found:
-        ready, result._held, result.finish_reason = text[: min(found)], "", "stop"
-    else:
-        keep = max((_overlap(text, word) for word in stop), default=0)
-        ready, result._held = text[: len(text) - keep], text[len(text) - keep :]
-    if ready:
-        result.text += ready
-        yield ready
-
-
-def _overlap(text: str, word: str) -> int:
-    """Length of the longest end of `text` that begins `word`."""
-    for size in range(min(len(text), len(word) - 1), 0, -1):
-        if text.endswith(word[:size]):
-            return size
-    return 0
+def _room(model: GPT, prompt_tokens: int, sampling: Sampling) -> int:
+    """How many tokens may follow the prompt."""
+    context = model.config.context
+    if not prompt_tokens:
+        raise PromptError("the prompt is empty: give at least one token")
+    if prompt_tokens >= context:
+        raise PromptError(
+            f"the prompt has {prompt_tokens} tokens; the model's context of {context} "
+            f"leaves room for {context - 1}"
+        )
+    room = context - prompt_tokens
+    return min(room, sampling.max_tokens or room)

@@ -1,0 +1,1 @@
+"""Training as scripts to read top to bottom, and to copy when yours must differ."""
