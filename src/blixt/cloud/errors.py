@@ -9,19 +9,21 @@ class CloudError(Exception):
     Args:
         message: One clear sentence: what was wrong and where.
         hint: What to do next; may be empty.
+        extra: More fields for programs, such as the sequence number expected.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", **extra: int | str) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.extra = extra
 
     def to_json(self) -> dict[str, Any]:
         """Return the error as the API sends it."""
-        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint, **self.extra}}
 
 
 class BadRequest(CloudError):

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -91,6 +92,10 @@ class Database:
 
 
 def _make_engine(url: str) -> sa.Engine:
+    file = sa.make_url(url).database
+    if url.startswith("sqlite") and file and not Path(file).exists():
+        # For this user only, whatever the folder allows; SQLite gives its side files the same mode.
+        Path(file).touch(mode=0o600)
     engine = sa.create_engine(
         url,
         pool_size=16,
