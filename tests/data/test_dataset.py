@@ -82,7 +82,7 @@ def test_a_loop_that_was_left_starts_anew(folder: Path) -> None:
 
 
 def read_ids(folder: Path, state: Any, world: int, batch: int, steps: int | None) -> tuple[list[int], Any]:
-    """Run some steps on `world` ranks with loaders; return global ids in order and the state, equal on all."""
+    """Run some steps on `world` ranks with loaders; return the ids in order and the state."""
     seen: list[list[Any]] = []
     states = []
     for rank in range(world):
@@ -101,9 +101,7 @@ def read_ids(folder: Path, state: Any, world: int, batch: int, steps: int | None
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 4)), max_size=4))
 @settings(max_examples=25, deadline=None)
-def test_a_run_that_changes_its_ranks_mid_epoch_sees_each_row_once(
-    folder: Path, history: Any
-) -> None:
+def test_a_run_that_changes_its_ranks_mid_epoch_sees_each_row_once(folder: Path, history: Any) -> None:
     straight = [s["id"] for s in Dataset(folder, shuffle=True, seed=7)]
     seen: list[int] = []
     state = None

@@ -81,7 +81,7 @@ histories = st.lists(st.tuples(topologies, st.integers(0, 30)), max_size=5)
 
 
 def run_history(total: int, history: Any, last: tuple[int, int], end: Any) -> list[int]:
-    """Run some steps on each topology in turn, then finish the epoch on the last; return positions in order."""
+    """Run some steps on each topology in turn, then finish the epoch on the last one."""
     consumed, seen = 0, []
     for (world_size, batch_size), steps in [*history, (last, None)]:
         ranks = [Steps(total, batch_size, world_size, rank, consumed, end) for rank in range(world_size)]
