@@ -8,6 +8,7 @@ copied into a joint buffer.
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -23,7 +24,7 @@ class Channel(asyncio.Protocol):
     """
 
     def __init__(
-        self, high: int = _DEFAULT_HIGH, on_connected: "Callable[[Channel], None] | None" = None
+        self, high: int = _DEFAULT_HIGH, on_connected: "Callable[[Channel], object] | None" = None
     ) -> None:
         self._high = high
         self._on_connected = on_connected
@@ -166,6 +167,13 @@ class Channel(asyncio.Protocol):
 
     async def close(self) -> None:
         """Drop the connection at once."""
+        self.abort()
+
+    def reset(self) -> None:
+        """Drop the connection so that the peer sees an error, never a clean end."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is not None and not self.lost and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
     def abort(self) -> None:

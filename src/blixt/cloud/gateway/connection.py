@@ -21,6 +21,7 @@ from blixt.cloud.gateway.errors import (
 )
 from blixt.cloud.gateway.exchange import Exchange
 from blixt.cloud.gateway.framing import request_framing
+from blixt.cloud.gateway.headers import keeps_alive
 from blixt.cloud.gateway.heads import RequestHead, parse_request
 from blixt.cloud.gateway.replies import error_response
 
@@ -90,7 +91,7 @@ class Connection:
                 self._head = None
             self._finish()
         except (ClientGone, ConnectionError):
-            self.channel.abort()
+            self.channel.reset()
         except GatewayError as error:
             await self._end_with(error)
         except asyncio.CancelledError:
@@ -116,7 +117,8 @@ class Connection:
         try:
             return await Exchange(self, head, body).run()
         except GatewayError as error:
-            if self.answering or not body.done or error.close or self.context.closing:
+            reusable = body.done and keeps_alive(head) and not self.context.closing
+            if self.answering or error.close or not reusable:
                 raise
             self.channel.send(error_response(error, head, close=False))
             return True
@@ -158,13 +160,13 @@ class Connection:
         if isinstance(reason, GatewayError):
             await self._end_with(reason)
         elif self.busy or self.channel.lost:
-            self.channel.abort()
+            self.channel.reset()
         else:
             self._finish()
 
     async def _end_with(self, error: GatewayError) -> None:
         if self.answering:
-            self.channel.abort()
+            self.channel.reset()
             return
         self.channel.send(error_response(error, self._head, close=True))
         await self.linger()

@@ -40,7 +40,7 @@ class FixedPlace:
     async def acquire(self, tried: Container[Target]) -> Target:
         """The target, once."""
         if self._target in tried:
-            raise BadUpstream(f"{self.title} is not reachable.", retry_after_s=1)
+            raise BadUpstream(f"{self.title} does not answer.", retry_after_s=1)
         return self._target
 
     def release(self, target: Target) -> None:

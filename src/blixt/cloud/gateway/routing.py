@@ -210,7 +210,7 @@ def locate(head: RequestHead) -> tuple[str, bytes]:
     if authority is None:
         if head.minor == 1:
             raise BadRequest("The request has no Host header.")
-        return "", target
+        _set_host(head, authority := b"localhost")
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         raise BadRequest("The Host header is not one `host[:port]`.")
