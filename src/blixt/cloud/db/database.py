@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from blixt.cloud.db.schema import ensure_schema
 from blixt.cloud.errors import StorageFull, Unavailable
@@ -37,13 +39,13 @@ class Database:
         ensure_schema(self.engine)
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> Generator[Session]:
         """Open a read transaction: one consistent snapshot."""
         with self.engine.connect() as session, session.begin():
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self) -> Generator[Session]:
         """Open the write transaction (BEGIN IMMEDIATE); commit on success, roll back on any exception.
 
         Threads of this process queue on a lock, which is fair and wakes at once; other processes wait by
@@ -100,12 +102,16 @@ def _make_engine(url: str) -> sa.Engine:
         url,
         pool_size=16,
         max_overflow=32,
-        json_serializer=lambda value: json.dumps(value, separators=(",", ":"), allow_nan=False),
+        json_serializer=_to_json,
     )
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -126,10 +132,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 @contextmanager
-def _friendly_errors() -> Iterator[None]:
+def _friendly_errors() -> Generator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except OperationalError as error:
         text = str(error.orig)
         if "full" in text:
             raise StorageFull("The disk under the data folder is full.", "Free some space.") from error

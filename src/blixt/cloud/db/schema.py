@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 HEAD = "0001"
 """The newest migration; a test holds it against the scripts."""
 
+_VERSION_TABLE = (
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+    "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -29,7 +33,7 @@ def ensure_schema(engine: sa.Engine) -> None:
         names = sa.inspect(connection).get_table_names()
         if not names:
             metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+            connection.exec_driver_sql(_VERSION_TABLE)
             connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")
             return
         found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()

@@ -87,7 +87,7 @@ def append(
         session.execute(audit_head.update().values(seq=seq, hash=digest))
 
 
-def _digest(previous: str, entry: Mapping[str, Any]) -> str:
+def _digest(previous: str, entry: Mapping[Any, Any]) -> str:
     fields = [entry[key] for key in _HASHED]
     return hashlib.sha256((previous + json.dumps(fields, separators=(",", ":"))).encode()).hexdigest()
 
@@ -142,7 +142,7 @@ class Audit:
                 if row["seq"] != seq + 1:
                     return Verdict(False, seq, f"Entry {seq + 1} is missing.")
                 seq += 1
-                if row["previous_hash"] != previous or row["hash"] != _digest(previous, row):
+                if row["previous_hash"] != previous or row["hash"] != _digest(previous, dict(row)):
                     return Verdict(False, seq, f"Entry {seq} was changed after it was written.")
                 previous = row["hash"]
             head = s.execute(sa.select(audit_head.c.seq, audit_head.c.hash)).first()

@@ -68,7 +68,7 @@ class DeploymentStatus(Status):
 
     state: Literal["sleeping", "starting", "ready", "degraded", "failed", "stopped"] = "sleeping"
     reason: str = ""
-    replicas: list[ReplicaStatus] = Field(default_factory=list)
+    replicas: list[ReplicaStatus] = Field(default_factory=list[ReplicaStatus])
     requests_total: int = 0
     in_flight: int = 0
     url: str = ""

@@ -52,11 +52,6 @@ class Object:
             "deleting": self.deleting,
         }
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Object":
-        """Build an object from what `to_json` gave."""
-        return cls(**data)
-
 
 @dataclass(frozen=True)
 class Change:

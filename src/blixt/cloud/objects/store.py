@@ -10,16 +10,15 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from blixt.cloud.db import Database, Session
-from blixt.cloud.db.tables import changes, objects, teamspaces
-from blixt.cloud.errors import Conflict, Gone, NotFound
+from blixt.cloud.db.tables import objects, teamspaces
+from blixt.cloud.errors import Conflict, NotFound
 from blixt.cloud.identity.audit import append as audit_append
 from blixt.cloud.kinds import kind_of, validate_labels, validate_name, validate_spec, validate_status
+from blixt.cloud.objects.log import append_change, newest_seq, read_changes, to_row
 from blixt.cloud.objects.object import Change, Object
 from blixt.cloud.objects.watch import Subscription, Watchers
 
 Objects = list[Object]  # `Store.list` hides the builtin inside the class
-KEEP_CHANGES = 100_000
-_PRUNE_EVERY = 1000
 
 
 class Store:
@@ -66,7 +65,7 @@ class Store:
         where = (objects.c.kind == kind) & (objects.c.teamspace == teamspace) & (objects.c.name == name)
         with self.db.viewed(session) as s:
             row = s.execute(sa.select(objects).where(where)).mappings().one_or_none()
-        return None if row is None else _object(row)
+        return None if row is None else from_row(row)
 
     def get_uid(self, uid: str, *, session: Session | None = None) -> Object:
         """Return the object with this uid.
@@ -78,7 +77,7 @@ class Store:
             row = s.execute(sa.select(objects).where(objects.c.uid == uid)).mappings().one_or_none()
         if row is None:
             raise NotFound(f"There is no object {uid[:80]!r}.", "It was deleted.")
-        return _object(row)
+        return from_row(row)
 
     def list(
         self,
@@ -95,7 +94,7 @@ class Store:
         if teamspace is not None:
             query = query.where(objects.c.teamspace == teamspace)
         with self.db.viewed(session) as s:
-            found = [_object(row) for row in s.execute(query).mappings()]
+            found = [from_row(row) for row in s.execute(query).mappings()]
         wanted = (labels or {}).items()
         return [item for item in found if wanted <= item.labels.items()]
 
@@ -142,7 +141,7 @@ class Store:
                     f"A {kind} named {name!r} already exists in teamspace {teamspace!r}.",
                     "Choose another name, or change or delete the one there is.",
                 )
-            s.execute(objects.insert().values(**_row(created)))
+            s.execute(objects.insert().values(**to_row(created)))
             self._log(s, "created", created)
             self._audit(s, actor, "create", created, {})
         return created
@@ -244,7 +243,7 @@ class Store:
     def last_seq(self, *, session: Session | None = None) -> int:
         """Return the sequence number of the newest change, 0 when there is none."""
         with self.db.viewed(session) as s:
-            return s.execute(sa.select(sa.func.max(changes.c.seq))).scalar() or 0
+            return newest_seq(s)
 
     def changes(
         self,
@@ -260,20 +259,8 @@ class Store:
         Raises:
             Gone: When changes after `since` were already dropped from the log.
         """
-        query = sa.select(changes).where(changes.c.seq > since).order_by(changes.c.seq).limit(limit)
-        if kind is not None:
-            query = query.where(changes.c.kind == kind)
-        if teamspaces is not None:
-            query = query.where(changes.c.teamspace.in_(list(teamspaces)))
         with self.db.viewed(session) as s:
-            oldest = s.execute(sa.select(sa.func.min(changes.c.seq))).scalar()
-            if oldest is not None and since < oldest - 1:
-                raise Gone(
-                    f"The change log begins at {oldest}, after {since}.",
-                    "List the objects again, then watch from there.",
-                )
-            rows = s.execute(query).mappings().all()
-        return [Change(row["seq"], row["type"], _from_log(row["object"])) for row in rows]
+            return read_changes(s, since, limit, kind, teamspaces)
 
     def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
         """Return an async context manager giving a wake-up that fires after each commit of a change."""
@@ -312,7 +299,7 @@ class Store:
 
     def _save(self, s: Session, changed: Object) -> Object:
         saved = replace(changed, updated_at=self._clock())
-        s.execute(objects.update().where(objects.c.uid == saved.uid).values(**_row(saved)))
+        s.execute(objects.update().where(objects.c.uid == saved.uid).values(**to_row(saved)))
         self._log(s, "updated", saved)
         return saved
 
@@ -323,22 +310,7 @@ class Store:
         return gone
 
     def _log(self, s: Session, type_: Literal["created", "updated", "deleted"], after: Object) -> None:
-        # There is one writer at a time, so these numbers grow in the order of the commits.
-        row = {**after.to_json(), "finalizers": list(after.finalizers)}
-        result = s.execute(
-            changes.insert().values(
-                type=type_,
-                uid=after.uid,
-                kind=after.kind,
-                teamspace=after.teamspace,
-                object=row,
-                at=after.updated_at,
-            )
-        )
-        key = result.inserted_primary_key
-        seq: int = key[0] if key is not None else 0
-        if seq % _PRUNE_EVERY == 0:
-            s.execute(changes.delete().where(changes.c.seq <= seq - KEEP_CHANGES))
+        append_change(s, type_, after)
         self.db.after_commit(self._watchers.notify)
 
 
@@ -348,15 +320,3 @@ def _check_revision(current: Object, revision: int) -> None:
             f"{current.path} has been changed since: it is at revision {current.revision}, not {revision}.",
             "Read it again, apply your change to what is there now, and send that revision.",
         )
-
-
-def _row(item: Object) -> dict[str, Any]:
-    return {**item.to_json(), "finalizers": list(item.finalizers)}
-
-
-def _object(row: Mapping[Any, Any]) -> Object:
-    return Object(**{**row, "finalizers": tuple(row["finalizers"])})
-
-
-def _from_log(data: dict[str, Any]) -> Object:
-    return Object(**{**data, "finalizers": tuple(data["finalizers"])})

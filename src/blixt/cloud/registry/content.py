@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class ContentStore:
 
 
 @contextmanager
-def _full_disk() -> Iterator[None]:
+def _full_disk() -> Generator[None]:
     try:
         yield
     except OSError as error:
