@@ -1,7 +1,7 @@
 """A model class becomes a service: HTTP in front, worker processes behind, batching and streams between.
 
-Write an `API` (load the model in `setup`, answer in `predict`), hand it to a `Server`, call `run`. The names load
-on first use, so that `import blixt.serve` is quick and a worker never imports a web framework.
+Write an `API` (load the model in `setup`, answer in `predict`), hand it to a `Server`, call `run`. The names
+load on first use, so that `import blixt.serve` is quick and a worker never imports a web framework.
 """
 
 from importlib import import_module
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from blixt.serve.server import Server
     from blixt.serve.specs.openai import OpenAISpec
     from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Message, Piece
+    from blixt.serve.specs.stops import StopFilter
+    from blixt.serve.specs.stops import StopFilter
 
 _FILE_OF = {
     "API": "api",
@@ -30,6 +32,8 @@ _FILE_OF = {
     "ServeError": "errors",
     "Server": "server",
     "SetupFailed": "errors",
+    "StopFilter": "specs.stops",
+    "StopFilter": "specs.stops",
     "run_file": "files",
 }
 
@@ -47,6 +51,8 @@ __all__ = [
     "ServeError",
     "Server",
     "SetupFailed",
+    "StopFilter",
+    "StopFilter",
     "run_file",
 ]
 
