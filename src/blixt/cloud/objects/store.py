@@ -14,7 +14,7 @@ from blixt.cloud.db.tables import objects, teamspaces
 from blixt.cloud.errors import Conflict, NotFound
 from blixt.cloud.identity.audit import append as audit_append
 from blixt.cloud.kinds import kind_of, validate_labels, validate_name, validate_spec, validate_status
-from blixt.cloud.objects.log import append_change, newest_seq, read_changes, to_row
+from blixt.cloud.objects.log import append_change, from_row, newest_seq, read_changes, to_row
 from blixt.cloud.objects.object import Change, Object
 from blixt.cloud.objects.watch import Subscription, Watchers
 
