@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from blixt.cloud.errors import Invalid
 from blixt.cloud.money.amounts import CREDIT_UC
@@ -135,21 +135,25 @@ def parse_prices(text: str, path: Path) -> dict[str, Machine]:
         raise Invalid(
             f"{path} is not valid TOML: {error}.", "Mend the line, or delete the file for defaults."
         ) from None
-    table = data.get("machines")
-    if set(data) - {"machines"} or not isinstance(table, dict) or not table:
+    table = _table(data.get("machines"))
+    if set(data) - {"machines"} or not table:
         raise Invalid(f"{path} must hold tables named [machines.NAME] and nothing else.", "See the defaults.")
-    return {name: _machine(name, fields, path) for name, fields in table.items()}
+    return {name: _machine(name, _table(fields), path) for name, fields in table.items()}
 
 
-def _machine(name: str, fields: Any, path: Path) -> Machine:
+def _table(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _machine(name: str, fields: dict[str, Any], path: Path) -> Machine:
     where = f"{path}: [machines.{name}]"
-    if not _NAME.match(name) or not isinstance(fields, dict):
+    if not _NAME.match(name) or not fields:
         raise Invalid(f"{where} is no table with a valid name.", "Use lower-case letters, digits and dashes.")
     if unknown := set(fields) - _FIELDS:
         raise Invalid(
             f"{where}: there is no field {min(unknown)!r}.", f"Fields: {', '.join(sorted(_FIELDS))}."
         )
-    values = {"gpus": 0, **fields}
+    values: dict[str, Any] = {"gpus": 0, **fields}
     for field in sorted(_FIELDS):
         value = values.get(field)
         if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 1_000_000:

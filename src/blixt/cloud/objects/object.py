@@ -24,9 +24,9 @@ class Object:
     owner: str
     created_at: float
     updated_at: float
-    labels: dict[str, str] = field(default_factory=dict)
-    spec: dict[str, Any] = field(default_factory=dict)
-    status: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict[str, str])
+    spec: dict[str, Any] = field(default_factory=dict[str, Any])
+    status: dict[str, Any] = field(default_factory=dict[str, Any])
     finalizers: tuple[str, ...] = ()
     deleting: bool = False
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 
@@ -50,7 +50,7 @@ class Watchers:
         self._closed = False
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Subscription]:
+    async def subscribe(self) -> AsyncGenerator[Subscription]:
         """Register a watcher on the running event loop for the length of the block."""
         subscription = Subscription(asyncio.get_running_loop())
         with self._lock:

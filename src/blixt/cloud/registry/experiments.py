@@ -243,13 +243,7 @@ def _chunk(uid: str, run_id: str, seq: int, name: str, points: Series) -> dict[s
 
 
 def _series(parts: Sequence[tuple[bytes, bytes, bytes]], since_step: int | None, max_points: int) -> Series:
-    whole = metrics.in_order(
-        Series(
-            metrics.unpack("q", (part[0] for part in parts)),
-            metrics.unpack("d", (part[1] for part in parts)),
-            metrics.unpack("d", (part[2] for part in parts)),
-        )
-    )
+    whole = metrics.in_order(metrics.unpack(parts))
     if since_step is not None:
         whole = metrics.after_step(whole, since_step)
     return metrics.thin(whole, max_points)

@@ -22,9 +22,9 @@ class MetricRow:
 class Series:
     """One metric's points, in order of step."""
 
-    steps: array = field(default_factory=lambda: array("q"))
-    times: array = field(default_factory=lambda: array("d"))
-    values: array = field(default_factory=lambda: array("d"))
+    steps: "array[int]" = field(default_factory=lambda: array("q"))
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the series as the API sends it; NaN and infinities as strings."""
@@ -56,22 +56,25 @@ def by_name(rows: Iterable[MetricRow]) -> dict[str, Series]:
     return found
 
 
-def pack(numbers: array) -> bytes:
+def pack(numbers: "array[int] | array[float]") -> bytes:
     """Return numbers as little-endian bytes."""
+    data = array(numbers.typecode, numbers)
     if sys.byteorder == "big":
-        numbers = array(numbers.typecode, numbers)
-        numbers.byteswap()
-    return numbers.tobytes()
+        data.byteswap()
+    return data.tobytes()
 
 
-def unpack(typecode: str, chunks: Iterable[bytes]) -> array:
-    """Return the numbers of little-endian chunks."""
-    numbers = array(typecode)
-    for chunk in chunks:
-        numbers.frombytes(chunk)
+def unpack(chunks: Iterable[tuple[bytes, bytes, bytes]]) -> Series:
+    """Return the series of packed steps, times and values."""
+    series = Series()
+    for steps, times, values in chunks:
+        series.steps.frombytes(steps)
+        series.times.frombytes(times)
+        series.values.frombytes(values)
     if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
+        for numbers in (series.steps, series.times, series.values):
+            numbers.byteswap()
+    return series
 
 
 def in_order(series: Series) -> Series:
@@ -107,7 +110,7 @@ def thin(series: Series, max_points: int) -> Series:
     return pick(series, sorted(kept))
 
 
-def _extremes(values: array) -> list[int]:
+def _extremes(values: "array[float]") -> list[int]:
     if not math.isnan(sum(values)):
         return [values.index(min(values)), values.index(max(values))]
     numbers = [index for index, value in enumerate(values) if not math.isnan(value)]
