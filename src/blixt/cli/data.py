@@ -1,6 +1,6 @@
 """blixt data ...: look into datasets written by blixt.data."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +18,13 @@ def info(path: Folder, json: Json = False) -> None:
     with room("data", "DataError"):
         from blixt import data
 
-        facts = data.info(path)
+        facts: dict[str, Any] = data.info(path)
     if json:
         print_json(facts)
         return
-    shown = {key: str(value) for key, value in facts.items() if not isinstance(value, dict | list)}
+    shown: dict[str, str] = {
+        key: str(value) for key, value in facts.items() if not isinstance(value, dict | list)
+    }
     if "size_bytes" in facts:
         shown["size_bytes"] = f"{facts['size_bytes']} ({size(facts['size_bytes'])})"
     shown |= {key: repr(value) for key, value in facts.items() if isinstance(value, dict | list)}

@@ -80,7 +80,8 @@ def room(name: str, *known: str) -> Generator[None, None, None]:
         if not any(base.__name__ in known for base in type(error).__mro__):
             raise
         sentence = str(getattr(error, "message", "") or error)
-        raise CliError(sentence, str(getattr(error, "hint", ""))) from error
+        exit_code = int(getattr(error, "exit_code", 1))
+        raise CliError(sentence, str(getattr(error, "hint", "")), exit_code) from error
 
 
 def _red(text: str) -> str:

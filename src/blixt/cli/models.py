@@ -20,15 +20,19 @@ def list_(teamspace: Teamspace = None, json: Json = False) -> None:
 
     with Client(teamspace=teamspace) as client:
         found = Model.list(client=client)
-        versions = {model.name: model.versions() for model in found}
     if json:
-        print_json([model.data.to_json() | {"versions": versions[model.name]} for model in found])
+        print_json([model.data.to_json() for model in found])
         return
     rows = [
-        (model.name, str(len(versions[model.name])), model.data.owner, ago(model.data.created_at))
+        (
+            model.name,
+            str(model.data.status.get("latest_version") or "none"),
+            model.data.owner,
+            ago(model.data.updated_at),
+        )
         for model in found
     ]
-    print_table(("name", ">versions", "owner", "created"), rows, empty="There are no models.")
+    print_table(("name", ">version", "owner", "changed"), rows, empty="There are no models.")
 
 
 @app.command()

@@ -99,13 +99,15 @@ def byte_progress(text: str, total_bytes: int | None) -> Generator["Progress", N
     """A progress bar for bytes on stderr; `progress.advance(progress.task_ids[0], n)` moves it."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    screen = console(stderr=True)
     bar = Progress(
         TextColumn(text),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        console=console(stderr=True),
+        console=screen,
         transient=True,
+        disable=not screen.is_terminal,
     )
     with bar:
         bar.add_task(text, total=total_bytes)

@@ -8,8 +8,6 @@ from typing import Any, cast
 
 from blixt.client.errors import NotConfigured
 
-DEFAULT_TEAMSPACE = "main"
-
 
 @dataclass(frozen=True, slots=True)
 class Connection:

@@ -145,6 +145,11 @@ class Deployment(Stateful):
         self._wait(_is_ready, timeout_s - (time.monotonic() - began))
         return self
 
+    def wait_stopped(self, timeout_s: float = 60.0) -> Self:
+        """Wait until no replica is left after `stop()`."""
+        self._wait(_has_stopped, timeout_s)
+        return self
+
     def logs(self, *, follow: bool = False, since: int = 0, replica: str | None = None) -> Iterator[LogLine]:
         """What a replica wrote; the newest one when none is named."""
         params: dict[str, str | int] = {"replica": replica} if replica else {}
@@ -167,6 +172,10 @@ def _is_ready(data: ObjectData) -> bool:
         reason = data.status.get("reason") or "no reason given"
         raise StateError(f"The deployment {data.name!r} is {state}: {reason}", "See its logs.")
     return state in ("ready", "degraded")
+
+
+def _has_stopped(data: ObjectData) -> bool:
+    return data.status.get("state") == "stopped" and not data.status.get("replicas")
 
 
 def _body(answer: httpx.Response) -> object:

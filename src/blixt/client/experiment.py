@@ -115,7 +115,7 @@ class ActiveRun:
         self.run = run
         self._client = experiment.client
         self._path = experiment.client.path("experiments", experiment.name, "runs") + "/" + escape(run.id)
-        self._seq = 0
+        self._seq = run.metrics_seq
         self._open_after = False
 
     @property
@@ -129,7 +129,7 @@ class ActiveRun:
         try:
             self._send(row)
         except Conflict as conflict:
-            expected = conflict.details.get("expected")
+            expected = conflict.details.get("expected_seq")
             if not isinstance(expected, int):
                 raise
             self._seq = expected - 1  # the run has rows from an earlier process: go on after them

@@ -118,7 +118,13 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """What one object cost on one machine; `open` while it is still running."""
+    """What one object cost on one kind of machine.
+
+    Attributes:
+        seconds: Machine-seconds.
+        open: Whether it still runs, so that the amount grows.
+        segments: How many allocations these were.
+    """
 
     kind: str
     name: str
@@ -127,6 +133,7 @@ class BillLine:
     seconds: float
     amount_uc: int
     open: bool
+    segments: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,15 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of an experiment, and the last value of each of its metrics."""
+    """One run of an experiment.
+
+    Attributes:
+        state: `running`, `finished`, `failed` or `stopped`.
+        job: The job that wrote it, if one did.
+        metrics_seq: How many batches of metrics it has; the next one is this plus one.
+        params: What it was run with.
+        summary: The last value of each metric.
+    """
 
     id: str
     name: str
@@ -156,6 +171,7 @@ class Run:
     job: str | None
     started_at: float | None
     updated_at: float | None
+    metrics_seq: int = 0
     params: dict[str, Any] = field(default_factory=dict[str, Any])
     summary: dict[str, float] = field(default_factory=dict[str, float])
 
