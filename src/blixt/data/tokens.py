@@ -91,31 +91,28 @@ class TokenDataset(Rows[Block]):
     def gather(self, rows: Int) -> Block:
         """Return the blocks as one `[len(rows), block_size + overlap]` int64 array."""
         starts = np.minimum(rows * self.block_size, self.tokens - self.length)
-        batch = np.empty((len(rows), self.length), np.int64)
         shard_of = np.searchsorted(self._first_token, starts, "right") - 1
-        whole = starts + self.length <= self._first_token[shard_of + 1]
-        for shard in np.unique(shard_of[whole]):
-            here = np.flatnonzero(whole & (shard_of == shard))
-            local = starts[here] - self._first_token[shard]
-            batch[here] = self.shards[int(shard)].gather_stream(self.column, local, self.length)
-        for row in np.flatnonzero(~whole):
-            self._read_across(int(starts[row]), batch[row])
+        local, left = starts - self._first_token[shard_of], self._first_token[shard_of + 1] - starts
+        batch = np.empty((len(rows), self.length), np.int64)
+        for shard, start, here, block in zip(
+            shard_of.tolist(), local.tolist(), left.tolist(), batch, strict=True
+        ):
+            if here >= self.length:
+                self.shards[shard].copy_stream(self.column, start, block)
+            else:
+                self._copy_across(shard, start, block)
         return batch
 
     def items(self, rows: Int) -> list[Block]:
         """Return the blocks one by one, as views of one gather."""
         return list(self.gather(rows))
 
-    def _read_across(self, start: int, out: Block) -> None:
+    def _copy_across(self, shard: int, start: int, out: Block) -> None:
         """Fill one block that begins in one shard and ends in a later one."""
-        filled = 0
-        shard = int(np.searchsorted(self._first_token, start, "right")) - 1
-        while filled < len(out):
-            low = start + filled - int(self._first_token[shard])
-            high = min(low + len(out) - filled, int(self._first_token[shard + 1] - self._first_token[shard]))
-            out[filled : filled + high - low] = self.shards[shard].stream(self.column, low, high)
-            filled += high - low
-            shard += 1
+        while len(out):
+            count = min(len(out), int(self._first_token[shard + 1] - self._first_token[shard]) - start)
+            self.shards[shard].copy_stream(self.column, start, out[:count])
+            shard, start, out = shard + 1, 0, out[count:]
 
 
 def _stream_column(shards: Shards, name: str | None) -> tuple[str, int]:

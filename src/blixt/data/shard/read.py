@@ -42,7 +42,7 @@ class ShardReader:
         self.sections = [Section.from_json(section) for section in footer["sections"]]
         self._by_key = {(section.role, section.column): section for section in self.sections}
         self._unchecked = {
-            key: np.full(len(section.crc32c), check)
+            key: bytearray([check]) * len(section.crc32c)
             for key, section in self._by_key.items()
             if section.crc32c
         }
@@ -69,12 +69,12 @@ class ShardReader:
         section = self._by_key["documents", name]
         return self._view(section, np.dtype("<u8"))
 
-    def gather_stream(self, name: str, starts: npt.NDArray[np.int64], length: int) -> Array:
-        """Return `[len(starts), length]` tokens, one run from each start, in a single gather."""
+    def copy_stream(self, name: str, start: int, out: Array) -> None:
+        """Fill `out` with the tokens from `start` on, converted to its type in the same pass."""
+        stop = start + len(out)
         values = self._values[name]
-        for start in starts[self._touched(name, starts, length)]:
-            self._check("values", name, int(start), int(start) + length, values.itemsize)
-        return np.lib.stride_tricks.sliding_window_view(values, length)[starts]
+        self._check("values", name, start, stop, values.itemsize)
+        out[:] = values[start:stop]
 
     def gather(self, name: str, rows: npt.NDArray[np.int64]) -> Array | list[Any]:
         """Return the column's values at the rows: a stacked array for a fixed column, else a list."""
@@ -82,8 +82,9 @@ class ShardReader:
         if column.kind == "fixed":
             values = self._values[name]
             row_bytes = values.itemsize * int(np.prod(values.shape[1:]))
-            for row in rows[self._touched(name, rows, 1, row_bytes)]:
-                self._check("values", name, int(row), int(row) + 1, row_bytes)
+            if 1 in self._unchecked.get(("values", name), b""):
+                for row in rows.tolist():
+                    self._check("values", name, row, row + 1, row_bytes)
             return values[rows]
         if column.kind == "stream":
             return [self._document(name, int(row)) for row in rows]
@@ -103,7 +104,7 @@ class ShardReader:
             CorruptionError: at the first block that does not match.
         """
         for role, column in list(self._unchecked):
-            self._unchecked[role, column][:] = True
+            self._unchecked[role, column][:] = b"\1" * len(self._unchecked[role, column])
             self._check_all(role, column)
         if self._variable:
             self._heap_unchecked[:] = True
@@ -169,18 +170,6 @@ class ShardReader:
     def _check_all(self, role: str, column: str | None) -> None:
         self._check(role, column, 0, self._by_key[role, column].size, 1)
 
-    def _touched(
-        self, name: str, starts: npt.NDArray[np.int64], length: int, item_bytes: int | None = None
-    ) -> Array:
-        """Say which runs touch a block that is not checked yet (none, once a shard has been read through)."""
-        unchecked = self._unchecked.get(("values", name))
-        if unchecked is None or not unchecked.any():
-            return np.zeros(len(starts), bool)
-        item = item_bytes or self._values[name].itemsize
-        first, last = starts * item // self._crc_block, ((starts + length) * item - 1) // self._crc_block
-        before = np.concatenate([[0], np.cumsum(unchecked)])
-        return before[np.minimum(last + 1, len(unchecked))] > before[np.minimum(first, len(unchecked))]
-
     def _check(self, role: str, column: str | None, start: int, stop: int, item_bytes: int) -> None:
         """Verify the blocks under the items `[start, stop)` of a section that were not verified before."""
         unchecked = self._unchecked.get((role, column))
@@ -188,11 +177,11 @@ class ShardReader:
             return
         section = self._by_key[role, column]
         first, last = start * item_bytes // self._crc_block, (stop * item_bytes - 1) // self._crc_block
-        for block in first + np.flatnonzero(unchecked[first : last + 1]):
-            low = section.offset + int(block) * self._crc_block
+        while (block := unchecked.find(1, first, last + 1)) >= 0:
+            low = section.offset + block * self._crc_block
             high = min(low + self._crc_block, section.offset + section.size)
             self._compare(low, high, section.crc32c[block], f"block {block} of {role} {column or ''}".strip())
-            unchecked[block] = False
+            unchecked[block] = 0
 
     def _check_padding(self) -> None:
         """Bytes between the sections carry nothing and have no checksum; they must be zero."""
