@@ -33,7 +33,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _make_engine(url)
+        self.engine = make_engine(url)
         self._writer = threading.Lock()
         self._local = threading.local()
         ensure_schema(self.engine)
@@ -93,7 +93,8 @@ class Database:
         self.engine.dispose()
 
 
-def _make_engine(url: str) -> sa.Engine:
+def make_engine(url: str) -> sa.Engine:
+    """Return an engine whose transactions begin as `Database` needs them."""
     file = sa.make_url(url).database
     if url.startswith("sqlite") and file and not Path(file).exists():
         # For this user only, whatever the folder allows; SQLite gives its side files the same mode.

@@ -156,7 +156,7 @@ def _machine(name: str, fields: dict[str, Any], path: Path) -> Machine:
     values: dict[str, Any] = {"gpus": 0, **fields}
     for field in sorted(_FIELDS):
         value = values.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 1_000_000:
+        if not _is_amount(value):
             raise Invalid(f"{where}: {field} must be a number from 0 to 1000000.", f"Mend {field}.")
     price = Decimal(values["price_per_hour"]) * CREDIT_UC
     if price != int(price):
@@ -164,6 +164,12 @@ def _machine(name: str, fields: dict[str, Any], path: Path) -> Machine:
     if values["cpus"] <= 0 or values["memory_gb"] <= 0 or values["gpus"] != int(values["gpus"]):
         raise Invalid(f"{where}: cpus and memory_gb must be above 0, gpus a whole number.", "Mend them.")
     return Machine(name, _plain(values["cpus"]), _plain(values["memory_gb"]), int(values["gpus"]), int(price))
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return False
+    return Decimal(value).is_finite() and 0 <= value <= 1_000_000
 
 
 def _plain(value: int | Decimal) -> float:
