@@ -1,4 +1,4 @@
-"""Applications a Studio offers, started on demand: JupyterLab on a free port, its token known to the gateway."""
+"""Applications a Studio offers, started on demand: JupyterLab on a free port with a token of its own."""
 
 import asyncio
 import os

@@ -39,7 +39,7 @@ async def read_file(channel: Channel, path: Path) -> dict[str, Any]:
         raise _as_remote(error, path) from error
 
 
-async def write_file(channel: Channel, path: Path) -> dict[str, Any]:
+async def write_file(channel: Channel, path: Path, mode: int | None = None) -> dict[str, Any]:
     """Write what the channel carries to a file, whole or not at all.
 
     Raises:
@@ -53,6 +53,8 @@ async def write_file(channel: Channel, path: Path) -> dict[str, Any]:
                 await asyncio.to_thread(file.write, piece[1])
         if channel.ended:
             raise ChannelClosed("the caller went away")
+        if mode is not None:
+            part.chmod(mode)
         part.rename(path)
         return {"size": path.stat().st_size}
     except OSError as error:

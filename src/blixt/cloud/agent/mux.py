@@ -53,6 +53,7 @@ class Channel:
         self._buffered = 0
         self._remote_eof = False
         self._end: dict[str, Any] | None = None
+        self._ended_event = asyncio.Event()
         self.on_note: OnNote | None = None
 
     async def write(self, data: bytes, kind: Kind = Kind.DATA) -> None:
@@ -129,6 +130,28 @@ class Channel:
         """Whether the operation is over, for whichever reason."""
         return self._end is not None
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is over because the connection went away."""
+        return self._end is not None and self._end.get("code") == "lost"
+
+    async def opened(self, event: asyncio.Event) -> None:
+        """Wait for an event that a note sets, or for the operation's end.
+
+        Raises:
+            RemoteError: The operation failed before that.
+            ChannelClosed: The connection went away before that.
+        """
+        waiting = asyncio.ensure_future(event.wait())
+        ending = asyncio.ensure_future(self._ended_event.wait())
+        try:
+            await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            ending.cancel()
+        if not event.is_set():
+            self._outcome()
+
     def receive(self, frame: Frame) -> None:
         """Take in a frame of this channel.
 
@@ -158,6 +181,7 @@ class Channel:
             self._end = outcome
         self._arrived.set()
         self._credit_arrived.set()
+        self._ended_event.set()
 
     def _outcome(self) -> Any:
         end = self._end or {}
@@ -217,6 +241,11 @@ class Mux:
         except asyncio.CancelledError:
             await channel.cancel()
             raise
+
+    @property
+    def open_channels(self) -> int:
+        """How many operations run."""
+        return len(self._channels)
 
     async def note(self, message: dict[str, Any]) -> None:
         """Send a note of the session itself."""

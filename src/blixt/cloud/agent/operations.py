@@ -82,9 +82,13 @@ class Operations:
         self._changed()
 
     async def _start(self, channel: Channel, params: Params) -> None:
+        command, folders = execs.shell_command(params["command"]), {}
+        for variable, path in params.get("folders", {}).items():
+            folder = files.resolve(self._settings.home, path)
+            folder.mkdir(parents=True, exist_ok=True)
+            folders[variable] = str(folder)
         for process in params["processes"]:
-            command = execs.shell_command(params["command"])
-            env = self.environment(process["env"])
+            env = self.environment({**process["env"], **folders})
             self._mains.start(str(process["id"]), command, self._cwd(params), env)
 
     async def _stop(self, channel: Channel, params: Params) -> None:
@@ -120,7 +124,8 @@ class Operations:
         return await files.read_file(channel, self._path(params))
 
     async def _write(self, channel: Channel, params: Params) -> Any:
-        return await files.write_file(channel, self._path(params))
+        mode = params.get("mode")
+        return await files.write_file(channel, self._path(params), int(mode, 8) if mode else None)
 
     async def _dial(self, channel: Channel, params: Params) -> None:
         await files.dial(channel, int(params["port"]))

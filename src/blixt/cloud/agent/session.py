@@ -73,7 +73,7 @@ class Agent:
             mux.close()
 
     async def _report(self, mux: Mux) -> None:
-        """Send the whole state now and after every change, so that the server need not know what it missed."""
+        """Send the whole state now and after every change, so the server never misses one."""
         with contextlib.suppress(ChannelClosed):
             while True:
                 self._changed.clear()

@@ -112,7 +112,7 @@ def bwrap_arguments(bwrap: str, layout: Layout, *, as_root: bool) -> list[str]:
     arguments += ["--perms", "1777", "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"]
     arguments += ["--ro-bind", str(layout.passwd), "/etc/passwd"]
     arguments += ["--bind", str(layout.home), HOME, "--bind", str(layout.shared), f"{HOME}/teamspace"]
-    arguments += ["--bind", str(layout.run), RUN, "--remount-ro", "/", "--chdir", HOME]
+    arguments += ["--bind", str(layout.run), RUN, "--remount-ro", "/", "--chdir", "/"]
     return arguments
 
 

@@ -1,0 +1,241 @@
+"""Deployments: as many healthy replicas as the traffic needs, none when nobody asks."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from blixt.cloud.controllers.allocations import Allocation
+from blixt.cloud.controllers.autoscale import Bounds, Demand, backoff_s, enough, wanted
+from blixt.cloud.controllers.health import is_healthy
+from blixt.cloud.controllers.queue import Lease
+from blixt.cloud.controllers.replica import Failed, Replica, advance, remove, shape
+from blixt.cloud.controllers.world import World, ensure_finalizer, let_go, set_status
+from blixt.cloud.errors import CloudError
+from blixt.cloud.objects import Object
+
+BUSY_LOOK_S = 0.5
+QUIET_LOOK_S = 2.0
+HEALTH_EVERY_S = 10.0
+MOST_FAILURES = 5
+STABLE_S = 20.0
+
+
+class DeploymentController:
+    """Reconciles Deployments."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._totals: dict[str, int] = {}
+        self._checked: dict[str, float] = {}
+
+    async def reconcile(self, obj: Object, lease: Lease) -> float | None:
+        """Move the replicas one step and the number of them towards the demand."""
+        world = self._world
+        obj = await ensure_finalizer(world, lease, obj)
+        allocations = {found.id: found for found in await asyncio.to_thread(world.allocations.of, obj.uid)}
+        replicas = [Replica.from_json(value) for value in obj.status["replicas"]]
+        known = {replica.allocation for replica in replicas}
+        for id, allocation in allocations.items():
+            if id not in known:
+                await remove(world, allocation, "no replica of the deployment uses it")
+        if obj.deleting or obj.spec["desired"] == "stopped":
+            return await self._stop(obj, lease, replicas, allocations)
+        if obj.status["state"] == "failed" and obj.status.get("failed_revision") == obj.revision:
+            return None  # until somebody changes it or starts it again
+        changes: dict[str, Any] = {}
+        replicas = await self._advance_all(obj, lease, replicas, allocations, changes)
+        if changes.get("state") == "failed":
+            await set_status(world, lease, obj, **changes)
+            return None
+        replicas, again_s = await self._scale(obj, lease, replicas, allocations, changes)
+        await self._write(obj, lease, replicas, changes)
+        return again_s
+
+    async def _advance_all(
+        self,
+        obj: Object,
+        lease: Lease,
+        replicas: list[Replica],
+        allocations: dict[str, Allocation],
+        changes: dict[str, Any],
+    ) -> list[Replica]:
+        """Each replica's next step; the failed ones go, and count."""
+        kept: list[Replica] = []
+        for replica in replicas:
+            allocation = allocations.get(replica.allocation)
+            try:
+                if allocation is None:
+                    raise Failed("its machine has ended")
+                replica = await advance(self._world, obj, replica, allocation)
+                await self._check_health(obj, replica)
+                kept.append(replica)
+            except Failed as error:
+                if allocation is not None:
+                    # Out of the routes first, then ended.
+                    others = [other for other in replicas if other.id != replica.id]
+                    await self._write(obj, lease, others, {})
+                    await remove(self._world, allocation, str(error))
+                self._count_failure(obj, replica, str(error), changes)
+        ready_for = [self._world.clock() - r.started_at for r in kept if r.state == "ready"]
+        if obj.status["failures"] and not changes and ready_for and max(ready_for) > STABLE_S:
+            changes["failures"] = 0
+        return kept
+
+    def _count_failure(self, obj: Object, replica: Replica, reason: str, changes: dict[str, Any]) -> None:
+        failures = changes.get("failures", obj.status["failures"]) + 1
+        changes |= {
+            "failures": failures,
+            "retry_at": self._world.clock() + backoff_s(failures),
+            "reason": f"Replica {replica.id} failed: {reason}",
+        }
+        if failures >= MOST_FAILURES:
+            changes |= {
+                "state": "failed",
+                "replicas": [],
+                "failed_revision": obj.revision,
+                "reason": f"{failures} replicas failed in a row, the last one: {reason}",
+            }
+
+    async def _check_health(self, obj: Object, replica: Replica) -> None:
+        """Ask a ready replica now and then; twice no answer replaces it."""
+        now = self._world.clock()
+        if replica.state != "ready" or now - self._checked.get(replica.id, 0.0) < HEALTH_EVERY_S:
+            return
+        self._checked[replica.id] = now
+        for _ in range(2):
+            if self._world.hub.connection(replica.allocation) is None:
+                return  # the agent is on its way back; whether the machine is lost is decided elsewhere
+            if replica.port and await is_healthy(
+                self._world.hub, replica.allocation, replica.port, obj.spec["health_path"]
+            ):
+                return
+        raise Failed(f"{obj.spec['health_path']} no longer answers")
+
+    async def _scale(
+        self,
+        obj: Object,
+        lease: Lease,
+        replicas: list[Replica],
+        allocations: dict[str, Allocation],
+        changes: dict[str, Any],
+    ) -> tuple[list[Replica], float | None]:
+        """Start or stop replicas; returns those left and when to look again."""
+        now, spec = self._world.clock(), obj.spec
+        usage = self._world.usage().get(obj.uid)
+        load = usage.in_flight + usage.waiting if usage else 0
+        active_at = max(obj.status["active_at"] or 0.0, usage.last_request_at if usage else 0.0)
+        active_at = now if load else active_at
+        self._note_traffic(obj, load, usage.total if usage else 0, active_at, changes)
+        bounds = Bounds(
+            spec["min_replicas"], spec["max_replicas"], spec["concurrency"], spec["idle_timeout_s"]
+        )
+        current = [replica for replica in replicas if replica.shape == shape(spec)]
+        below_since = obj.status.get("below_since")
+        below_since = (below_since or now) if enough(load, bounds) < len(current) else None
+        changes["below_since"] = below_since
+        demand = Demand(load, len(current), now - active_at, now - below_since if below_since else 0.0)
+        count = wanted(demand, bounds)
+        retry_at = changes.get("retry_at") or obj.status.get("retry_at") or 0.0
+        if count > len(current) and now < retry_at:
+            return replicas, retry_at - now
+        try:
+            for _ in range(count - len(current)):
+                replica = await self._add(obj, lease)
+                current.append(replica)
+                replicas = [*replicas, replica]
+        except CloudError as error:
+            changes |= {"state": "failed", "reason": str(error), "failed_revision": obj.revision}
+            return replicas, None
+        surplus = self._surplus(current, replicas, count)
+        if surplus:
+            replicas = [replica for replica in replicas if replica not in surplus]
+            await self._write(obj, lease, replicas, {})  # out of the routes before they stop
+            for replica in surplus:
+                allocation = allocations.get(replica.allocation)
+                if allocation is not None:
+                    await remove(self._world, allocation, "not needed any more")
+        waiting = any(replica.state != "ready" for replica in replicas)
+        return replicas, self._look_again(replicas, waiting=waiting, load=load)
+
+    def _look_again(self, replicas: list[Replica], *, waiting: bool, load: int) -> float | None:
+        if waiting:
+            return 0.2
+        if load:
+            return BUSY_LOOK_S
+        return QUIET_LOOK_S if replicas else None
+
+    def _surplus(self, current: list[Replica], replicas: list[Replica], count: int) -> list[Replica]:
+        """Replicas of an old shape once a new one serves, and the youngest above the number wanted."""
+        outdated = [replica for replica in replicas if replica not in current]
+        if outdated and count > 0 and not any(replica.state == "ready" for replica in current):
+            outdated = []
+        by_age = sorted(current, key=lambda replica: (replica.state != "ready", replica.started_at))
+        return [*outdated, *by_age[count:]]
+
+    async def _add(self, obj: Object, lease: Lease) -> Replica:
+        """A new replica: its money is set aside and its allocation written down; starting comes next."""
+        id = f"r{await asyncio.to_thread(self._world.allocations.next_serial, obj.uid)}"
+        allocation = await asyncio.to_thread(self._world.allocations.request, obj, lease, part=id, attempt=1)
+        return Replica(
+            id=id,
+            state="starting",
+            allocation=allocation.id,
+            port=None,
+            started_at=self._world.clock(),
+            restarts=obj.status["failures"],
+            shape=shape(obj.spec),
+        )
+
+    def _note_traffic(
+        self, obj: Object, load: int, total: int, active_at: float, changes: dict[str, Any]
+    ) -> None:
+        """Counters in the status; the gateway counts from zero after a restart, the status goes on."""
+        base = self._totals.setdefault(obj.uid, obj.status["requests_total"] - total)
+        changes |= {"requests_total": base + total, "in_flight": load, "active_at": active_at or None}
+
+    async def _stop(
+        self, obj: Object, lease: Lease, replicas: list[Replica], allocations: dict[str, Allocation]
+    ) -> float | None:
+        world = self._world
+        if replicas:
+            stopping = [replace(replica, state="stopping").to_json() for replica in replicas]
+            obj = await set_status(world, lease, obj, replicas=stopping, reason="Stopping.")
+            for replica in replicas:
+                if replica.allocation in allocations:
+                    await remove(world, allocations[replica.allocation], "stopped")
+        if obj.deleting:
+            self._totals.pop(obj.uid, None)
+            await let_go(world, lease, obj)
+        else:
+            await set_status(
+                world,
+                lease,
+                obj,
+                state="stopped",
+                reason="",
+                replicas=[],
+                in_flight=0,
+                failures=0,
+                retry_at=None,
+            )
+        return None
+
+    async def _write(
+        self, obj: Object, lease: Lease, replicas: list[Replica], changes: dict[str, Any]
+    ) -> Object:
+        """The status that follows from the replicas."""
+        ready = sum(replica.state == "ready" for replica in replicas)
+        if not replicas:
+            state = "sleeping" if obj.spec["min_replicas"] == 0 else "starting"
+        elif ready == len(replicas):
+            state = "ready"
+        else:
+            state = "degraded" if ready else "starting"
+        reason = changes.get("reason", "" if state in ("ready", "sleeping") else obj.status["reason"])
+        fields = {
+            "state": state,
+            "reason": reason,
+            "replicas": [replica.to_json() for replica in replicas],
+            "url": f"{self._world.url()}/d/{obj.teamspace}/{obj.name}",
+        }
+        return await set_status(self._world, lease, obj, **{**fields, **changes})
