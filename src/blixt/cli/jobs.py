@@ -117,8 +117,8 @@ def show(name: Name, teamspace: Teamspace = None, json: Json = False) -> None:
 def logs(
     name: Name,
     follow: Follow = False,
-    rank: Annotated[int, typer.Option(help="Whose output.")] = 0,
-    since: Annotated[int, typer.Option(help="Begin at this offset.")] = 0,
+    rank: Annotated[str, typer.Option(help="Whose output: a number, or all.")] = "0",
+    since: Annotated[str, typer.Option(help="Begin at this offset.")] = "0",
     teamspace: Teamspace = None,
     json: Json = False,
 ) -> None:
@@ -128,9 +128,14 @@ def logs(
 
     from blixt.client import Client, Job
 
+    every = rank == "all"
+    if not every and not rank.isdecimal():
+        raise CliError(f"{rank!r} is no rank.", "Give a number, or all.", 2)
     with Client(teamspace=teamspace) as client:
-        for piece in Job.get(name, client=client).logs(follow=follow, since=since, rank=rank):
-            sys.stdout.write(jsons.dumps(asdict(piece)) + "\n" if json else piece.text)
+        job = Job.get(name, client=client)
+        for piece in job.logs(follow=follow, since=since, rank="all" if every else int(rank)):
+            text = _marked(piece.text, piece.rank) if every else piece.text
+            sys.stdout.write(jsons.dumps(asdict(piece)) + "\n" if json else text)
             sys.stdout.flush()
 
 
@@ -167,6 +172,11 @@ def delete(name: Name, teamspace: Teamspace = None) -> None:
     with Client(teamspace=teamspace) as client, waiting(f"Deleting {name} ..."):
         Job.get(name, client=client).delete()
     say(f"Job {name} is gone.")
+
+
+def _marked(text: str, rank: int) -> str:
+    """Put the rank in front of each line of a piece."""
+    return "".join(f"[{rank}] {line}" for line in text.splitlines(keepends=True))
 
 
 def _follow(job: "Job", json: bool) -> int:

@@ -18,7 +18,6 @@ STATE_STYLES = {
     "running": "green",
     "ready": "green",
     "succeeded": "green",
-    "finished": "green",
     "failed": "red",
     "degraded": "yellow",
     "starting": "yellow",

@@ -150,7 +150,9 @@ class Deployment(Stateful):
         self._wait(_has_stopped, timeout_s)
         return self
 
-    def logs(self, *, follow: bool = False, since: int = 0, replica: str | None = None) -> Iterator[LogLine]:
+    def logs(
+        self, *, follow: bool = False, since: int | str = 0, replica: str | None = None
+    ) -> Iterator[LogLine]:
         """What a replica wrote; the newest one when none is named."""
         params: dict[str, str | int] = {"replica": replica} if replica else {}
         return read_logs(self.client, self._path("logs"), follow=follow, since=since, params=params)

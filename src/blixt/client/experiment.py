@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from blixt.client.client import Client, default_client
-from blixt.client.errors import Conflict
+from blixt.client.errors import Conflict, ServerUnreachable
 from blixt.client.http import escape
 from blixt.client.read import read_run, read_series
 from blixt.client.resource import Resource
 from blixt.client.types import Run, Series
+from blixt.client.watch import Outage
 
 
 class Experiment(Resource):
@@ -109,7 +110,7 @@ class Experiment(Resource):
 
 
 class ActiveRun:
-    """A run being written. As a context manager it ends `finished`, or `failed` after an exception."""
+    """A run being written. As a context manager it ends `succeeded`, or `failed` after an exception."""
 
     def __init__(self, experiment: Experiment, run: Run) -> None:
         self.run = run
@@ -124,36 +125,46 @@ class ActiveRun:
         return self.run.id
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Write metrics of one step; exactly once, also when the connection breaks meanwhile."""
+        """Write metrics of one step: once, also when the connection breaks or the server restarts."""
         row = {"step": step, "time": time.time(), "values": {key: _number(v) for key, v in values.items()}}
-        try:
-            self._send(row)
-        except Conflict as conflict:
-            expected = conflict.details.get("expected_seq")
-            if not isinstance(expected, int):
-                raise
-            self._seq = expected - 1  # the run has rows from an earlier process: go on after them
-            self._send(row)
+        outage, repeated = Outage(), False
+        while True:
+            number = self._seq + 1
+            try:
+                stored = self._send(number, row)
+            except ServerUnreachable as error:
+                outage.wait(error)
+                repeated = True
+                continue
+            except Conflict as conflict:
+                if "expected_seq" not in conflict.details:
+                    raise
+                self._seq = int(conflict.details["expected_seq"]) - 1
+                continue
+            self._seq = stored
+            # A number that was taken means another writer was first, unless this very row took it.
+            if stored == number or repeated:
+                return
 
-    def finish(self, state: str = "finished") -> None:
-        """End the run: `finished`, `failed` or `stopped`."""
+    def finish(self, state: str = "succeeded") -> None:
+        """End the run: `succeeded`, `failed` or `stopped`."""
         self._client.http.json("PATCH", self._path, body={"state": state})
 
     def keep_open(self) -> None:
         """Leave the run `running` at the end of the `with` block."""
         self._open_after = True
 
-    def _send(self, row: dict[str, Any]) -> None:
-        body = {"seq": self._seq + 1, "rows": [row]}
-        self._client.http.json("POST", self._path + "/metrics", body=body)
-        self._seq += 1
+    def _send(self, number: int, row: dict[str, Any]) -> int:
+        """Send a batch of one row; returns the number of the last batch that the server has."""
+        body = {"seq": number, "rows": [row]}
+        return int(self._client.http.json("POST", self._path + "/metrics", body=body)["seq"])
 
     def __enter__(self) -> "ActiveRun":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None or not self._open_after:
-            self.finish("failed" if kind else "finished")
+            self.finish("failed" if kind else "succeeded")
 
 
 def _number(value: float) -> float | str:

@@ -5,7 +5,7 @@ import re
 import secrets as randomness
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from blixt.client.client import Client, default_client
 from blixt.client.errors import StateError
@@ -102,13 +102,15 @@ class Job(Stateful):
         """The Experiment that its metrics go to."""
         return str(self.spec.get("experiment") or self.name)
 
-    def logs(self, *, follow: bool = False, since: int = 0, rank: int = 0) -> Iterator[LogLine]:
-        """What one rank wrote.
+    def logs(
+        self, *, follow: bool = False, since: int | str = 0, rank: int | Literal["all"] = 0
+    ) -> Iterator[LogLine]:
+        """What one rank wrote, or all of them.
 
         Args:
             follow: Go on until the job ends, across restarts of the server, without hole or duplicate.
             since: Begin after the piece with this `offset`.
-            rank: Whose output.
+            rank: Whose output; `"all"` mixes them as they come, each piece with its rank.
         """
         return read_logs(self.client, self._path("logs"), follow=follow, since=since, params={"rank": rank})
 

@@ -12,7 +12,12 @@ _QUIET_S = 40.0  # the server sends a keep-alive every 15 s: longer silence mean
 
 
 def read_logs(
-    client: Client, path: str, *, follow: bool, since: int = 0, params: dict[str, str | int] | None = None
+    client: Client,
+    path: str,
+    *,
+    follow: bool,
+    since: int | str = 0,
+    params: dict[str, str | int] | None = None,
 ) -> Iterator[LogLine]:
     """Yield the pieces of a log in order.
 
@@ -33,7 +38,7 @@ def read_logs(
                     if event.name == "end":
                         return
                     if event.name == "log":
-                        since = int(event.id)
+                        since = int(event.id) if event.id.isdecimal() else event.id
                         yield LogLine(str(event.data["text"]), since, int(event.data.get("rank") or 0))
             if not follow:
                 return

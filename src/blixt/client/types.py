@@ -107,12 +107,13 @@ class LogLine:
 
     Attributes:
         text: The text.
-        offset: Where to go on after this piece: pass it as `since`.
+        offset: Where to go on after this piece: pass it as `since`. A number of bytes for one rank, an
+            opaque mark for all of them.
         rank: The rank (of a job) that wrote it.
     """
 
     text: str
-    offset: int
+    offset: int | str
     rank: int = 0
 
 
@@ -158,7 +159,7 @@ class Run:
     """One run of an experiment.
 
     Attributes:
-        state: `running`, `finished`, `failed` or `stopped`.
+        state: `running`, `succeeded`, `failed` or `stopped`.
         job: The job that wrote it, if one did.
         metrics_seq: How many batches of metrics it has; the next one is this plus one.
         params: What it was run with.
