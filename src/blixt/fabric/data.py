@@ -118,14 +118,12 @@ class ResumableLoader:
                 part.set_epoch(self.epoch)
 
     def _open(self, skip: int) -> Iterator[Any]:
-        if self._keeper is not None:
-            return iter(self.loader)
         if self._map_style is not None and self._twin is not None:
             return self._open_map_style(self._map_style, self._twin, skip)
         with isolate_rng():
             self._seed_generators(0)
             batches = iter(self.loader)
-            if skip:
+            if skip and self._keeper is None:
                 _warn_of_fast_forward(self.loader, skip)
                 next(islice(batches, skip - 1, skip), None)
         return batches

@@ -1,4 +1,4 @@
-"""What `Fabric.setup` gives back: the same module and optimizers, with devices and precision taken care of."""
+"""What `Fabric.setup` gives back: the same module and optimizers, with precision taken care of."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
@@ -94,6 +94,7 @@ def scaled_optimizer(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> Opti
         loss = closure() if closure is not None else None
         scaler.step(self.unscaled)
         scaler.update()
+        vars(optimizer)["_opt_called"] = True  # what torch's schedulers look at to see that a step came first
         return loss
 
     twin = object.__new__(type(f"Scaled{base.__name__}", (base,), {"step": step}))
@@ -104,7 +105,7 @@ def scaled_optimizer(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> Opti
 
 
 class _Unscaled:
-    """The scaled optimizer as the scaler needs to see it: everything the same, but a `step` that only steps."""
+    """The scaled optimizer as the scaler needs to see it: the same, with a `step` that only steps."""
 
     def __init__(self, twin: Optimizer, base: type[Optimizer]) -> None:
         self._twin = twin

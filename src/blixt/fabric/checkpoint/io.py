@@ -26,8 +26,9 @@ def save_file(path: str | os.PathLike[str], content: Any) -> None:
         os.replace(partial, target)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        sentence = f"The checkpoint {target} could not be written: {error}. Free some space, or choose another folder."
-        raise CheckpointError(sentence) from error
+        raise CheckpointError(
+            f"The checkpoint {target} could not be written: {error}. Free some space, or choose another folder."
+        ) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

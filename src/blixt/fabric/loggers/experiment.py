@@ -17,7 +17,6 @@ from blixt.fabric.loggers.http import Refused, Unreachable, request
 
 _STATES = {"success": "succeeded", "failed": "failed", "interrupted": "stopped"}
 _BATCH_ROWS = 500
-_PROBE_SEQ = 2**53 - 1
 
 
 class BlixtLogger(Logger):
@@ -190,17 +189,7 @@ class BlixtLogger(Logger):
         body = {"id": self._run, "name": self._run, "params": {}, "job": os.environ.get("BLIXT_JOB")}
         run = self._call(self._runs_url, "POST", body)
         self._run = str(run.get("id", self._run))
-        if isinstance(run.get("seq"), int):
-            return int(run["seq"])
-        try:
-            self._call(
-                f"{self._runs_url}/{quote(self._run)}/metrics", "POST", {"seq": _PROBE_SEQ, "rows": []}
-            )
-        except Refused as refusal:
-            if refusal.status == 409:
-                return _expected(refusal) - 1
-            raise
-        return _PROBE_SEQ
+        return int(run.get("metrics_seq", 0))
 
     def _patch(self, changes: dict[str, Any]) -> None:
         self._call(f"{self._runs_url}/{quote(self._run)}", "PATCH", changes)
@@ -249,11 +238,8 @@ def _travelling(value: float) -> float | str:
 
 
 def _expected(refusal: Refused) -> int:
-    """The number the server waits for, from the answer to a gap."""
-    expected = refusal.error.get("expected")
-    if isinstance(expected, int):
-        return expected
-    digits = [int(word) for word in "".join(c if c.isdecimal() else " " for c in str(refusal)).split()]
-    if not digits:
+    """The number the server waits for, from its answer to a gap."""
+    expected = refusal.error.get("expected_seq")
+    if not isinstance(expected, int):
         raise refusal
-    return digits[-1]
+    return expected

@@ -1,0 +1,1 @@
+"""Callbacks that most runs want: one file each."""

@@ -1,0 +1,107 @@
+"""The forms that `configure_optimizers` may return, brought into one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from blixt.fabric import ConfigError, nearest
+
+
+@dataclass
+class SchedulerConfig:
+    """A learning-rate scheduler and when it steps.
+
+    Attributes:
+        scheduler: Anything with `step`, `state_dict` and `load_state_dict`.
+        interval: Step after optimizer steps, or at the end of epochs.
+        frequency: Every so many of them.
+        monitor: Metric that the scheduler wants to see.
+        strict: Whether a missing metric is an error.
+        name: For `LearningRateMonitor`.
+        reduce_on_plateau: Whether `step` takes the metric.
+    """
+
+    scheduler: Any
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+    strict: bool = True
+    name: str | None = None
+    reduce_on_plateau: bool = False
+
+
+def parse_optimizers(configured: Any) -> tuple[list[Optimizer], list[SchedulerConfig]]:
+    """Optimizers and schedulers from whatever `configure_optimizers` returned.
+
+    Raises:
+        ConfigError: When it is none of the known forms.
+    """
+    if configured is None:
+        return [], []
+    if isinstance(configured, Optimizer):
+        return [configured], []
+    if isinstance(configured, Mapping):
+        return _from_dicts([cast("Mapping[str, Any]", configured)])
+    items = list(cast("Sequence[Any]", configured)) if isinstance(configured, (list, tuple)) else [configured]
+    if len(items) == 2 and isinstance(items[0], (list, tuple)):
+        optimizers = list(cast("Sequence[Optimizer]", items[0]))
+        schedulers = cast("Sequence[Any]", items[1] if isinstance(items[1], (list, tuple)) else [items[1]])
+        return optimizers, [_scheduler(item, None) for item in schedulers]
+    if items and all(isinstance(item, Optimizer) for item in items):
+        return items, []
+    if items and all(isinstance(item, Mapping) for item in items):
+        return _from_dicts(items)
+    raise ConfigError(
+        "configure_optimizers()",
+        type(configured).__name__,
+        "this is none of the forms it may return",
+        "Return an optimizer, a list of them, (optimizers, schedulers), or {'optimizer': ..., 'lr_scheduler': ...}",
+    )
+
+
+def _from_dicts(dicts: Sequence[Mapping[str, Any]]) -> tuple[list[Optimizer], list[SchedulerConfig]]:
+    optimizers: list[Optimizer] = []
+    schedulers: list[SchedulerConfig] = []
+    for item in dicts:
+        unknown = set(item) - {"optimizer", "lr_scheduler", "monitor"}
+        if unknown or "optimizer" not in item:
+            key = next(iter(unknown), "optimizer")
+            reason = "is not known" if unknown else "is missing"
+            hint = "Use the keys optimizer, lr_scheduler and monitor"
+            raise ConfigError("configure_optimizers()", dict(item).keys(), f"the key {key!r} {reason}", hint)
+        optimizers.append(item["optimizer"])
+        if item.get("lr_scheduler") is not None:
+            schedulers.append(_scheduler(item["lr_scheduler"], item.get("monitor")))
+    return optimizers, schedulers
+
+
+def _scheduler(item: Any, monitor: str | None) -> SchedulerConfig:
+    if isinstance(item, SchedulerConfig):
+        config = item
+    elif isinstance(item, Mapping):
+        options = dict(cast("Mapping[str, Any]", item))
+        known = [field.name for field in fields(SchedulerConfig)]
+        for key in options:
+            if key not in known:
+                hint = nearest(key, known).rstrip("?")
+                raise ConfigError("configure_optimizers(lr_scheduler)", key, "there is no such key", hint)
+        config = SchedulerConfig(**options)
+    else:
+        config = SchedulerConfig(item)
+    config.monitor = config.monitor or monitor
+    config.reduce_on_plateau |= isinstance(config.scheduler, ReduceLROnPlateau)
+    _check(config)
+    return config
+
+
+def _check(config: SchedulerConfig) -> None:
+    if config.interval not in ("epoch", "step"):
+        raise ConfigError("lr_scheduler(interval)", config.interval, "it is unknown", "Use 'epoch' or 'step'")
+    if config.frequency < 1:
+        raise ConfigError("lr_scheduler(frequency)", config.frequency, "it counts", "Use 1 or more")
+    if config.reduce_on_plateau and config.monitor is None:
+        reason = "a plateau is one of a metric"
+        raise ConfigError("lr_scheduler(monitor)", None, reason, "Name the metric, e.g. 'val_loss'")

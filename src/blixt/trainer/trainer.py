@@ -1,0 +1,721 @@
+"""The loop you do not want to write: epochs, validation, logging, checkpoints, exact resume."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal, Never, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from blixt.fabric import (
+    CheckpointError,
+    ConfigError,
+    Fabric,
+    FabricError,
+    Logger,
+    isolate_rng,
+    reject_unknown,
+)
+from blixt.fabric.accelerators import Devices
+from blixt.fabric.checkpoint import load_file, save_file
+from blixt.trainer import checkpoint as checkpoints
+from blixt.trainer import loaders
+from blixt.trainer.callback import Callback
+from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
+from blixt.trainer.callbacks.early_stopping import EarlyStopping
+from blixt.trainer.callbacks.progress_bar import ProgressBar
+from blixt.trainer.config import Limit, MaxTime, TrainerConfig, make_config
+from blixt.trainer.datamodule import DataModule
+from blixt.trainer.defaults import make_callbacks, make_loggers
+from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
+from blixt.trainer.fit import Leave, Run, fit, validation_interval
+from blixt.trainer.hooks import HookPlan
+from blixt.trainer.logbook import Logbook, Page
+from blixt.trainer.module import Module
+from blixt.trainer.optimizers import SchedulerConfig, parse_optimizers
+from blixt.trainer.progress import Counters
+from blixt.trainer.step import Step, make_step
+from blixt.trainer.stop import SignalHandlers, StopAgreement
+from blixt.trainer.summary import summarize
+
+Stage = Literal["fit", "validate", "test", "predict"]
+_KINDS: dict[str, Kind] = {"validate": "validation", "test": "test", "predict": "predict"}
+
+
+class Trainer:
+    """Runs a `Module` on a `Fabric`.
+
+    All arguments are by keyword. Those about devices are Fabric's.
+
+    Args:
+        accelerator: "auto", "cpu", "cuda", "gpu" or "mps".
+        strategy: "auto", "single_device", "ddp" or "ddp_find_unused_parameters_true".
+        devices: Processes on this machine, or which devices.
+        num_nodes: Machines.
+        precision: "32", "bf16-mixed" or "16-mixed".
+        logger: True for TensorBoard's files, or CSV where TensorBoard is not installed; False for none;
+            or loggers. A job of blixt's cloud logs into its Experiment as well.
+        callbacks: What else happens at the hooks.
+        fast_dev_run: Run this many batches (True: 1) of everything, without loggers and checkpoints.
+        max_epochs: -1 for no limit; default 1000, or no limit when `max_steps` or `max_time` is given.
+        min_epochs: Train at least so long, whatever wants to stop.
+        max_steps: Optimizer steps; -1 for no limit.
+        min_steps: Train at least so long.
+        max_time: "DD:HH:MM:SS", a timedelta, or a dict for one.
+        limit_train_batches: Of an epoch: a number, or a part (float).
+        limit_val_batches: Of each validation loader.
+        limit_test_batches: Of each test loader.
+        limit_predict_batches: Of each predict loader.
+        overfit_batches: Train and validate on so much of the data, without shuffling.
+        val_check_interval: Validate after so many batches, or after a part of an epoch (float).
+        check_val_every_n_epoch: None lets `val_check_interval` count batches across epochs.
+        num_sanity_val_steps: Validation batches before training, to fail early; -1 for all.
+        log_every_n_steps: Optimizer steps between rows for the loggers; 0 for none.
+        enable_checkpointing: Add a `ModelCheckpoint` if there is none.
+        enable_progress_bar: Add a `ProgressBar` if there is none.
+        enable_model_summary: Print what the module is made of.
+        accumulate_grad_batches: Batches whose gradients make one optimizer step.
+        gradient_clip_val: Bound on gradients.
+        gradient_clip_algorithm: "norm" of all of them, or each "value".
+        deterministic: Only use deterministic algorithms; "warn" where there are none.
+        inference_mode: Evaluate in torch's inference mode rather than without gradients only.
+        use_distributed_sampler: Divide map-style loaders among the processes.
+        detect_anomaly: Find the operation that made a NaN; slow.
+        default_root_dir: Where logs and checkpoints go; default the working directory.
+
+    Raises:
+        ConfigError: Naming the argument, its value, the reason and the fix.
+
+    Example:
+        >>> trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False)
+        >>> trainer.max_epochs
+        2
+    """
+
+    def __init__(
+        self,
+        *,
+        accelerator: str = "auto",
+        strategy: str = "auto",
+        devices: Devices = "auto",
+        num_nodes: int = 1,
+        precision: str | int = "32",
+        logger: bool | Logger | list[Logger] | None = None,
+        callbacks: Callback | list[Callback] | None = None,
+        fast_dev_run: bool | int = False,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: MaxTime | None = None,
+        limit_train_batches: Limit = 1.0,
+        limit_val_batches: Limit = 1.0,
+        limit_test_batches: Limit = 1.0,
+        limit_predict_batches: Limit = 1.0,
+        overfit_batches: Limit = 0.0,
+        val_check_interval: Limit = 1.0,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int = 2,
+        log_every_n_steps: int = 50,
+        enable_checkpointing: bool = True,
+        enable_progress_bar: bool = True,
+        enable_model_summary: bool = True,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        deterministic: bool | Literal["warn"] = False,
+        inference_mode: bool = True,
+        use_distributed_sampler: bool = True,
+        detect_anomaly: bool = False,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        **unknown: Never,
+    ) -> None:
+        reject_unknown("Trainer", unknown, Trainer.__init__.__kwdefaults__)
+        self.config: TrainerConfig = make_config(
+            {name: value for name, value in locals().items() if name in TrainerConfig.__dataclass_fields__}
+            | {"max_time": max_time}
+        )
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+        )
+        self.default_root_dir = Path(default_root_dir if default_root_dir is not None else ".").absolute()
+        quiet = bool(self.config.fast_dev_run)
+        self.loggers: list[Logger] = make_loggers(logger, self.default_root_dir, self.fabric, quiet)
+        self.callbacks: list[Callback] = make_callbacks(
+            callbacks, enable_checkpointing, enable_progress_bar, self.config
+        )
+        self._print_summary = enable_model_summary
+        if deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=deterministic == "warn")
+        self.counters = Counters()
+        self.logbook = Logbook(self.fabric)
+        self.optimizers: list[Optimizer] = []
+        self.lr_scheduler_configs: list[SchedulerConfig] = []
+        self.should_stop = False
+        self.interrupted = False
+        self.sanity_checking = False
+        self.validates = False
+        self.stage: Stage | None = None
+        self.datamodule: DataModule | None = None
+        self._module: Module | None = None
+        self._hooks: HookPlan | None = None
+        self._train: loaders.StageLoader | None = None
+        self._evaluating = False
+        self._row: dict[str, float] = {}
+        self._runs = 0
+
+    # --- the verbs --------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        model: Module,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        *,
+        weights_only: bool = True,
+    ) -> None:
+        """Train.
+
+        Args:
+            model: What to train.
+            train_dataloaders: The loader; or a data module; default the module's or data module's.
+            val_dataloaders: One or several.
+            datamodule: Where loaders come from.
+            ckpt_path: Go on from this checkpoint, exactly: a path, "last", "best", or "auto" (the newest
+                below `default_root_dir`, or from the beginning when there is none).
+            weights_only: Refuse checkpoints that hold more than tensors and plain values.
+        """
+        if isinstance(train_dataloaders, DataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        with self._running("fit", model, datamodule):
+            content = self._load(self._find_checkpoint(ckpt_path, "fit"), weights_only)
+            self._fit(model, train_dataloaders, val_dataloaders, content)
+        if self.interrupted:
+            raise SystemExit(143)
+
+    def validate(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """Run the validation loaders; returns one dict of metrics a loader."""
+        return self._evaluate("validate", model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def test(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+    ) -> list[dict[str, float]]:
+        """Run the test loaders; returns one dict of metrics a loader."""
+        return self._evaluate("test", model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def predict(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool = True,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> list[Any] | None:
+        """Run `predict_step`; returns its outputs, a list a loader if there are several."""
+        return self._evaluate(
+            "predict", model, dataloaders, ckpt_path, False, datamodule, keep=return_predictions
+        )
+
+    def save_checkpoint(self, filepath: str | os.PathLike[str], weights_only: bool = False) -> None:
+        """Write a checkpoint; call it on all ranks."""
+        content = checkpoints.dump(self._parts(), weights_only)
+        if self.is_global_zero:
+            save_file(filepath, content)
+        self.fabric.barrier()
+
+    # --- fit --------------------------------------------------------------------------------------
+
+    def _fit(self, module: Module, train: Any, val: Any, content: dict[str, Any] | None) -> None:
+        hooks, counters = self._plan, self.counters
+        self.should_stop, self.interrupted = False, False
+        step = self._prepare_training(module, content)
+        hooks.call("on_fit_start")
+        self._introduce(module)
+        found = loaders.find_loaders("val", val, module, self.datamodule)
+        validation = self._evaluation("validation", found)
+        self.validates = validation is not None
+        if content is None and validation is not None and self.config.num_sanity_val_steps:
+            self._sanity_check(validation)
+        given = loaders.find_loaders("train", train, module, self.datamodule)
+        if given is None:
+            reason = "there is nothing to train on"
+            raise ConfigError(
+                "fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader"
+            )
+        self._train = loaders.prepare(given, "train", self.fabric, self.config, self._transfer(module))
+        page = Page()
+        self.logbook.turn_to(page)
+        self._runs += 1
+        stop = StopAgreement(self.fabric, self._runs)
+        run = Run(
+            config=self.config,
+            module=module,
+            loader=self._train,
+            step=step,
+            step_arguments=min(2, step_arguments(module.training_step)),
+            transfer=self._transfer(module),
+            schedulers=self.lr_scheduler_configs,
+            validation=validation,
+            validate_every=validation_interval(self.config, self._train.total) if validation else None,
+            hooks=hooks,
+            logbook=self.logbook,
+            counters=counters,
+            stop=stop,
+            page=page,
+            write_row=self.write_row,
+            should_stop=lambda: self.should_stop,
+            deadline=self._deadline(),
+        )
+        module.train()
+        with ExitStack() as stack:
+            stack.enter_context(SignalHandlers(stop.request))
+            if self.config.detect_anomaly:
+                stack.enter_context(torch.autograd.set_detect_anomaly(True))
+            hooks.call("on_train_start")
+            if content is not None:
+                checkpoints.restore_position(content, self._parts())
+                run.resumed = counters.batch > 0
+            stop.start(counters.batches)
+            stack.callback(stop.close)
+            if fit(run) is Leave.INTERRUPTED:
+                self._leave_early(stop)
+        hooks.call("on_train_end")
+        hooks.call("on_fit_end")
+
+    def _prepare_training(self, module: Module, content: dict[str, Any] | None) -> Step:
+        """Weights, optimizers and the step function, in the state of the checkpoint if there is one."""
+        self.counters.load(Counters().state_dict())
+        if content is not None:
+            checkpoints.restore_model(content, self._parts())
+            checkpoints.restore_callbacks(content, self._parts())
+        module.to(self.fabric.device)
+        self.optimizers, self.lr_scheduler_configs = parse_optimizers(module.configure_optimizers())
+        if content is not None:
+            checkpoints.restore_optimizers(content, self._parts())
+        ready = self.fabric.setup_optimizers(*self.optimizers)
+        self.optimizers = list(cast("tuple[Optimizer, ...]", ready if isinstance(ready, tuple) else (ready,)))
+        return make_step(module, self.fabric, self.optimizers, self._plan, self.config, self.counters)
+
+    def _sanity_check(self, validation: Evaluation) -> None:
+        self.sanity_checking = True
+        self._plan.call("on_sanity_check_start")
+        kept = dict(self.logbook.callback_metrics)
+        with isolate_rng(self.fabric.device):
+            validation.run(max_batches=self.config.num_sanity_val_steps)
+        validation.steps = 0
+        self.logbook.callback_metrics.clear()
+        self.logbook.callback_metrics.update(kept)
+        self.logbook.bar_metrics.clear()
+        self._plan.call("on_sanity_check_end")
+        self.sanity_checking = False
+
+    def _introduce(self, module: Module) -> None:
+        if self.is_global_zero:
+            if module.hparams:
+                for logger in self.loggers:
+                    logger.log_hyperparams(module.hparams)
+            if self._print_summary and self._bar is not None:
+                print(summarize(module))
+
+    def _leave_early(self, stop: StopAgreement) -> None:
+        """Save what is needed to go on; an outside signal also ends the process, with its usual code."""
+        if self.checkpoint_callback is not None:
+            self.save_checkpoint(self.checkpoint_dir / "last.ckpt")
+        self.interrupted = stop.requested != "max_time"
+        self.print(f"blixt: stopped after step {self.global_step} ({stop.requested}).")
+
+    def _deadline(self) -> float | None:
+        limit = self.config.max_time_s
+        return None if limit is None else time.monotonic() + limit
+
+    def manual_backward(self, loss: torch.Tensor) -> None:
+        """What `Module.manual_backward` does."""
+        for hook in self._plan.of("on_before_backward"):
+            hook(loss)
+        self.fabric.backward(loss)
+        for hook in self._plan.of("on_after_backward"):
+            hook()
+
+    # --- validate, test, predict ------------------------------------------------------------------
+
+    def _evaluate(
+        self,
+        stage: Literal["validate", "test", "predict"],
+        model: Module | None,
+        given: Any,
+        ckpt_path: str | os.PathLike[str] | None,
+        verbose: bool,
+        datamodule: DataModule | None,
+        keep: bool = False,
+    ) -> Any:
+        if isinstance(given, DataModule):
+            given, datamodule = None, given
+        path = self._find_checkpoint(ckpt_path, stage)
+        module = model if model is not None else self.lightning_module
+        kind = _KINDS[stage]
+        short = {"validation": "val"}.get(kind, kind)
+        with self._running(stage, module, datamodule if datamodule is not None else self.datamodule):
+            content = self._load(path, True)
+            if content is not None:
+                checkpoints.restore_model(content, self._parts())
+            module.to(self.fabric.device)
+            evaluation = self._evaluation(kind, loaders.find_loaders(short, given, module, self.datamodule))
+            if evaluation is None:
+                reason = f"there is nothing to {stage}"
+                raise ConfigError(
+                    f"{stage}(dataloaders)", None, reason, f"Give a loader, or write {short}_dataloader"
+                )
+            self._evaluating = True
+            result = evaluation.run(self.counters.epoch, keep_outputs=keep)
+            self._evaluating = False
+        if stage == "predict":
+            return (result[0] if len(result) == 1 else result) if keep else None
+        rows = _by_loader(result, len(evaluation.loaders))
+        if verbose and self.is_global_zero:
+            print("\n".join(f"{stage}: {_sentence(row)}" for row in rows if row))
+        return rows
+
+    def _evaluation(self, kind: Kind, found: Any) -> Evaluation | None:
+        stage = {"validation": "val"}.get(kind, kind)
+        transfer = self._transfer(self.lightning_module)
+        ready = [
+            loaders.prepare(loader, stage, self.fabric, self.config, transfer)
+            for loader in loaders.as_sequence(found)
+        ]
+        if not ready or all(loader.total == 0 for loader in ready):
+            return None
+        return Evaluation(
+            kind,
+            self.lightning_module,
+            self.fabric,
+            self._plan,
+            self.logbook,
+            ready,
+            transfer,
+            self.config.inference_mode,
+            self.write_row,
+        )
+
+    # --- around every stage -----------------------------------------------------------------------
+
+    def _running(self, stage: Stage, module: Module, datamodule: DataModule | None) -> "_Running":
+        return _Running(self, stage, module, datamodule)
+
+    def begin_stage(self, stage: Stage, module: Module, datamodule: DataModule | None) -> None:
+        """Launch the processes and run every hook up to `configure_model`."""
+        if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            reason = "it is not a blixt.trainer.Module"
+            raise ConfigError(
+                f"{stage}(model)", type(module).__name__, reason, "Derive your model from Module"
+            )
+        self.fabric.launch()
+        self.stage, self._module, self.datamodule = stage, module, datamodule
+        module.trainer = self
+        if datamodule is not None:
+            datamodule.trainer = self
+        self._adopt_callbacks(module.configure_callbacks())
+        self._hooks = HookPlan(self, module, self.callbacks, self.logbook)
+        with self.fabric.rank_zero_first(local=True):
+            if self.fabric.local_rank == 0:
+                if datamodule is not None:
+                    datamodule.prepare_data()
+                module.prepare_data()
+        if datamodule is not None:
+            datamodule.setup(stage)
+        self._hooks.call("setup", stage)
+        module.configure_model()
+
+    def end_stage(self, stage: Stage) -> None:
+        """Finish the loggers and run the teardown hooks."""
+        for logger in self.loggers if self.is_global_zero else []:
+            logger.finalize(
+                "interrupted" if self.interrupted else "success"
+            ) if stage == "fit" else logger.save()
+        if self.datamodule is not None:
+            self.datamodule.teardown(stage)
+        self._plan.call("teardown", stage)
+        self.stage = None
+
+    def fail_stage(self, error: BaseException) -> None:
+        """Tell everyone that the run ends with an error."""
+        self.sanity_checking = self._evaluating = False
+        if self._hooks is not None:
+            for hook in self._hooks.of_callbacks("on_exception"):
+                hook(error)
+        if self.datamodule is not None:
+            self.datamodule.on_exception(error)
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        for logger in self.loggers if self.is_global_zero else []:
+            logger.finalize(status)
+        self.stage = None
+
+    def _adopt_callbacks(self, own: Any) -> None:
+        """The module's callbacks replace those of the same class; checkpoints come last."""
+        extra: list[Callback] = list(own) if isinstance(own, (list, tuple)) else [own]
+        kinds = {type(callback) for callback in extra}
+        kept = [callback for callback in self.callbacks if type(callback) not in kinds]
+        self.callbacks = sorted([*kept, *extra], key=lambda callback: isinstance(callback, ModelCheckpoint))
+
+    def _transfer(self, module: Module) -> loaders.Transfer | None:
+        return loaders.transfer_hooks(module, self.datamodule, self.fabric)
+
+    def _parts(self) -> checkpoints.Parts:
+        return checkpoints.Parts(
+            self.fabric,
+            self.lightning_module,
+            self.datamodule,
+            self.callbacks,
+            self._plan,
+            self.counters,
+            self.optimizers,
+            self.lr_scheduler_configs,
+            self.logbook,
+            self._train.batches if self._train is not None else None,
+        )
+
+    def _find_checkpoint(self, wanted: str | os.PathLike[str] | None, stage: str) -> Path | None:
+        """The file that `ckpt_path` means, the same on all ranks."""
+        if wanted is None or wanted not in ("auto", "last", "best"):
+            return None if wanted is None else Path(wanted)
+        if wanted == "best":
+            best = self.checkpoint_callback.best_model_path if self.checkpoint_callback is not None else ""
+            if not best:
+                reason = "this trainer has saved no checkpoint yet"
+                raise ConfigError(f"{stage}(ckpt_path)", wanted, reason, "Fit first, or give a path")
+            return Path(best)
+        callback = self.checkpoint_callback
+        folder = (
+            Path(callback.dirpath) if callback is not None and callback.dirpath else self.default_root_dir
+        )
+        found = checkpoints.newest_checkpoint(folder)
+        found = self.fabric.broadcast(found)
+        if found is None and wanted == "last":
+            raise CheckpointError(
+                f"There is no checkpoint below {folder}. Use ckpt_path='auto' to begin then."
+            )
+        return found
+
+    def _load(self, path: Path | None, weights_only: bool) -> dict[str, Any] | None:
+        return None if path is None else load_file(path, weights_only=weights_only)
+
+    # --- rows for loggers -------------------------------------------------------------------------
+
+    def add_to_row(self, numbers: Mapping[str, float]) -> None:
+        """Let `numbers` travel with the next row for the loggers."""
+        self._row.update(numbers)
+
+    def write_row(self, row: dict[str, float], step: int | None = None) -> None:
+        """Send a row to the loggers, with the epoch, at `step` or the current optimizer step."""
+        if self.sanity_checking or not (row or self._row):
+            return
+        full = {**self._row, **row, "epoch": float(self.counters.epoch)}
+        self._row.clear()
+        if self.is_global_zero:
+            for logger in self.loggers:
+                logger.log_metrics(full, self.counters.global_step if step is None else step)
+
+    # --- what people ask it -----------------------------------------------------------------------
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """`print` on rank 0."""
+        self.fabric.print(*args, **kwargs)
+
+    @property
+    def _plan(self) -> HookPlan:
+        if self._hooks is None:
+            raise FabricError("The trainer has not run anything yet. Call fit, validate, test or predict.")
+        return self._hooks
+
+    @property
+    def lightning_module(self) -> Module:
+        """The module that runs, or ran last."""
+        if self._module is None:
+            raise FabricError("The trainer has no module yet. Give one to fit, validate, test or predict.")
+        return self._module
+
+    @property
+    def model(self) -> nn.Module:
+        """The same as `lightning_module`."""
+        return self.lightning_module
+
+    @property
+    def current_epoch(self) -> int:
+        """The running epoch; after a fit, the number of epochs that are done."""
+        return self.counters.epoch
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps so far."""
+        return self.counters.global_step
+
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether a row is written after the batch that runs now."""
+        return self.counters.logs
+
+    @property
+    def max_epochs(self) -> int:
+        """-1 for no limit."""
+        return self.config.max_epochs
+
+    @property
+    def max_steps(self) -> int:
+        """-1 for no limit."""
+        return self.config.max_steps
+
+    @property
+    def num_training_batches(self) -> int | float:
+        """Batches in an epoch; infinite when nobody knows."""
+        total = self._train.total if self._train is not None else None
+        return float("inf") if total is None else total
+
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """Optimizer steps of the whole fit, for schedulers; infinite when nobody knows."""
+        if self._train is None and self.stage == "fit":
+            raise FabricError("The number of batches is known from on_train_start on. Use max_steps before.")
+        config = self.config
+        per_epoch = self.num_training_batches / config.accumulate_grad_batches
+        total = float("inf") if config.max_epochs == -1 else -(-per_epoch // 1) * config.max_epochs
+        steps = total if config.max_steps == -1 else min(total, config.max_steps)
+        return steps if steps == float("inf") else int(steps)
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether the running batch is known to be the epoch's last."""
+        return self.counters.batch + 1 >= self.num_training_batches
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """The newest value of everything that was logged."""
+        return self.logbook.newest()
+
+    @property
+    def logged_metrics(self) -> dict[str, float]:
+        """What the loggers got last."""
+        return dict(self.logbook.logged_metrics)
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """What the progress bar shows."""
+        return self.logbook.peek()
+
+    @property
+    def training(self) -> bool:
+        """Whether a fit runs."""
+        return self.stage == "fit" and not self.sanity_checking
+
+    @property
+    def logger(self) -> Logger | None:
+        """The first logger."""
+        return self.loggers[0] if self.loggers else None
+
+    @property
+    def log_dir(self) -> str | None:
+        """The folder of the first logger that has one."""
+        return next((logger.log_dir for logger in self.loggers if logger.log_dir), None)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where checkpoints go."""
+        callback = self.checkpoint_callback
+        if callback is not None and callback.dirpath is not None:
+            return Path(callback.dirpath)
+        return Path(self.log_dir or self.default_root_dir) / "checkpoints"
+
+    @property
+    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
+        """All of them."""
+        return [callback for callback in self.callbacks if isinstance(callback, ModelCheckpoint)]
+
+    @property
+    def checkpoint_callback(self) -> ModelCheckpoint | None:
+        """The first."""
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def early_stopping_callback(self) -> EarlyStopping | None:
+        """The first."""
+        return next((c for c in self.callbacks if isinstance(c, EarlyStopping)), None)
+
+    @property
+    def _bar(self) -> ProgressBar | None:
+        return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
+
+    @property
+    def global_rank(self) -> int:
+        """The index of this process among all."""
+        return self.fabric.global_rank
+
+    @property
+    def local_rank(self) -> int:
+        """The index of this process on its machine."""
+        return self.fabric.local_rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together."""
+        return self.fabric.world_size
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes files and talks to people."""
+        return self.fabric.is_global_zero
+
+
+class _Running:
+    """Around a stage: hooks before, teardown after, `on_exception` when it fails."""
+
+    def __init__(self, trainer: Trainer, stage: Stage, module: Module, datamodule: DataModule | None) -> None:
+        self._trainer, self._stage = trainer, stage
+        self._module, self._datamodule = module, datamodule
+
+    def __enter__(self) -> None:
+        try:
+            self._trainer.begin_stage(self._stage, self._module, self._datamodule)
+        except Exception as error:
+            self._trainer.fail_stage(error)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self._trainer.end_stage(self._stage)
+        else:
+            self._trainer.fail_stage(error)
+
+
+def _by_loader(row: dict[str, float], count: int) -> list[dict[str, float]]:
+    """The metrics of each loader; those of no loader in particular belong to all."""
+    if count == 1:
+        return [row]
+    mark = "/dataloader_idx_"
+    return [
+        {name: value for name, value in row.items() if mark not in name or name.endswith(f"{mark}{index}")}
+        for index in range(count)
+    ]
+
+
+def _sentence(row: dict[str, float]) -> str:
+    return "  ".join(f"{name}={value:.6g}" for name, value in row.items())
