@@ -6,9 +6,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from blixt.cloud.gateway import Backend, Stats
+from blixt.cloud.gateway import Backend, Limits, Stats
 
-from .rig import OK, Handler, Recorder, Rig, eventually, status, within
+from .rig import OK, Handler, Recorder, Rig, eventually, rigged, status, within
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /d/lab/m/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -255,12 +255,57 @@ async def test_a_request_on_a_kept_connection_that_had_ended_is_sent_on_a_new_on
     assert server.accepted == 4
 
 
-async def test_when_no_replica_can_be_reached_the_answer_says_so(rig: Rig) -> None:
-    rig.set_replicas("gone1", "gone2")
-    answer = await rig.ask(GET)
-    assert status(answer) == 502
-    assert b"Deployment lab/m has no replica that can be reached." in answer
-    assert rig.gateway.stats()["u1"].in_flight == 0
+async def test_when_no_replica_answers_the_request_waits_for_a_new_one(rig: Rig) -> None:
+    rig.set_replicas("gone")
+    asked = asyncio.create_task(rig.ask(POST))
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
+    assert rig.demanded == ["u1"]
+    await rig.serve("new", _named("new"))
+    rig.set_replicas("gone", "new")
+    assert (await asked).endswith(b"new")
+
+
+async def test_a_replica_that_left_the_table_and_came_back_is_tried_again(rig: Rig) -> None:
+    rig.set_replicas("a1")
+    asked = asyncio.create_task(rig.ask(POST))
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
+    rig.set_replicas(state="starting")
+    await rig.serve("a1", _named("again"))
+    rig.set_replicas("a1")
+    assert (await asked).endswith(b"again")
+
+
+async def test_a_waiter_whom_every_replica_failed_does_not_hold_up_the_others(rig: Rig) -> None:
+    rig.set_replicas("a1")
+    failed = await rig.connect()
+    await failed.send(POST)
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
+    await rig.serve("a1", _named("a1"))
+    assert (await rig.ask(POST)).endswith(b"a1")
+    assert rig.gateway.stats()["u1"].waiting == 1
+
+
+async def test_when_no_replica_answers_for_long_the_answer_says_so() -> None:
+    async with rigged(limits=Limits(recover_s=0.1)) as rig:
+        rig.set_replicas("gone1", "gone2")
+        answer = await rig.ask(GET)
+        assert status(answer) == 502
+        assert b"Deployment lab/m has no replica that answers." in answer
+        assert rig.gateway.stats()["u1"].in_flight == 0
+
+
+async def test_a_client_that_left_the_queue_leaves_its_place_to_the_next(rig: Rig) -> None:
+    rig.set_replicas(state="sleeping", max_waiting=1)
+    client = await rig.connect()
+    await client.send(GET)
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
+    client.drop()
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 0)
+    asked = asyncio.create_task(rig.ask(GET))
+    await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
+    await rig.serve("a1", _named("a1"))
+    rig.set_replicas("a1")
+    assert (await asked).endswith(b"a1")
 
 
 async def test_every_deployment_in_the_table_has_counters(rig: Rig) -> None:

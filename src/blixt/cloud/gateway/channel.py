@@ -21,6 +21,12 @@ class Channel(asyncio.Protocol):
     Args:
         high: bytes that may wait in each direction.
         on_connected: called once, when the socket is ready.
+
+    Attributes:
+        peer: the other side's IP address, "" on a unix socket.
+        at_eof: the peer sends no more.
+        lost: the connection is over.
+        congested: the send buffer is full; `drain` waits for room.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class Channel(asyncio.Protocol):
         self._reader: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._error: Exception | None = None
+        self.peer = ""
         self.at_eof = False
         self.lost = False
         self.congested = False
@@ -50,6 +57,7 @@ class Channel(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._high)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            self.peer = str(transport.get_extra_info("peername", ("",))[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._on_connected is not None:
             self._on_connected(self)
@@ -96,12 +104,6 @@ class Channel(asyncio.Protocol):
     def waiting_bytes(self) -> int:
         """Bytes received and not yet read."""
         return self._received_bytes
-
-    @property
-    def peer(self) -> str:
-        """The other side's IP address, or "" on a unix socket."""
-        name = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return str(name[0]) if isinstance(name, tuple) else ""
 
     def take(self) -> bytes:
         """Return everything received so far without waiting; may be empty."""

@@ -46,11 +46,6 @@ class Connection:
         context.connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._serve())
 
-    @property
-    def peer(self) -> str:
-        """The client's address."""
-        return self.channel.peer
-
     def interrupt(self, reason: Exception) -> None:
         """Stop what the connection does now, for this reason; the first reason counts."""
         if self._reason is None and not self._task.done():

@@ -132,7 +132,7 @@ class Exchange:
             self._head,
             plan.onward,
             self._framing,
-            peer=self._connection.peer,
+            peer=self._connection.channel.peer,
             websocket=self._websocket,
             trusted=self._context.limits.trust_forwarded,
         )

@@ -60,7 +60,7 @@ class Gateway:
             durations=durations(limits),
             domain=domain,
             table=table,
-            lanes=Lanes(table, on_demand, limits.suspect_s),
+            lanes=Lanes(table, on_demand, limits),
             pool=Pool(self._open, limits),
             trust=Trust(cast(Authenticate, authenticate), cast(Authorize, authorize), limits.trust_cache_s),
             sessions=Sessions(limits.ticket_s, limits.session_s, limits.session_count),

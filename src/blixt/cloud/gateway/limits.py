@@ -34,4 +34,5 @@ class Limits:
     session_count: int = 10_000
     trust_cache_s: float = 2.0
     suspect_s: float = 2.0
+    recover_s: float = 15.0
     trust_forwarded: bool = False

@@ -1,6 +1,5 @@
 """Where one request may go: a fixed target (the API, a Studio app) or a deployment's lane."""
 
-from collections.abc import Container
 from typing import Protocol
 
 from blixt.cloud.gateway.errors import BadUpstream
@@ -15,7 +14,7 @@ class Place(Protocol):
         """What to call it in an error."""
         ...
 
-    async def acquire(self, tried: Container[Target]) -> Target:
+    async def acquire(self, tried: set[Target]) -> Target:
         """A target that was not tried yet; raises GatewayError when there is none."""
         ...
 
@@ -37,7 +36,7 @@ class FixedPlace:
         self._target = target
         self.title = title
 
-    async def acquire(self, tried: Container[Target]) -> Target:
+    async def acquire(self, tried: set[Target]) -> Target:
         """The target, once."""
         if self._target in tried:
             raise BadUpstream(f"{self.title} does not answer.", retry_after_s=1)
