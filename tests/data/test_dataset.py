@@ -1,6 +1,9 @@
 """A dataset is a sequence of samples, read one by one or in batches, in an order that resumes exactly."""
 
+import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,11 @@ from blixt.data import (
     DatasetNotFoundError,
     DatasetWriter,
     Loader,
+    ShardReader,
+    ShardWriter,
     head,
     info,
+    prune,
     verify,
 )
 
@@ -114,8 +120,6 @@ def test_a_run_that_changes_its_ranks_mid_epoch_sees_each_row_once(folder: Path,
 
 
 def test_the_state_is_a_few_numbers_and_survives_json(folder: Path) -> None:
-    import json
-
     dataset = Dataset(folder, shuffle=True, seed=3)
     whole = [s["id"] for s in dataset]
     dataset.set_epoch(0)
@@ -217,3 +221,47 @@ def test_verify_passes_whole_data_and_names_what_is_damaged(tmp_path: Path) -> N
     assert len(report.problems) == 2
     assert damaged.name in report.problems[0]
     assert f"{missing.name} is missing" in report.problems[1]
+
+
+def test_more_shards_than_open_files_allow_can_be_read(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [{"x": i} for i in range(60)], chunk_bytes=8)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "from blixt.data import Dataset, verify\n"
+        "dataset = Dataset(sys.argv[1], shuffle=True)\n"
+        "assert sorted(s['x'] for s in dataset) == list(range(60)) and verify(sys.argv[1]).ok"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=60)
+
+
+def test_pruning_forgets_old_versions_and_keeps_what_newer_ones_share(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [{"x": 1}])
+    with DatasetWriter(tmp_path, mode="append") as writer:
+        writer.write({"x": 2})
+    assert prune(tmp_path) == []
+    with pytest.raises(DatasetNotFoundError, match="has no version 1; it has 2"):
+        Dataset(tmp_path, version=1)
+    with DatasetWriter(tmp_path, mode="overwrite") as writer:
+        writer.write({"x": 3})
+    assert len(prune(tmp_path)) == 2
+    assert [s["x"] for s in Dataset(tmp_path)] == [3]
+    assert len(list((tmp_path / "shards").iterdir())) == 1
+    with pytest.raises(ValueError, match="keep must be at least 1"):
+        prune(tmp_path, keep=0)
+
+
+def test_something_that_is_no_state_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="not a state of a dataset: it lacks block_rows"):
+        Dataset(folder).load_state_dict({"epoch": 1})
+
+
+def test_a_fixed_column_is_mapped_and_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "a.shard"
+    with ShardWriter(path) as writer:
+        for i in range(1000):
+            writer.write({"x": np.full(100, i)})
+    column = ShardReader(path).fixed("x")
+    assert column.shape == (1000, 100)
+    assert not column.flags.owndata
+    assert not column.flags.writeable
+    assert column.ctypes.data % 64 == 0

@@ -291,6 +291,30 @@ def test_a_killed_job_leaves_no_process_and_no_half_made_version_and_resumes(tmp
     assert not [path for path in tmp_path.glob("call-*") if int(path.name[5:]) < 20]
 
 
+def test_ctrl_c_ends_the_workers_and_keeps_the_finished_units(tmp_path: Path) -> None:
+    script = tmp_path / "slow_job.py"
+    script.write_text(textwrap.dedent(SLOW_JOB))
+    job = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, start_new_session=True)
+    wait_for(lambda: len(list((tmp_path / "out" / ".build").glob("*.done"))) == 4, "finishing four units")
+    workers = children_of(job.pid)
+    os.killpg(job.pid, signal.SIGINT)
+    _, errors = job.communicate(timeout=DEADLINE_S)
+    assert errors.count(b"Traceback") == 1
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the end of the workers")
+    assert len(list((tmp_path / "out" / ".build").glob("*.done"))) == 4
+
+
+def test_a_unit_whose_shard_or_note_was_lost_is_done_again(tmp_path: Path) -> None:
+    job = partial(log_and_fail_once, tmp_path, 35)
+    with pytest.raises(BuildError):
+        optimize(job, range(40), tmp_path / "out", num_workers=0, unit_size=5)
+    (tmp_path / "mended").touch()
+    sorted((tmp_path / "out" / "shards").iterdir())[0].write_bytes(b"")
+    (tmp_path / "out" / ".build" / "1.done").write_bytes(b"")
+    optimize(job, range(40), tmp_path / "out", num_workers=0, unit_size=5)
+    assert xs(tmp_path / "out") == list(range(40))
+
+
 def append_one(folder: Path, start: Any, i: int) -> None:
     with DatasetWriter(folder, mode="append") as writer:
         writer.write({"x": i})

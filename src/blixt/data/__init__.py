@@ -28,7 +28,7 @@ from blixt.data.order import Order
 from blixt.data.rows import Rows
 from blixt.data.shard.read import ShardReader
 from blixt.data.shard.write import ShardInfo, ShardWriter
-from blixt.data.snapshot import Snapshot
+from blixt.data.snapshot import Snapshot, prune
 from blixt.data.tokens import TokenDataset
 from blixt.data.types import Ragged, Tokens
 
@@ -57,5 +57,6 @@ __all__ = [
     "head",
     "info",
     "optimize",
+    "prune",
     "verify",
 ]

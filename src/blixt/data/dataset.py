@@ -1,5 +1,6 @@
 """Datasets of samples: open a version, read rows as they were written or many at once by column."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,25 @@ class Shards:
         self.snapshot: Snapshot = load(self.root, version)
         self.first_row = np.cumsum([0, *(shard.rows for shard in self.snapshot.shards)])
         self._check = check
-        self._readers: list[ShardReader | None] = [None] * len(self.snapshot.shards)
+        self._readers: dict[int, ShardReader] = {}
+        self._max_open = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
     def __getitem__(self, number: int) -> ShardReader:
-        reader = self._readers[number]
+        """Return a shard's reader; with too many files open, the one that was opened first is closed."""
+        reader = self._readers.get(number)
         if reader is None:
-            reader = self._readers[number] = self._open(number)
+            reader = self._open(number)
+            if len(self._readers) >= self._max_open:
+                self._readers.pop(next(iter(self._readers)), None)
+            self._readers[number] = reader
         return reader
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self.snapshot.shards)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without the maps; they are opened anew there."""
-        return {**self.__dict__, "_readers": [None] * len(self._readers)}
+        return {**self.__dict__, "_readers": {}}
 
     def _open(self, number: int) -> ShardReader:
         info = self.snapshot.shards[number]

@@ -151,6 +151,9 @@ class Rows(ABC, Generic[T]):
         Raises:
             DataError: when the state belongs to other data or another order.
         """
+        missing = self.state_dict().keys() - state.keys()
+        if missing:
+            raise DataError(f"this is not a state of a dataset: it lacks {', '.join(sorted(missing))}")
         for name, value in self._identity.items():
             if state.get(name) != value:
                 raise DataError(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from blixt.data.errors import (
     CorruptionError,
@@ -159,6 +159,36 @@ def referenced_files(root: Path) -> set[str]:
     return {shard.file for version in _versions(root) for shard in load(root, version).shards}
 
 
+def prune(path: str | Path, keep: int = 1) -> list[str]:
+    """Forget all but the newest versions, and delete the shards that only the forgotten ones name.
+
+    A reader that still has an old version open keeps what it has mapped, but cannot open more of it.
+
+    Args:
+        path: the dataset's folder.
+        keep: how many versions stay.
+
+    Returns:
+        The names of the deleted shards.
+
+    Raises:
+        ValueError: when no version would be left.
+        DatasetNotFoundError: when there is no dataset.
+    """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}; delete the folder {path} to remove all of it")
+    root = Path(path)
+    load(root)
+    forgotten: set[str] = set()
+    for version in sorted(_versions(root))[:-keep]:
+        forgotten |= {shard.file for shard in load(root, version).shards}
+        (root / "versions" / f"{version}.json").unlink()
+    unnamed = sorted(forgotten - referenced_files(root))
+    for file in unnamed:
+        (root / "shards" / file).unlink(missing_ok=True)
+    return unnamed
+
+
 def _create(root: Path, snapshot: Snapshot) -> bool:
     """Create the version's file with its whole content, or return False because someone else did."""
     stored = snapshot.to_json()
@@ -166,6 +196,7 @@ def _create(root: Path, snapshot: Snapshot) -> bool:
     folder = root / "versions"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(root / "shards")
         temporary = _write_temporary(folder, text)
         try:
             os.link(temporary, folder / f"{snapshot.version}.json")
@@ -174,7 +205,8 @@ def _create(root: Path, snapshot: Snapshot) -> bool:
         finally:
             temporary.unlink()
         _sync_folder(folder)
-        os.rename(_write_temporary(root, text), root / "index.json")
+        newest = (folder / f"{latest_version(root)}.json").read_bytes()
+        os.rename(_write_temporary(root, newest), root / "index.json")
     except OSError as problem:
         raise WriteError(
             f"cannot publish version {snapshot.version} of {root}: {problem.strerror or problem}; "
@@ -184,7 +216,7 @@ def _create(root: Path, snapshot: Snapshot) -> bool:
 
 
 def _write_temporary(folder: Path, content: bytes) -> Path:
-    path = folder / f".{os.getpid()}.tmp"
+    path = folder / f".{uuid4().hex}.tmp"
     try:
         with open(path, "wb") as file:
             file.write(content)
@@ -197,7 +229,7 @@ def _write_temporary(folder: Path, content: bytes) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

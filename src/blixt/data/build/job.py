@@ -67,9 +67,14 @@ class JobDir:
         write_atomically(self.root / ".build" / f"{done.unit}.done", json.dumps(done.to_json()))
 
     def finished(self) -> dict[int, Done]:
-        """Return the units that are finished."""
-        stored = [json.loads(path.read_bytes()) for path in (self.root / ".build").glob("*.done")]
-        return {unit["unit"]: Done.from_json(unit) for unit in stored}
+        """Return the units that are finished: noted as such, and their shards are there in full."""
+        notes = [_read_json(path) for path in (self.root / ".build").glob("*.done")]
+        units = [Done.from_json(note) for note in notes if note is not None]
+        return {unit.unit: unit for unit in units if all(map(self._is_whole, unit.shards))}
+
+    def _is_whole(self, shard: ShardInfo) -> bool:
+        path = self.shards / shard.file
+        return path.exists() and path.stat().st_size == shard.size_bytes
 
     def close(self) -> None:
         """Let another process build here; the finished units stay."""
@@ -91,7 +96,7 @@ def open_job(root: Path, fingerprint: str, unit_size: int, dataset_id: UUID | No
     make_folder(folder)
     make_folder(root / "shards")
     lock = _lock(root, folder)
-    notes = _read_notes(folder)
+    notes = _read_json(folder / "job.json")
     if notes is not None and not (resume and notes["fingerprint"] == fingerprint):
         _discard(root, folder, notes["name"])
         notes = None
@@ -146,9 +151,12 @@ def _lock(root: Path, folder: Path) -> IO[str]:
     return lock
 
 
-def _read_notes(folder: Path) -> dict[str, Any] | None:
-    path = folder / "job.json"
-    return json.loads(path.read_bytes()) if path.exists() else None
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return a note, or None when there is none or a power cut left it torn."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _discard(root: Path, folder: Path, name: str) -> None:

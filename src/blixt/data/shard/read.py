@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from blixt.data.errors import CorruptionError, DatasetNotFoundError, FormatError
+from blixt.data.errors import CorruptionError, DataError, DatasetNotFoundError, FormatError
 from blixt.data.schema import Column, Schema, unflatten
 from blixt.data.shard.layout import BLOCK, END_MAGIC, HEADER, MAGIC, MAJOR, TRAILER, Section, crc32c, padding
 
@@ -218,6 +218,10 @@ def _map_file(path: Path) -> mmap.mmap:
     except FileNotFoundError:
         raise DatasetNotFoundError(
             f"shard {path} is missing; restore it from a copy or build it again"
+        ) from None
+    except OSError as problem:
+        raise DataError(
+            f"cannot open shard {path}: {problem.strerror}; check its permissions and ulimit -n"
         ) from None
     except ValueError:
         raise FormatError(f"shard {path} is empty; restore it from a copy or build it again") from None
