@@ -34,7 +34,14 @@ class Api:
     token: str
     teamspace: str
 
-    def open(self, method: str, path: str, body: bytes | BinaryIO | None = None, size: int = 0) -> Any:
+    def open(
+        self,
+        method: str,
+        path: str,
+        body: bytes | BinaryIO | None = None,
+        size: int = 0,
+        type: str = "application/octet-stream",
+    ) -> Any:
         """Send one request and return the open response.
 
         Raises:
@@ -44,7 +51,7 @@ class Api:
             f"{self.url}/api/v1/teamspaces/{self.teamspace}/{path}",
             data=body,
             method=method,
-            headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream"},
+            headers={"Authorization": f"Bearer {self.token}", "Content-Type": type},
         )
         if body is not None:
             request.add_header("Content-Length", str(size))
@@ -59,7 +66,7 @@ class Api:
     def json(self, method: str, path: str, value: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send one JSON request and return the JSON answer."""
         body = None if value is None else json.dumps(value).encode()
-        with self.open(method, path, body, len(body or b"")) as response:
+        with self.open(method, path, body, len(body or b""), "application/json") as response:
             answer = json.load(response)
         if not isinstance(answer, dict):
             raise RemoteError(f"The server answered {path} with something that is not an object.")

@@ -79,9 +79,10 @@ async def _events(
         return not follow or current is None or final(current)
 
     async for pieces in tail.follow(ended, KEEP_ALIVE_S):
-        for part, offset, text in pieces:
-            value = int(part) if label == "rank" else part
-            yield sse_event("log", {label: value, "text": text, "offset": offset}, id=_id(tail.offsets))
+        for piece in pieces:
+            value = int(piece.part) if label == "rank" else piece.part
+            data = {label: value, "text": piece.text, "offset": piece.offset}
+            yield sse_event("log", data, id=_id(piece.offsets))
         if not pieces:
             yield KEEP_ALIVE
     last = await asyncio.to_thread(find_object, runtime, obj.uid)

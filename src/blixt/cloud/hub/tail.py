@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 from blixt.cloud.hub.logs import LogStore
 
@@ -25,6 +26,21 @@ def whole_characters(data: bytes) -> bytes:
     return data
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some new text of one part.
+
+    Attributes:
+        offset: Where it begins.
+        offsets: Where every part goes on after it.
+    """
+
+    part: str
+    offset: int
+    text: str
+    offsets: dict[str, int]
+
+
 class Tail:
     """The growing end of one or several parts' logs.
 
@@ -39,20 +55,20 @@ class Tail:
         self._uid = uid
         self.offsets = offsets
 
-    def read(self, *, last: bool = False) -> list[tuple[str, int, str]]:
-        """What is new: part, the offset it begins at, text. With `last`, cut characters are given too."""
-        pieces: list[tuple[str, int, str]] = []
+    def read(self, *, last: bool = False) -> list[Piece]:
+        """What is new, one piece a part. With `last`, cut characters are given too."""
+        pieces: list[Piece] = []
         for part, offset in self.offsets.items():
             data = self._logs.read(self._uid, part, offset, PIECE_BYTES)
             whole = whole_characters(data) or (data if last else b"")
             if whole:
-                pieces.append((part, offset, whole.decode(errors="replace")))
                 self.offsets[part] = offset + len(whole)
+                pieces.append(Piece(part, offset, whole.decode(errors="replace"), dict(self.offsets)))
         return pieces
 
     async def follow(
         self, ended: Callable[[], Awaitable[bool]], keep_alive_s: float
-    ) -> AsyncIterator[list[tuple[str, int, str]]]:
+    ) -> AsyncIterator[list[Piece]]:
         """Pieces as they come (none: nothing came for a while), until `ended` and all was read."""
         with self._logs.follow(self._uid) as grew:
             while True:
