@@ -44,7 +44,10 @@ def explain(error: Exception) -> tuple[str, str, int]:
         return error.message, error.hint, 1
     if isinstance(error, typer.TyperException):
         message = " ".join(error.format_message().split())
-        return message, "Add --help to see how it is used.", error.exit_code
+        hint = "Add --help to see how it is used."
+        if message.startswith("No such option"):
+            hint = "Add --help to see the options; a command of your own comes after `--`."
+        return message, hint, error.exit_code
     if isinstance(error, typer.Abort):
         return "Stopped.", "", 130
     if isinstance(error, OSError) and error.strerror:

@@ -58,7 +58,7 @@ def down(data_dir: DataDir = None, json: Json = False) -> None:
 
 def status(data_dir: DataDir = None, json: Json = False) -> int:
     """Say whether the cloud is up, where, and what runs on it. Exits with 1 when it is down."""
-    from blixt.client import Client, default_data_dir
+    from blixt.client import Client, credits, default_data_dir
 
     folder = data_dir or default_data_dir()
     url, token = _local_connection(folder) if data_dir else (None, None)
@@ -74,7 +74,7 @@ def status(data_dir: DataDir = None, json: Json = False) -> int:
             "you": facts["user"],
             "teamspace": facts["teamspace"],
             **{kind: ", ".join(names) for kind, names in running.items()},
-            "spending": f"{facts['spent_uc'] / 1e6:.4f} cr so far",
+            "spending": f"{credits(facts['spent_uc'])} so far",
         }
     )
     return 0

@@ -83,10 +83,10 @@ def stop(name: Name, teamspace: Teamspace = None, json: Json = False) -> None:
     _tell(studio, json)
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def run(
     name: Name,
-    command: Annotated[list[str], typer.Argument(help="The command; one word is a shell line.")],
+    command: Annotated[list[str], typer.Argument(help="The command, after `--`; one word is a shell line.")],
     cwd: Annotated[str | None, typer.Option(help="The folder, relative to home.")] = None,
     env: Env = None,
     timeout_s: Annotated[
@@ -98,10 +98,9 @@ def run(
     """Run a command in a Studio: output as it comes, and the command's own exit code."""
     from blixt.client import Client, Studio, print_output
 
-    words = command[1:] if command[0] == "--" else command
     with Client(teamspace=teamspace) as client:
         result = Studio.get(name, client=client).run(
-            words[0] if len(words) == 1 else words,
+            command[0] if len(command) == 1 else command,
             on_output=None if json else print_output,
             cwd=cwd,
             env=parse_env(env),

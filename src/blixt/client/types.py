@@ -8,14 +8,15 @@ MICRO_CREDITS = 1_000_000
 
 
 def credits(amount_uc: int) -> str:
-    """Money for people: `credits(1_234_500)` is `"1.2345 cr"`.
+    """Money for people, with more places when it is little.
 
     >>> credits(1_234_500)
     '1.2345 cr'
-    >>> credits(-50)
-    '-0.0001 cr'
+    >>> credits(22)
+    '0.000022 cr'
     """
-    return f"{amount_uc / MICRO_CREDITS:.4f} cr"
+    places = 6 if 0 < abs(amount_uc) < MICRO_CREDITS // 100 else 4
+    return f"{amount_uc / MICRO_CREDITS:.{places}f} cr"
 
 
 @dataclass(frozen=True, slots=True)
