@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from blixt.serve.specs.openai import OpenAISpec
     from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Message, Piece
     from blixt.serve.specs.stops import StopFilter
-    from blixt.serve.specs.stops import StopFilter
 
 _FILE_OF = {
     "API": "api",
@@ -32,7 +31,6 @@ _FILE_OF = {
     "ServeError": "errors",
     "Server": "server",
     "SetupFailed": "errors",
-    "StopFilter": "specs.stops",
     "StopFilter": "specs.stops",
     "run_file": "files",
 }
@@ -51,7 +49,6 @@ __all__ = [
     "ServeError",
     "Server",
     "SetupFailed",
-    "StopFilter",
     "StopFilter",
     "run_file",
 ]

@@ -16,13 +16,13 @@ class API:
 
     The hooks run in worker processes, in this order:
     `decode_request` -> (`batch`) -> `predict` -> (`unbatch`) -> `encode_response`.
-    Only `predict` must be written. `decode_request`, `batch`, `predict`, `unbatch` and `encode_response` may take a
-    parameter named `context`: a dict of this request (a list of dicts in a batched `batch`, `predict` and
-    `unbatch`) to carry things from one hook to the next.
+    Only `predict` must be written. Each of these hooks may take a parameter named `context`: a dict of this
+    request (a list of dicts in `batch`, `unbatch` and a batched `predict`) to carry things to later hooks.
 
     The annotation of `decode_request`'s parameter (or of `predict`'s, without `decode_request`) says how the
-    body is read: a msgspec Struct, a pydantic model, a dataclass, TypedDict or builtin type is validated (422 when it
-    does not fit), `bytes` is the raw body, no annotation is plain JSON.
+    body is read: a msgspec Struct, a pydantic model, a dataclass, TypedDict or builtin type is validated (422
+    when it does not fit), `bytes` is the raw body, no annotation is plain JSON. A batched `predict` without
+    `decode_request` is annotated with a list of those.
 
     Args:
         max_batch_size: Above 1, `predict` receives what `batch` made of up to so many requests.
@@ -69,14 +69,14 @@ class API:
             if value is not None:
                 setattr(self, name, value)
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str, /) -> None:
         """Load the model, once in each worker. `device` is "cpu", "cuda:0", ... or "mps"."""
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Any, /) -> Any:
         """Turn the body into what `predict` wants."""
         return request
 
-    def batch(self, inputs: list[Any]) -> Any:
+    def batch(self, inputs: list[Any], /) -> Any:
         """Join decoded requests: tensors and arrays are stacked, anything else stays a list."""
         for library, kind in (("torch", "Tensor"), ("numpy", "ndarray")):
             module = sys.modules.get(library)
@@ -84,18 +84,18 @@ class API:
                 return module.stack(inputs)
         return inputs
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: Any, /) -> Any:
         """Answer one request, or one batch."""
         raise ConfigError(f"{type(self).__name__} has no predict method; write one.")
 
-    def unbatch(self, output: Any) -> list[Any]:
+    def unbatch(self, output: Any, /) -> list[Any]:
         """Split a batch's output into one output a request."""
         return list(output)
 
-    def encode_response(self, output: Any) -> Any:
+    def encode_response(self, output: Any, /) -> Any:
         """Turn an output into something JSON-able, or `bytes`.
 
-        When streaming it is called for each piece; written as a generator it receives the iterator of all pieces.
+        When streaming it is called for each piece; written as a generator it gets the iterator of all pieces.
         """
         return output
 

@@ -30,7 +30,7 @@ def credit(policy: Policy, service_s: float) -> int:
         return policy.max_streams
     if service_s <= 0.0:
         return 2
-    return max(2, min(MAX_CREDIT, int(WORK_AHEAD_S / service_s)))
+    return max(2, min(MAX_CREDIT, int(WORK_AHEAD_S / max(service_s, 1e-6))))
 
 
 def batch_now(policy: Policy, waiting: int, oldest_s: float, in_flight: int) -> int:

@@ -23,10 +23,12 @@ def decoder_for(annotation: Any, where: str) -> Decoder:
         return _pydantic(validate)
     try:
         decoder = msgspec.json.Decoder(annotation)
+        if isinstance(msgspec.inspect.type_info(annotation), msgspec.inspect.CustomType):
+            raise TypeError("it is a class of its own")
     except TypeError as error:
         raise ConfigError(
-            f"{where} takes {annotation!r}, which cannot be read from a request body ({error}); annotate it with "
-            "a msgspec Struct, a pydantic model, a dataclass, a builtin type or bytes."
+            f"{where} takes {annotation!r}, which cannot be read from a request body ({error}); annotate it "
+            "with a msgspec Struct, a pydantic model, a dataclass, a builtin type or bytes."
         ) from None
     return _msgspec(decoder)
 

@@ -62,6 +62,6 @@ def _indexes(devices: int | str | Sequence[int], present: int) -> list[int]:
         return list(range(present))
     if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
         return list(range(devices))
-    if not isinstance(devices, str | int) and devices and all(isinstance(i, int) and i >= 0 for i in devices):
+    if not isinstance(devices, str | int) and devices and min(devices) >= 0:
         return list(devices)
     raise ConfigError(f"devices={devices!r} is not 'auto', a count above 0 or a list of indexes.")

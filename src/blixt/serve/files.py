@@ -28,8 +28,8 @@ def run_file(
 ) -> None:
     """Serve a file until SIGTERM or Ctrl-C.
 
-    The file defines a variable `server` (a `Server`, which then knows its own devices, limits and key), or else
-    one or more subclasses of `API`, which are made without arguments and served by the arguments given here.
+    The file defines a variable `server` (a `Server`, which then knows its own devices, limits and key), or
+    else subclasses of `API`, which are made without arguments and served by the arguments given here.
 
     Raises:
         ConfigError: The file is missing, fails on import, or defines nothing to serve.
@@ -90,7 +90,8 @@ def api_classes(module: ModuleType) -> list[type[API]]:
     leaves = [c for c in apis if not any(other is not c and issubclass(other, c) for other in apis)]
     if not leaves:
         raise ConfigError(
-            f"{module.__file__} defines nothing to serve; write a subclass of blixt.serve.API, or `server = Server(...)`."
+            f"{module.__file__} defines nothing to serve; write a subclass of blixt.serve.API, "
+            "or `server = Server(...)`."
         )
     return leaves
 

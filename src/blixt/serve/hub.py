@@ -73,9 +73,9 @@ class Request:
 class Rejected(Exception):
     """The request was not admitted; `failure` is the answer."""
 
-    def __init__(self, status: int, detail: str, retry_after_s: int) -> None:
+    def __init__(self, status: int, detail: str, retry_after_s: int, **headers: str) -> None:
         super().__init__(detail)
-        self.failure = Failure(status, detail, {"retry-after": str(retry_after_s)})
+        self.failure = Failure(status, detail, {"retry-after": str(retry_after_s), **headers})
 
 
 class Hub:
@@ -123,7 +123,7 @@ class Hub:
         if self.dead_reason is not None:
             raise Rejected(503, self.dead_reason, 10)
         if self.draining:
-            raise Rejected(503, "The server is shutting down.", 1)
+            raise Rejected(503, "The server is shutting down.", 1, connection="close")
         limits = self.limits
         if len(self._queue) >= limits.max_queue or self._queue_bytes + len(body) > limits.max_queue_bytes:
             raise Rejected(429, "Too many requests are waiting; try again later.", self._retry_after_s())
@@ -146,6 +146,7 @@ class Hub:
     def pause(self, request: Request) -> None:
         """Hold a stream whose reader is behind."""
         if request.state is State.SENT and request.link is not None:
+            self.metrics.pauses += 1
             request.link.send_control(request.id, Kind.PAUSE)
 
     def resume(self, request: Request) -> None:
@@ -186,7 +187,7 @@ class Hub:
         self.metrics.busy_us += busy_us
 
     def detach(self, link: Link) -> None:
-        """A worker has gone: what it had begun fails now, what it had not goes back to the head of the queue."""
+        """A worker has gone: what it had begun fails, the rest goes back to the head of the queue."""
         if link in self._links:
             self._links.remove(link)
             if not self._links:
@@ -276,7 +277,7 @@ class Hub:
         request.sink.deliver(Kind.CHUNK, payload)
 
     def _abandon(self, request: Request, patience_s: float) -> None:
-        """Nobody waits for this request; a worker that still holds it may do so for `patience_s` and a grace."""
+        """Nobody waits any more; a worker that holds it may do so for `patience_s` and a grace."""
         self._leave(request)
         link = request.link
         if request.state is State.QUEUED or link is None:

@@ -1,4 +1,4 @@
-"""Opening the listening socket ourselves: a clear sentence when it fails, and the port known before anything runs."""
+"""Opening the listening socket ourselves: clear sentences, and the port is known before anything runs."""
 
 import errno
 import os

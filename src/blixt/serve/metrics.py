@@ -46,6 +46,7 @@ class ApiMetrics:
         self.first_piece_seconds = Histogram(SECONDS)
         self.batch_sizes = Histogram(SIZES)
         self.pieces = 0
+        self.pauses = 0
         self.cancelled = 0
         self.restarts = 0
         self.busy_us = 0
@@ -61,6 +62,7 @@ HELP = {
     "blixt_serve_requests_total": ("counter", "Requests answered, by status."),
     "blixt_serve_requests_cancelled_total": ("counter", "Requests whose client left before the answer."),
     "blixt_serve_stream_pieces_total": ("counter", "Pieces sent by streams."),
+    "blixt_serve_stream_pauses_total": ("counter", "Times a stream was held for a slow reader."),
     "blixt_serve_worker_restarts_total": ("counter", "Workers started again after they ended."),
     "blixt_serve_worker_busy_seconds_total": ("counter", "Time that workers spent computing."),
     "blixt_serve_request_seconds": ("histogram", "From the request's last byte to the answer's last."),
@@ -94,6 +96,7 @@ def _samples(label: str, metrics: ApiMetrics) -> Iterator[tuple[str, str]]:
     plain: dict[str, float] = {
         "blixt_serve_requests_cancelled_total": metrics.cancelled,
         "blixt_serve_stream_pieces_total": metrics.pieces,
+        "blixt_serve_stream_pauses_total": metrics.pauses,
         "blixt_serve_worker_restarts_total": metrics.restarts,
         "blixt_serve_worker_busy_seconds_total": metrics.busy_us / 1e6,
     }

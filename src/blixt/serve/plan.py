@@ -68,9 +68,7 @@ def make_plan(api: API) -> Plan:
     for hook in (*HOOKS, "setup"):
         function = getattr(api, hook)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigError(
-                f"{name}.{hook} is async; hooks run in a worker of their own, write it as `def`."
-            )
+            raise ConfigError(f"{name}.{hook} is async; hooks block a worker of their own, write `def`.")
     spec = api.spec
     return Plan(
         name=name,

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from blixt.serve.api import API
@@ -31,8 +31,8 @@ class Server:
         accelerator: "auto", "cpu", "cuda" or "mps".
         devices: "auto" (every GPU, or one CPU), a count, or a list of GPU indexes.
         workers_per_device: Worker processes on each device, for each API.
-        timeout_s: How long a client waits for progress: the whole answer, or a stream's next piece. Then it gets
-            504, and a worker that still hangs a moment later is killed and replaced.
+        timeout_s: How long a client waits for progress: the whole answer, or a stream's next piece. Then it
+            gets 504, and a worker that still hangs a moment later is killed and replaced.
         api_key: Clients must send it as `Authorization: Bearer` or `X-API-Key`. Default: the environment's
             `BLIXT_SERVE_API_KEY`; without either the server is open.
         max_queue: Requests that may wait for a worker; more get 429.
@@ -61,7 +61,7 @@ class Server:
         *,
         limits: Limits | None = None,
     ) -> None:
-        self.apis = [api] if isinstance(api, API) else list(api)
+        self.apis = list(api) if isinstance(api, Sequence) else [api]
         self.limits = _merge(limits or Limits(), timeout_s, max_queue)
         if isinstance(workers_per_device, bool) or workers_per_device < 1:
             raise ConfigError(f"workers_per_device={workers_per_device!r} is not a count of at least 1.")
@@ -99,7 +99,7 @@ class Server:
             on_listening: Called with the URL (or the unix socket's path) once connections are accepted.
 
         Raises:
-            SystemExit: With the code of a `ServeError`, after its sentence on stderr, e.g. the port is in use (98), or
+            SystemExit: With a `ServeError`'s code, after its sentence on stderr: the port is in use (98),
                 `setup` failed again and again (3).
         """
         try:
@@ -137,7 +137,10 @@ class Server:
         announce.cancel()
         if not service.fatal.done():
             _say("finishing admitted requests; Ctrl-C again stops at once")
-            await _first(loop.create_task(service.drain()), loop.create_task(asked.get()))
+            again = loop.create_task(asked.get())
+            await _first(loop.create_task(service.drain()), again)
+            service.hurried = not again.cancelled()
+            service.fail_all()
         front.should_exit = True
         await serving
         if service.fatal.done():
@@ -154,7 +157,7 @@ def _check(apis: list[API]) -> None:
     if not apis:
         raise ConfigError("Server needs at least one API.")
     for api in apis:
-        if not isinstance(api, API):
+        if not isinstance(api, API):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
             raise ConfigError(
                 f"Server got {api!r}, which is no API; pass instances of a subclass of blixt.serve.API."
             )

@@ -35,6 +35,7 @@ class Service:
         self.devices = devices
         self.limits = limits
         self.draining = False
+        self.hurried = False
         self.running: list[Running] = []
         self.fatal: asyncio.Future[SetupFailed] | None = None
 
@@ -58,11 +59,16 @@ class Service:
         self.draining = True
         await asyncio.gather(*(running.pool.hub.drain(self.limits.drain_s) for running in self.running))
 
-    async def stop(self) -> None:
-        """End every worker process."""
+    def fail_all(self) -> None:
+        """Answer everyone who still waits with 503."""
         for running in self.running:
             running.pool.hub.fail_all("The server is shutting down.")
-        await asyncio.gather(*(running.pool.stop() for running in self.running))
+
+    async def stop(self) -> None:
+        """End every worker process; one that computes gets `stop_s` to finish, unless we are `hurried`."""
+        self.fail_all()
+        patience_s = 0.0 if self.hurried else self.limits.stop_s
+        await asyncio.gather(*(running.pool.stop(patience_s) for running in self.running))
         self.running.clear()
 
     def of(self, api: API) -> Running:

@@ -139,10 +139,10 @@ class Pool:
         for index, device in enumerate(self._devices):
             self._tasks.append(asyncio.create_task(self._tend(index, device)))
 
-    async def stop(self) -> None:
-        """End every worker and wait until it is gone."""
+    async def stop(self, patience_s: float) -> None:
+        """End every worker, by force after `patience_s`, and wait until it is gone."""
         self._stopping.set()
-        await asyncio.gather(*(worker.stop(self._limits.stop_s) for worker in self._workers.values()))
+        await asyncio.gather(*(worker.stop(patience_s) for worker in self._workers.values()))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.hub.close()
 

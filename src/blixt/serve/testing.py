@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -69,7 +69,7 @@ class RunningServer:
 
 
 @contextmanager
-def running(server: Server, *, ready: bool = True) -> Iterator[RunningServer]:
+def running(server: Server, *, ready: bool = True) -> Generator[RunningServer]:
     """Run a server (with APIs that can be pickled) in its own process.
 
     Args:
@@ -99,7 +99,7 @@ def running(server: Server, *, ready: bool = True) -> Iterator[RunningServer]:
         here.close()
 
 
-def wait_until(condition: Any, timeout_s: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
     """Check a condition again and again until it holds.
 
     Raises:

@@ -1,7 +1,7 @@
 """The ASGI app: the APIs' lanes, and health, readiness, info, metrics and docs around them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -82,7 +82,7 @@ def lanes_of(api: API, gate: Gate) -> dict[str, Lane]:
 
 def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         service.start()
         try:
             yield

@@ -17,9 +17,9 @@ def key_check(api_key: str | None) -> Callable[[Headers], bool]:
         for name, value in headers:
             if name == b"x-api-key" and hmac.compare_digest(value, wanted):
                 return True
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                if hmac.compare_digest(value[7:].strip(), wanted):
-                    return True
+            bearer = name == b"authorization" and value[:7].lower() == b"bearer "
+            if bearer and hmac.compare_digest(value[7:].strip(), wanted):
+                return True
         return False
 
     return check

@@ -1,15 +1,16 @@
-"""One ASGI request and its answer: reading the body within its bound, noticing that the client left, answering."""
+"""One ASGI request: reading its body within the bound, noticing that the client left, answering."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import HTTPError
 
-Scope = dict[str, Any]
-Receive = Callable[[], Any]
-Send = Callable[[dict[str, Any]], Any]
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")

@@ -1,7 +1,7 @@
 """The cold lane: an API's POST route as a plain ASGI app on top of the hub.
 
-A hot lane inside uvicorn's protocol can stand beside it: it needs `Hub.submit` with a sink of its own, the key
-check and the payload limit, and nothing else from here.
+A hot lane inside uvicorn's protocol can stand beside it: it needs `Hub.submit` with a sink of its own and
+the `Gate`, and nothing else from here.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Uvicorn as a part: its HTTP, its connections, but not its signals, which are the server's to read."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,6 @@ class UvicornServer(uvicorn.Server):
             await serving
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Uvicorn: would install its own handlers."""
         yield

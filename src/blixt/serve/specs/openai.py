@@ -19,10 +19,11 @@ _decoder = msgspec.json.Decoder(ChatRequest | CompletionRequest)
 class OpenAISpec:
     """Serve an API as `/v1/models`, `/v1/chat/completions` and `/v1/completions`.
 
-    `predict(request)` receives a `ChatRequest` or a `CompletionRequest` and yields (or returns) text: each piece a
-    `str`, which counts as one token, or a `Piece`, which says more. The spec cuts at `stop` strings and at
-    `max_tokens`, counts usage, says why an answer ended, and streams when the client asks for it; sampling parameters
-    and tools are in the request for the model to heed. An `encode_response` of your own sees each piece first.
+    `predict(request)` receives a `ChatRequest` or `CompletionRequest` and yields (or returns) text: each
+    piece a `str`, which counts as one token, or a `Piece`, which says more. The spec cuts at `stop` strings
+    and `max_tokens`, counts usage, says why an answer ended, and streams when the client asks for it;
+    sampling parameters and tools are in the request for the model to heed. An `encode_response` of your own
+    sees each piece first.
 
     Args:
         model: The name clients ask for.

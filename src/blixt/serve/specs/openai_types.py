@@ -68,7 +68,7 @@ class ChatRequest(Sampling, kw_only=True, tag="chat"):
 
 
 class CompletionRequest(Sampling, kw_only=True, tag="completion"):
-    """A request to `/v1/completions`. In `predict`, `prompt` is text, or a list of ids if the client sent ids."""
+    """A request to `/v1/completions`. `prompt` is text, or a list of token ids if the client sent ids."""
 
     prompt: str | list[int | str | list[int]]
     suffix: str | None = None

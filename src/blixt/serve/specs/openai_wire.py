@@ -1,10 +1,10 @@
-"""OpenAI's JSON, both ways: bodies to checked requests, pieces to answers, failures to error objects. Pure."""
+"""OpenAI's JSON: bodies to checked requests, pieces to answers, failures to error objects. Pure."""
 
 import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from blixt.serve.codec import decoder_for, to_json
 from blixt.serve.errors import HTTPError
@@ -85,8 +85,8 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str = "stop"
-    texts: list[str] = field(default_factory=list)
-    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list[str])
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
 
     def __post_init__(self) -> None:
         prefix = "chatcmpl" if self.chat else "cmpl"
@@ -184,18 +184,19 @@ class Answer:
 def _merge_call(into: dict[str, Any], call: dict[str, Any]) -> None:
     """Add one tool-call delta: the arguments' text grows, the rest is set once."""
     function = into.setdefault("function", {"name": "", "arguments": ""})
-    delta = call.get("function") or {}
+    delta: dict[str, Any] = call.get("function") or {}
     function["name"] = delta.get("name") or function["name"]
     function["arguments"] += delta.get("arguments") or ""
     into |= {key: value for key, value in call.items() if key not in ("index", "function")}
     into.setdefault("type", "function")
 
 
-def _one_prompt(prompt: Any) -> Any:
-    if isinstance(prompt, list) and not (prompt and all(isinstance(token, int) for token in prompt)):
-        _require(len(prompt) == 1, "prompt", "must be one prompt; send several requests")
-        return prompt[0]
-    return prompt
+def _one_prompt(prompt: str | list[int | str | list[int]]) -> Any:
+    """A text, or a list of token ids; a list of one prompt is that prompt."""
+    if isinstance(prompt, str) or (prompt and all(isinstance(token, int) for token in prompt)):
+        return prompt
+    _require(len(prompt) == 1, "prompt", "must be one prompt; send several requests")
+    return prompt[0]
 
 
 def _require(condition: bool, param: str, what: str) -> None:
@@ -205,9 +206,16 @@ def _require(condition: bool, param: str, what: str) -> None:
 
 def _sentence(detail: object) -> str:
     if isinstance(detail, dict):
-        return str(detail.get("message", detail))
+        fields = cast(dict[str, Any], detail)
+        return str(fields.get("message", fields))
     if isinstance(detail, list):
-        return "; ".join(
-            f"{'.'.join(str(p) for p in item['loc'][1:]) or 'body'}: {item['msg']}" for item in detail
-        )
+        return "; ".join(_item_sentence(item) for item in cast(list[Any], detail))
     return str(detail)
+
+
+def _item_sentence(item: Any) -> str:
+    """One validation item in FastAPI's shape, or whatever a hook put there."""
+    try:
+        return f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}"
+    except (TypeError, KeyError):
+        return str(item)

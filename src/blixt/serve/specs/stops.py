@@ -14,15 +14,14 @@ class StopFilter:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
-        self._held = ""
+        self._held: str = ""
         self.hit = False
 
     def feed(self, text: str) -> str:
         """Take the next text; what may be the beginning of a stop string is held back."""
         if not self._stops:
             return text
-        text = self._held + text
-        self._held = ""
+        text, self._held = f"{self._held}{text}", ""
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.hit = True

@@ -128,8 +128,8 @@ def _predict_batch(plan: Plan, inputs: list[Any], contexts: list[Context]) -> li
     outputs = list(plan.unbatch(output, contexts))
     if len(outputs) != len(inputs):
         raise ValueError(
-            f"{plan.name} made {len(outputs)} outputs of a batch of {len(inputs)}: predict (or unbatch) must return "
-            "one output for each input, in order"
+            f"{plan.name} made {len(outputs)} outputs of a batch of {len(inputs)}: predict (or unbatch) must "
+            "return one output for each input, in order"
         )
     return outputs
 
@@ -184,7 +184,7 @@ def _open(plan: Plan, channel: Channel, message: Message, live: dict[int, Iterat
     context: Context = {}
     try:
         request = plan.start(message.payload, context)
-        output = plan.predict(request, context)
+        output: Any = plan.predict(request, context)
         if isinstance(output, str | bytes | dict) or not hasattr(output, "__iter__"):
             output = [output]  # a plain answer is a stream of one piece
         live[message.id] = iter(plan.encode_stream((request, output), context))

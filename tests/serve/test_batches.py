@@ -1,0 +1,43 @@
+import asyncio
+
+import httpx
+import pytest
+
+from blixt.serve import Server
+from blixt.serve.testing import running
+
+from .apis import ShortBatch
+
+pytestmark = pytest.mark.anyio
+
+
+async def gather(service, path, values):
+    limits = httpx.Limits(max_connections=len(values))
+    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=20) as client:
+        return await asyncio.gather(*(client.post(path, json=value) for value in values))
+
+
+async def test_requests_that_wait_together_are_predicted_together(service):
+    answers = [a.json() for a in await gather(service, "/batched", list(range(40)))]
+    assert [value for value, _ in answers] == list(range(40))
+    sizes = [size for _, size in answers]
+    assert max(sizes) == 8
+    assert sum(1 / size for size in sizes) < 20  # fewer than 20 batches for 40 requests
+    assert service.metric("blixt_serve_batch_size_count", api="/batched") < 40
+
+
+async def test_one_undecodable_request_does_not_spoil_its_batch(service):
+    answers = await gather(service, "/batched", [1, "two", 3])
+    assert [a.status_code for a in answers] == [200, 422, 200]
+
+
+async def test_an_error_of_predict_is_everyones_in_the_batch(service):
+    answers = await gather(service, "/batched", [-1] * 3)
+    assert [a.status_code for a in answers] == [422] * 3
+
+
+async def test_a_batch_with_an_output_missing_is_a_500_for_all_and_explained_in_the_log(capfd):
+    with running(Server(ShortBatch(max_batch_size=4), accelerator="cpu")) as service:
+        answers = await gather(service, "/predict", [1, 2])
+        assert [a.status_code for a in answers] == [500, 500]
+    assert "must return one output for each input" in capfd.readouterr().err

@@ -1,0 +1,248 @@
+"""The hub with real links over socket pairs; the test plays the worker at their other end."""
+
+import asyncio
+import socket
+
+import msgspec
+import pytest
+
+from blixt.serve.batching import Policy
+from blixt.serve.config import Limits
+from blixt.serve.errors import Failure
+from blixt.serve.hub import Hub, Rejected
+from blixt.serve.link import Link
+from blixt.serve.metrics import ApiMetrics
+from blixt.serve.page import Page
+from blixt.serve.wire import FrameReader, Kind, encode
+
+pytestmark = pytest.mark.anyio
+
+
+class Client:
+    """A sink that notes what it gets."""
+
+    def __init__(self):
+        self.got = []
+        self.done = asyncio.Event()
+
+    def deliver(self, kind, payload):
+        self.got.append((kind, payload))
+        if kind != Kind.CHUNK:
+            self.done.set()
+
+    async def status(self):
+        await asyncio.wait_for(self.done.wait(), 5)
+        kind, payload = self.got[-1]
+        return msgspec.json.decode(payload, type=Failure).status if kind == Kind.ERROR else 200
+
+
+class FakeWorker:
+    """The far end of a link."""
+
+    def __init__(self, hub, link, far):
+        self.hub, self.link, self.far = hub, link, far
+        self.reader = FrameReader()
+        self.frames = []
+
+    async def frame(self):
+        loop = asyncio.get_running_loop()
+        while not self.frames:
+            data = await asyncio.wait_for(loop.sock_recv(self.far, 1 << 16), 5)
+            self.frames += self.reader.feed(data)
+        return [(m.kind, m.payload, m.id) for m in self.frames.pop(0).messages]
+
+    async def bodies(self):
+        return [payload for _, payload, _ in await self.frame()]
+
+    async def reply(self, *messages):
+        await asyncio.get_running_loop().sock_sendall(self.far, encode(messages))
+
+    def die(self):
+        self.far.close()
+
+
+class Rig:
+    def __init__(self, policy=Policy(), **limits):
+        self.killed = []
+        self.metrics = ApiMetrics()
+        self.hub = Hub(policy, Limits(**limits), self.metrics, self.killed.append)
+
+    async def worker(self):
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        link = Link(Page.create(), self.hub.on_message, self.hub.detach, self.hub.on_busy)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=near)
+        self.hub.attach(link)
+        return FakeWorker(self.hub, link, far)
+
+    def ask(self, body=b"x"):
+        client = Client()
+        return client, self.hub.submit(body, client)
+
+
+async def test_requests_of_one_turn_travel_in_one_frame():
+    rig = Rig()
+    worker = await rig.worker()
+    rig.ask(b"a"), rig.ask(b"b")
+    assert await worker.bodies() == [b"a", b"b"]
+
+
+async def test_a_full_queue_is_429_with_a_time_to_come_back():
+    rig = Rig(max_queue=2)
+    rig.ask(), rig.ask()
+    with pytest.raises(Rejected) as refused:
+        rig.ask()
+    assert refused.value.failure.status == 429
+    assert int(refused.value.failure.headers["retry-after"]) >= 1
+
+
+async def test_the_queue_is_bounded_in_bytes_too():
+    rig = Rig(max_queue_bytes=10)
+    rig.ask(b"12345678")
+    with pytest.raises(Rejected):
+        rig.ask(b"12345678")
+
+
+async def test_work_goes_to_the_worker_that_has_least():
+    rig = Rig()
+    first, second = await rig.worker(), await rig.worker()
+    for body in (b"a", b"b", b"c", b"d"):
+        rig.ask(body)
+    assert sorted(await first.bodies() + await second.bodies()) == [b"a", b"b", b"c", b"d"]
+    assert len(first.link.in_flight) == len(second.link.in_flight) == 2
+
+
+async def test_a_slow_worker_holds_two_requests_and_the_rest_wait():
+    rig = Rig()
+    worker = await rig.worker()
+    for body in (b"a", b"b", b"c"):
+        rig.ask(body)
+    assert await worker.bodies() == [b"a", b"b"]
+    assert rig.metrics.gauges["queue_depth"]() == 1
+
+
+async def test_a_queued_request_whose_client_left_is_never_sent():
+    rig = Rig()
+    _, request = rig.ask(b"gone")
+    rig.hub.cancel(request)
+    rig.ask(b"here")
+    assert await (await rig.worker()).bodies() == [b"here"]
+
+
+async def test_a_running_request_whose_client_left_is_cancelled_at_the_worker():
+    rig = Rig()
+    worker = await rig.worker()
+    client, request = rig.ask()
+    await worker.frame()
+    rig.hub.cancel(request)
+    assert await worker.frame() == [(Kind.CANCEL, b"", request.id)]
+    await worker.reply((request.id, Kind.END, b""))
+    assert client.got == []
+
+
+async def test_a_queued_request_is_504_at_its_deadline():
+    rig = Rig(timeout_s=0.05)
+    client, _ = rig.ask()
+    assert await client.status() == 504
+
+
+async def test_a_running_request_is_504_and_a_worker_that_hangs_is_killed():
+    rig = Rig(timeout_s=0.05)
+    worker = await rig.worker()
+    client, _ = rig.ask()
+    assert await client.status() == 504
+    async with asyncio.timeout(5):
+        while not rig.killed:
+            await asyncio.sleep(0.01)
+    assert rig.killed == [worker.link]
+
+
+async def test_a_worker_that_ends_within_the_grace_lives():
+    rig = Rig(timeout_s=0.05)
+    worker = await rig.worker()
+    client, request = rig.ask()
+    assert await client.status() == 504
+    await worker.reply((request.id, Kind.END, b""))
+    async with asyncio.timeout(5):
+        while worker.link.in_flight:
+            await asyncio.sleep(0.01)
+    assert request.kill_timer is not None
+    assert request.kill_timer.cancelled()
+
+
+async def test_progress_of_a_stream_moves_its_deadline():
+    rig = Rig(Policy(max_streams=4), timeout_s=0.2)
+    worker = await rig.worker()
+    client, request = rig.ask()
+    before = request.deadline
+    await worker.reply((request.id, Kind.CHUNK, b"1"))
+    async with asyncio.timeout(5):
+        while not client.got:
+            await asyncio.sleep(0.001)
+    assert request.deadline > before
+
+
+async def test_when_a_worker_dies_begun_requests_fail_and_the_rest_is_done_elsewhere():
+    rig = Rig()
+    first = await rig.worker()
+    begun, _ = rig.ask(b"begun")
+    waiting, waiting_request = rig.ask(b"waiting")
+    await first.frame()
+    first.link.page.started = 1
+    first.die()
+    assert await begun.status() == 503
+    second = await rig.worker()
+    assert await second.bodies() == [b"waiting"]
+    await second.reply((waiting_request.id, Kind.OK, b"{}"))
+    assert await waiting.status() == 200
+
+
+async def test_draining_refuses_new_requests_and_finishes_old_ones():
+    rig = Rig()
+    worker = await rig.worker()
+    client, request = rig.ask()
+    drain = asyncio.create_task(rig.hub.drain(5))
+    await worker.frame()
+    with pytest.raises(Rejected) as refused:
+        rig.ask()
+    assert refused.value.failure.status == 503
+    await worker.reply((request.id, Kind.OK, b"1"))
+    await asyncio.wait_for(drain, 5)
+    assert await client.status() == 200
+
+
+async def test_draining_ends_at_its_deadline_even_if_work_does_not():
+    rig = Rig()
+    await rig.worker()
+    client, _ = rig.ask()
+    await rig.hub.drain(0.05)
+    assert await client.status() == 503
+
+
+async def test_a_hub_without_hope_refuses_at_once():
+    rig = Rig()
+    client, _ = rig.ask()
+    rig.hub.die("no weights")
+    assert await client.status() == 503
+    with pytest.raises(Rejected, match="no weights"):
+        rig.ask()
+
+
+async def test_a_partial_batch_leaves_when_the_oldest_has_waited_long_enough():
+    rig = Rig(Policy(max_batch_size=4, batch_timeout_s=0.05))
+    worker = await rig.worker()
+    rig.ask(b"a"), rig.ask(b"b")
+    assert await worker.bodies() == [b"a", b"b"]
+
+
+async def test_while_a_batch_runs_the_next_one_grows_and_full_ones_are_prefetched():
+    rig = Rig(Policy(max_batch_size=2))
+    worker = await rig.worker()
+    _, first = rig.ask(b"a")
+    assert await worker.bodies() == [b"a"]
+    rig.ask(b"b")
+    await asyncio.sleep(0)
+    assert len(worker.link.in_flight) == 1
+    rig.ask(b"c")
+    assert await worker.bodies() == [b"b", b"c"]
+    assert first.id in worker.link.in_flight

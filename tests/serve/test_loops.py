@@ -1,0 +1,136 @@
+"""A worker's loops in a thread, the test at the other end of the socket."""
+
+import queue
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from blixt.serve import API
+from blixt.serve.page import Page
+from blixt.serve.plan import make_plan
+from blixt.serve.wire import FrameReader, Kind, encode
+from blixt.serve.worker.channel import Channel, FrontGone
+from blixt.serve.worker.loops import run
+
+
+class Gated(API):
+    """Yields a number each time the gate lets it."""
+
+    stream = True
+
+    def __init__(self):
+        super().__init__()
+        self.gate = queue.Queue()
+        self.made = 0
+        self.closed = threading.Event()
+
+    def predict(self, n):
+        try:
+            for i in range(n):
+                self.gate.get(timeout=10)
+                self.made += 1
+                yield i
+        finally:
+            self.closed.set()
+
+
+class Doubles(API):
+    def predict(self, x: int) -> int:
+        return 2 * x
+
+
+class Front:
+    """The front's end, played by the test."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.reader = FrameReader()
+        self.messages = []
+
+    def send(self, *messages):
+        self.sock.sendall(encode(messages))
+
+    def next(self):
+        while not self.messages:
+            data = self.sock.recv(1 << 16)
+            assert data, "the worker closed its socket"
+            for frame in self.reader.feed(data):
+                self.messages += frame.messages
+        id, kind, payload = self.messages.pop(0)
+        return id, Kind(kind), payload
+
+
+@contextmanager
+def worker(api):
+    near, far = socket.socketpair()
+    near.settimeout(10)
+    page = Page.create()
+
+    def loop():
+        with pytest.raises(FrontGone):
+            run(make_plan(api), Channel(far, page))
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield Front(near), page
+    finally:
+        near.close()
+        thread.join(10)
+        far.close()
+        assert not thread.is_alive()
+
+
+def test_a_cancelled_stream_ends_at_most_one_piece_later():
+    api = Gated()
+    with worker(api) as (front, _):
+        front.send((1, Kind.REQUEST, b"1000"))
+        for i in range(3):
+            api.gate.put(None)
+            assert front.next() == (1, Kind.CHUNK, str(i).encode())
+        front.send((1, Kind.CANCEL, b""))  # the generator is in the middle of its fourth piece
+        for _ in range(100):
+            api.gate.put(None)
+        assert api.closed.wait(10)
+        assert api.made <= 4
+
+
+def test_a_paused_stream_stands_and_goes_on_where_it_was():
+    api = Gated()
+    with worker(api) as (front, _):
+        front.send((1, Kind.REQUEST, b"5"))
+        api.gate.put(None)
+        assert front.next() == (1, Kind.CHUNK, b"0")
+        front.send((1, Kind.PAUSE, b""))
+        for _ in range(4):
+            api.gate.put(None)
+        front.send((2, Kind.REQUEST, b"0"))  # answered only once the pause was read
+        got = [front.next()]
+        while got[-1] != (2, Kind.END, b""):
+            got.append(front.next())
+        assert len([kind for _, kind, _ in got if kind == Kind.CHUNK]) <= 1
+        front.send((1, Kind.RESUME, b""))
+        while got[-1] != (1, Kind.END, b""):
+            got.append(front.next())
+        assert [payload for id, kind, payload in got if id == 1 and kind == Kind.CHUNK] == [
+            b"1",
+            b"2",
+            b"3",
+            b"4",
+        ]
+
+
+def test_requests_are_answered_in_order_and_counted_as_begun():
+    with worker(Doubles()) as (front, page):
+        front.send(*((i, Kind.REQUEST, str(i).encode()) for i in range(1, 6)))
+        assert [front.next() for _ in range(5)] == [(i, Kind.OK, str(2 * i).encode()) for i in range(1, 6)]
+        assert page.started == 5
+
+
+def test_a_request_cancelled_while_it_waits_is_answered_end_and_not_computed():
+    with worker(Doubles()) as (front, _):
+        frame = encode([(1, Kind.REQUEST, b"1"), (2, Kind.REQUEST, b"2")]) + encode([(2, Kind.CANCEL, b"")])
+        front.sock.sendall(frame)
+        assert [front.next(), front.next()] == [(1, Kind.OK, b"2"), (2, Kind.END, b"")]
