@@ -171,7 +171,7 @@ async def test_a_half_closed_client_does_not_hold_a_slow_upstream_for_ever() -> 
 
     async with rigged(api_handler=never, limits=Limits(half_closed_s=0.05)) as rig:
         client = await rig.connect()
-        await client.send(GET)
+        client.writer.write(GET)
         client.writer.write_eof()
         with pytest.raises(ConnectionResetError):
             await client.all()

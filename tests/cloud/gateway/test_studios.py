@@ -139,9 +139,8 @@ async def test_a_form_of_another_origin_is_refused(rig: Rig) -> None:
 
 
 async def test_user_code_cannot_set_blixts_cookies(rig: Rig) -> None:
-    answer = (
-        b"HTTP/1.1 200 OK\r\nSet-Cookie: blixt_studio=x\r\nSet-Cookie: own=1\r\nContent-Length: 0\r\n\r\n"
-    )
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: blixt_studio=x\r\nSet-Cookie: own=1\r\n"
+    answer += b"Set-Cookie: =blixt_session=x\r\nSet-Cookie: BLIXT_session=x\r\nContent-Length: 0\r\n\r\n"
     await _studio(rig, answer)
     async with _browser(rig) as client:
         got = await client.get("/", headers={"Authorization": "Bearer alice"})

@@ -35,7 +35,7 @@ class Channel(asyncio.Protocol):
         self._high = high
         self._on_connected = on_connected
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # set in connection_made, before anything else can happen
         self._received: list[bytes] = []
         self._received_bytes = 0
         self._reading_paused = False
@@ -59,6 +59,11 @@ class Channel(asyncio.Protocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             self.peer = str(transport.get_extra_info("peername", ("",))[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):  # notice within two minutes that a silent peer is gone
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
         if self._on_connected is not None:
             self._on_connected(self)
 
@@ -66,7 +71,7 @@ class Channel(asyncio.Protocol):
         """Queue what came, and stop reading the socket when too much waits."""
         self._received.append(data)
         self._received_bytes += len(data)
-        if self._received_bytes >= self._high and not self._reading_paused and self._transport is not None:
+        if self._received_bytes >= self._high and not self._reading_paused and self._usable():
             self._reading_paused = True
             self._transport.pause_reading()
         self._wake_reader()
@@ -112,7 +117,7 @@ class Channel(asyncio.Protocol):
         data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
         self._received.clear()
         self._received_bytes = 0
-        if self._reading_paused and self._transport is not None and not self.lost:
+        if self._reading_paused and self._usable():
             self._reading_paused = False
             self._transport.resume_reading()
         return data
@@ -139,7 +144,7 @@ class Channel(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Queue bytes to send; look at `congested` and `drain` afterwards."""
-        if self._transport is not None and not self.lost:
+        if self._usable():
             self._transport.write(data)
 
     async def drain(self) -> None:
@@ -159,13 +164,12 @@ class Channel(asyncio.Protocol):
 
     async def write_eof(self) -> None:
         """End the sending direction."""
-        if self._transport is not None and not self.lost and self._transport.can_write_eof():
+        if self._usable() and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def finish(self) -> None:
         """Close once what was sent is out."""
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     async def close(self) -> None:
         """Drop the connection at once."""
@@ -173,15 +177,17 @@ class Channel(asyncio.Protocol):
 
     def reset(self) -> None:
         """Drop the connection so that the peer sees an error, never a clean end."""
-        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
-        if sock is not None and not self.lost and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and self._usable() and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
     def abort(self) -> None:
         """Drop the connection and whatever waits to be sent."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
+
+    def _usable(self) -> bool:
+        return not self.lost and not self._transport.is_closing()
 
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -27,6 +27,7 @@ from blixt.cloud.gateway.replies import error_response
 
 _log = logging.getLogger("blixt.gateway")
 _LINGER_BYTES = 1 << 20
+_STRAY_LINES = 4
 _FIRST_BYTES = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\r")
 
 
@@ -72,6 +73,12 @@ class Connection:
         """Wait until the connection is served to its end."""
         await asyncio.wait([self._task])
 
+    def settle(self) -> None:
+        """End all deadlines but that of a client which ended its side."""
+        self.deadlines.clear()
+        if self.channel.at_eof:
+            self.deadlines.open(Phase.HALF_CLOSED)
+
     async def drain(self) -> None:
         """Wait until the client has read enough of what was sent to it."""
         self.deadlines.open(Phase.STALL)
@@ -105,7 +112,6 @@ class Connection:
         raw = await self._read_head()
         if raw is None:
             return False
-        self.busy = True
         limits = self.context.limits
         self._head = head = parse_request(raw, limits)
         body = Body(self.channel, request_framing(head))
@@ -122,6 +128,7 @@ class Connection:
         limits = self.context.limits
         self.deadlines.open(Phase.IDLE)
         buffer = b""
+        strays = 0
         while True:
             data = await self.channel.read()
             if not data:
@@ -133,13 +140,17 @@ class Connection:
             buffer += data
             if buffer[0] == 0x0D:  # a stray CR LF between requests is tolerated, as HTTP advises
                 buffer = buffer.removeprefix(b"\r\n")
+                strays += 1
+                if strays > _STRAY_LINES:
+                    raise BadRequest("The request begins with empty lines.")
                 if not buffer:
                     continue
             end = buffer.find(b"\r\n\r\n")
             if end < 0 or end > limits.head_bytes:
                 _refuse_hopeless_head(buffer, limits.head_bytes, limits.target_bytes)
                 continue
-            self.deadlines.clear()
+            self.busy = True
+            self.settle()
             self.channel.unread(buffer[end + 4 :])
             return buffer[:end]
 

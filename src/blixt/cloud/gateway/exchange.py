@@ -111,8 +111,8 @@ class Exchange:
     async def _use(self, upstream: Upstream, plan: Plan) -> bool:
         clean = False
         try:
-            await self._send(upstream, plan)
             self._connection.deadlines.open(Phase.RESPONSE)
+            await self._send(upstream, plan)
             head = await read_response_head(upstream, self._context.limits)
             self._connection.deadlines.shut(Phase.RESPONSE)
             if head.status == 101:
@@ -202,6 +202,9 @@ class Exchange:
         )
         try:
             piece = body.take()
+        except BodyMalformedError as error:
+            raise BadUpstream(f"The body of the workload's answer is broken: {error}.") from error
+        try:
             while True:
                 out += encode_chunk(piece) if chunked else piece
                 if body.done and chunked:

@@ -22,7 +22,7 @@ _FORWARDED = frozenset(
     b"x-forwarded-server x-real-ip".split()
 )
 _END_TO_END = frozenset((b"host", b"cookie", b"authorization", b"origin"))
-_GUEST_RESPONSE_DROP = frozenset((b"clear-site-data", b"service-worker-allowed"))
+_GUEST_RESPONSE_DROP = frozenset((b"alt-svc", b"clear-site-data", b"service-worker-allowed"))
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _IDEMPOTENT_METHODS = _SAFE_METHODS | {b"PUT", b"DELETE"}
 _SANDBOX = b"sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads"
@@ -212,7 +212,7 @@ def _onward_response_lines(head: ResponseHead, onward: Onward) -> list[bytes]:
         if onward.guest:
             if name in _GUEST_RESPONSE_DROP:
                 continue
-            if name == b"set-cookie" and value.lower().lstrip().startswith(COOKIE_PREFIX):
+            if name == b"set-cookie" and value.lower().lstrip(b"= \t").startswith(COOKIE_PREFIX):
                 continue
         lines.append((name, value))
     if onward.shared_origin:

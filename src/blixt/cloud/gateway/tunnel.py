@@ -16,7 +16,7 @@ async def tunnel(connection: "Connection", upstream: Upstream) -> None:
     A client that ends only its sending side is passed on where the stream can say so, and gets
     `Limits.half_closed_s` for what is still on its way.
     """
-    connection.deadlines.clear()
+    connection.settle()
     rising = asyncio.get_running_loop().create_task(_rise(connection, upstream))
     try:
         channel = connection.channel
