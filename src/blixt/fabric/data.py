@@ -86,6 +86,7 @@ class ResumableLoader:
         """Say that the epoch is over, so that the position is the beginning of the next."""
         self.epoch += 1
         self.delivered = 0
+        self._resuming = False
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the batches delivered so far."""

@@ -93,12 +93,12 @@ def _run_epoch(run: Run) -> Leave:
     if reason is Leave.INTERRUPTED:
         return reason
     if reason in (Leave.EPOCH_OVER, Leave.SKIPPED):
+        run.loader.batches.end_epoch()
         if run.step.flush():
             counters.global_step += 1
         if not counters.epoch_closed:
             _close_epoch(run)
             run.hooks.call("on_checkpoint_due", False)
-        run.loader.batches.end_epoch()
         counters.epoch_done = True
     run.hooks.call("on_train_epoch_end")
     run.write_row(logbook.collect_epoch(reset=counters.epoch_done), None)
@@ -125,7 +125,8 @@ def _run_batches(run: Run) -> Leave:
     across = config.check_val_every_n_epoch is None
     validate_every = run.validate_every if _validates_this_epoch(run) else None
     index = counters.batch
-    if cut and index >= (total or 0):
+    drained = counters.epoch_closed and run.loader.batches.delivered == 0
+    if drained or (cut and index >= (total or 0)):
         return Leave.EPOCH_OVER
     for batch in run.loader.batches:
         if transfer is not None:
