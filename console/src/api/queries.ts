@@ -66,14 +66,14 @@ export function useAudit(ts: string) {
   return useQuery({ queryKey: keys.audit(ts), queryFn: () => get<Listing<AuditEntry>>(`${path(ts, "audit")}?limit=50`) });
 }
 
-/** Runs of an experiment; they and their metrics have no event stream, so live ones are asked for again. */
+/** Runs of an experiment. The watch tells of new ones; the values of live ones have no event stream and are asked for again. */
 export function useRuns(ts: string, experiment: string | null | undefined) {
   return useQuery({
     queryKey: keys.runs(ts, experiment ?? ""),
     queryFn: () => get<Listing<Run>>(path(ts, "experiments", experiment!, "runs")),
     enabled: Boolean(experiment),
     retry: false,
-    refetchInterval: LIVE_MS,
+    refetchInterval: (query) => (query.state.data?.items.some((run) => run.state === "running") ? LIVE_MS : false),
     select: (data) => data.items,
   });
 }

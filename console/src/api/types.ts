@@ -92,8 +92,8 @@ export interface DeploymentStatus {
 }
 export type Deployment = BlixtObject<"deployment", DeploymentSpec, DeploymentStatus>;
 
-export type Experiment = BlixtObject<"experiment", { description: string }, Record<string, unknown>>;
-export type Model = BlixtObject<"model", { description: string }, Record<string, unknown>>;
+export type Experiment = BlixtObject<"experiment", { description: string }, { runs?: number }>;
+export type Model = BlixtObject<"model", { description: string }, { latest_version?: number | null }>;
 export type Secret = BlixtObject<"secret", Record<string, unknown>, Record<string, unknown>>;
 
 export interface BudgetSpec {

@@ -42,6 +42,7 @@ function apply(client: QueryClient, ts: string, change: Change): void {
   client.setQueryData<Listing<AnyObject>>(list, (old) => old && applyChange(old, change));
   // A fetch under way may have read the state before this change; it must not have the last word.
   if (client.isFetching({ queryKey: list })) void client.invalidateQueries({ queryKey: list });
+  if (plural === "experiments") void client.invalidateQueries({ queryKey: keys.runs(ts, change.object.name) });
   if (plural === "models") void client.invalidateQueries({ queryKey: keys.versions(ts, change.object.name) });
   if (plural === "jobs" || plural === "studios" || plural === "deployments" || plural === "budgets") {
     void client.invalidateQueries({ queryKey: keys.bill(ts) });

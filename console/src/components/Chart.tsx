@@ -86,12 +86,13 @@ function options(element: HTMLElement, lines: Line[], axis: string, logScale: bo
   return {
     width: element.clientWidth,
     height: HEIGHT,
+    padding: [10, 14, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: true, y: false }, points: { size: 6 } },
     scales: { x: { time: false }, y: { distr: logScale ? 3 : 1 } },
     axes: [
-      { ...look, values: (_, ticks) => ticks.map(showX), space: axis === "time" ? 70 : 55 },
-      { ...look, values: (_, ticks) => ticks.map((v) => (v === null ? "" : metric(v))), size: 54 },
+      { ...look, values: (_, ticks) => ticks.map(showX), space: axis === "time" ? 70 : 55, size: 30 },
+      { ...look, values: (_, ticks) => ticks.map((v) => (v === null ? "" : metric(v))), size: 50 },
     ],
     series: [{}, ...lines.flatMap((line) => strokes(line, element, smoothed))],
     plugins: [tooltip(lines, showX, smoothed)],

@@ -38,7 +38,7 @@ export function CopyButton({ text, what = "command" }: { text: string; what?: st
 export function Command({ children }: { children: string }) {
   return (
     <div className="command">
-      <code tabIndex={0}>
+      <code>
         <span className="prompt" aria-hidden="true">
           ${" "}
         </span>

@@ -22,7 +22,7 @@ export function Curves({ ts, experiment, runs }: CurvesProps) {
   const [logScale, setLogScale] = useState(false);
   const [axis, setAxis] = useState<"step" | "time">("step");
   const results = useQueries({
-    queries: runs.map(({ run }) => seriesQuery(ts, experiment, run.id, !isFinal(run.state) && run.state !== "finished")),
+    queries: runs.map(({ run }) => seriesQuery(ts, experiment, run.id, !isFinal(run.state))),
   });
   const stamps = results.map((result) => result.dataUpdatedAt).join();
   const names = runs.map(({ run }) => run.id).join();

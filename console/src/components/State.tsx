@@ -10,8 +10,6 @@ const TONES: Record<string, string> = {
   failed: "bad",
   stopped: "off",
   sleeping: "off",
-  finished: "good",
-  completed: "good",
 };
 
 /** A state as a word with a mark whose shape, not only colour, tells its tone. */

@@ -3,11 +3,6 @@ import { follow } from "@/api/events";
 import type { ApiError } from "@/api/http";
 import { LogBuffer } from "@/lib/logbuffer";
 
-interface LogPiece {
-  text: string;
-  offset: number;
-}
-
 export interface LogStream {
   buffer: LogBuffer;
   /** Grows with every change of the buffer. */
@@ -17,14 +12,14 @@ export interface LogStream {
   error: ApiError | null;
 }
 
-/** Follows a log from its beginning; after a lost connection it goes on at the offset it had reached. */
+/** Follows a log from its beginning; after a lost connection it goes on where it was. */
 export function useLogStream(address: string): LogStream {
   const buffer = useRef(new LogBuffer());
   const [version, setVersion] = useState(0);
   const [ended, setEnded] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
   useEffect(() => {
-    let offset = 0;
+    let since = "0";
     let frame = 0;
     const show = () => {
       frame ||= requestAnimationFrame(() => {
@@ -37,7 +32,7 @@ export function useLogStream(address: string): LogStream {
     setError(null);
     show();
     const close = follow({
-      url: () => `${address}${address.includes("?") ? "&" : "?"}follow=1&since=${offset}`,
+      url: () => `${address}${address.includes("?") ? "&" : "?"}follow=1&since=${since}`,
       onState: (state) => state === "open" && setError(null),
       onError: (problem) => setError(problem),
       onEvent: (event) => {
@@ -46,9 +41,9 @@ export function useLogStream(address: string): LogStream {
           return true;
         }
         if (event.event !== "log") return false;
-        const piece = JSON.parse(event.data) as LogPiece;
-        offset = Number(event.id || piece.offset);
-        buffer.current.append(piece.text);
+        // An event's id is where the log goes on after it.
+        since = event.id;
+        buffer.current.append((JSON.parse(event.data) as { text: string }).text);
         show();
         return false;
       },

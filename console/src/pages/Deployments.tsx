@@ -29,7 +29,7 @@ export default function Deployments() {
       <Problem error={list.error} onRetry={() => void list.refetch()} />
       {list.isPending ? <Loading what="Deployments" /> : null}
       {items?.length === 0 ? (
-        <Empty title="No Deployment yet" command="blixt deploy my-model">
+        <Empty title="No Deployment yet" command="blixt deploy chat --model my-model">
           A Deployment is a model or a program behind an address. It sleeps at zero replicas and wakes on the first request.
         </Empty>
       ) : null}

@@ -35,6 +35,7 @@ function ExperimentTable({ items, ts }: { items: Experiment[]; ts: string }) {
   const columns: Column<Experiment>[] = [
     { name: "Name", header: true, sort: (e) => e.name, cell: (e) => <Link to={`/t/${ts}/experiments/${e.name}`}>{e.name}</Link> },
     { name: "Description", wide: true, cell: (e) => <span className="clip">{e.spec.description || "–"}</span> },
+    { name: "Runs", numeric: true, sort: (e) => e.status.runs, cell: (e) => e.status.runs ?? 0 },
     { name: "Owner", wide: true, sort: (e) => e.owner, cell: (e) => e.owner },
     { name: "Created", numeric: true, sort: (e) => e.created_at, cell: (e) => <span title={stamp(e.created_at)}>{ago(e.created_at, now)}</span> },
     { name: "Actions", hideName: true, cell: (e) => <Erase ts={ts} name={e.name} /> },

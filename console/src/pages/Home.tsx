@@ -82,7 +82,7 @@ function RecentJobs({ ts }: { ts: string }) {
 const STARTS: [string, string, string][] = [
   ["Open a Studio", "A machine with your files, JupyterLab and a terminal. It keeps everything when it stops.", "blixt studio create my-studio"],
   ["Run a Job", "Sends this folder and a command to a machine, follows its log, and bills by the second.", "blixt run -- python train.py"],
-  ["Deploy a model", "An OpenAI-compatible address that sleeps at zero replicas and wakes on the first request.", "blixt deploy my-model"],
+  ["Deploy a model", "An OpenAI-compatible address that sleeps at zero replicas and wakes on the first request.", "blixt deploy chat --model my-model"],
 ];
 
 function QuickStarts() {

@@ -76,7 +76,7 @@ function Version(props: { ts: string; model: string; version: ModelVersion; onDe
         ]}
       />
       <FileTable ts={ts} model={model} version={version.version} files={files} />
-      <Command>{`blixt model pull ${model}:${version.version} ./${model}`}</Command>
+      <Command>{`blixt model download ${model} --version ${version.version}`}</Command>
     </Section>
   );
 }

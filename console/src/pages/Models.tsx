@@ -1,5 +1,5 @@
 import { Link } from "react-router";
-import { useList, useVersions } from "@/api/queries";
+import { useList } from "@/api/queries";
 import type { Model } from "@/api/types";
 import { Empty, Loading } from "@/components/Empty";
 import { Page } from "@/components/Page";
@@ -30,15 +30,10 @@ function ModelTable({ items, ts }: { items: Model[]; ts: string }) {
   const now = useNow();
   const columns: Column<Model>[] = [
     { name: "Name", header: true, sort: (m) => m.name, cell: (m) => <Link to={`/t/${ts}/models/${m.name}`}>{m.name}</Link> },
-    { name: "Newest", cell: (m) => <Newest ts={ts} name={m.name} /> },
+    { name: "Newest", sort: (m) => m.status.latest_version, cell: (m) => (m.status.latest_version ? `v${m.status.latest_version}` : "–") },
     { name: "Description", wide: true, cell: (m) => <span className="clip">{m.spec.description || "–"}</span> },
     { name: "Owner", wide: true, sort: (m) => m.owner, cell: (m) => m.owner },
     { name: "Created", numeric: true, sort: (m) => m.created_at, cell: (m) => ago(m.created_at, now) },
   ];
   return <Table label="Models" columns={columns} items={items} rowKey={(m) => m.uid} initial={{ column: "Name" }} />;
-}
-
-function Newest({ ts, name }: { ts: string; name: string }) {
-  const newest = useVersions(ts, name).data?.[0];
-  return newest ? <>v{newest.version}</> : <>–</>;
 }

@@ -11,7 +11,7 @@ export function ShowToken({ title, token, who, onClose }: { title: string; token
           This is shown once and never again. Hand it to <b>{who}</b> over a safe channel.
         </p>
         <Snippet label="token">{token}</Snippet>
-        <Snippet label="sign-in command">{`blixt login ${location.origin} --token ${token}`}</Snippet>
+        <Snippet label="sign-in command, which asks for the token">{`blixt login ${location.origin}`}</Snippet>
       </div>
       <footer className="dialog-foot">
         <Button look="primary" onClick={onClose}>

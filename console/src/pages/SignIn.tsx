@@ -49,7 +49,7 @@ export function SignIn({ note }: { note: unknown }) {
           </Button>
         </form>
         <div className="signin-help">
-          <p>No token at hand? On the machine where the cloud runs, this opens the console signed in:</p>
+          <p>No token at hand? On the machine where the cloud runs, this prints a link that signs you in:</p>
           <Command>blixt console</Command>
           <p>Somebody else's cloud? Its owner adds you under Members and hands you a token.</p>
         </div>

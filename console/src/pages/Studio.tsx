@@ -7,7 +7,6 @@ import { Button } from "@/components/Button";
 import { EditDialog } from "@/components/EditDialog";
 import { Loading } from "@/components/Empty";
 import { IdleField } from "@/components/IdleField";
-import { LogView } from "@/components/LogView";
 import { MachineField } from "@/components/MachineField";
 import { Facts, Page } from "@/components/Page";
 import { Problem } from "@/components/Problem";
@@ -147,7 +146,6 @@ function StudioTabs({ ts, studio }: { ts: string; studio: Studio }) {
             ),
         },
         { id: "command", label: "Run a command", body: () => (running ? <StudioCommand ts={ts} name={studio.name} /> : needsStart) },
-        { id: "logs", label: "Logs", body: () => <LogView address={`${base}/logs`} fileName={`${studio.name}.log`} /> },
       ]}
     />
   );
