@@ -60,10 +60,10 @@ def shell_command(command: Sequence[str] | str) -> list[str]:
 
 async def _wait(child: Child, timeout_s: float | None) -> int:
     try:
-        return shell_exit(await asyncio.wait_for(asyncio.shield(child.exited), timeout_s))
+        return shell_exit(await asyncio.wait_for(child.wait(), timeout_s))
     except TimeoutError:
         child.signal_group(signal.SIGKILL)
-        await child.exited
+        await child.wait()
         return TIMEOUT_EXIT
 
 

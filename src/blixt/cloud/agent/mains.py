@@ -121,7 +121,7 @@ class Mains:
         main.grew.set()
 
     async def _watch(self, main: Main, child: Child, read_end: int, log: int) -> None:
-        code = await child.exited
+        code = await child.wait()
         asyncio.get_running_loop().remove_reader(read_end)
         _drain(read_end, log)
         child.signal_group(signal.SIGKILL)  # what a rank leaves behind in its group ends with it

@@ -38,14 +38,18 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
+    async def wait(self) -> int:
+        """The exit code; whoever waits may be cancelled without harm to the others."""
+        return await asyncio.shield(self.exited)
+
     async def stop(self, grace_s: float) -> int:
         """SIGTERM to the group, then SIGKILL when the grace is over; returns the exit code."""
         if not self.exited.done():
             self.signal_group(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self.exited), grace_s)
+                await asyncio.wait_for(self.wait(), grace_s)
         self.signal_group(signal.SIGKILL)
-        return await self.exited
+        return await self.wait()
 
     def mark_exited(self, code: int) -> None:
         """Record the exit code that the reaper collected."""

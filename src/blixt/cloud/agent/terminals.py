@@ -113,7 +113,7 @@ class Terminal:
 
     async def _announce_end(self, pending: "asyncio.Queue[bytes]") -> None:
         """After the shell's exit, queue its last words and then the empty piece that means the end."""
-        await self.child.exited
+        await self.child.wait()
         while pending is self._pending:
             if pending.full():
                 await asyncio.sleep(0)
@@ -164,7 +164,7 @@ class Terminals:
         master, slave = pty.openpty()
         tty = os.ttyname(slave)
         shell = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
-        command = ["/bin/sh", "-c", _ON_TTY, tty, shell, "-l"]
+        command = ["/bin/sh", "-c", _ON_TTY, tty, shell, "-i"]
         environment = {**env, "TERM": "xterm-256color", "SHELL": shell}
         null = os.open(os.devnull, os.O_RDWR)
         try:

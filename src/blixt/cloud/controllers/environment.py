@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from blixt.cloud.money import Machine
 from blixt.cloud.objects import Object
 
 
@@ -36,9 +37,21 @@ def secret_variable(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def common(obj: Object, *, url: str, token: str, machine: str, secrets: Mapping[str, str]) -> dict[str, str]:
+def threads(cpus: float, processes: int) -> int:
+    """How many threads each process should compute with: more than its share of cores would be throttled.
+
+    >>> threads(4, 2), threads(1, 2), threads(0.5, 1)
+    (2, 1, 1)
+    """
+    return max(1, int(cpus) // processes)
+
+
+def common(
+    obj: Object, *, url: str, token: str, machine: Machine, secrets: Mapping[str, str]
+) -> dict[str, str]:
     """What every workload finds: the cloud's address and key, who it is, its own env and secrets."""
     return {
+        "OMP_NUM_THREADS": str(threads(machine.cpus, obj.spec.get("processes", 1))),
         **obj.spec.get("env", {}),
         **{secret_variable(name): value for name, value in secrets.items()},
         "BLIXT_URL": url,
@@ -47,7 +60,7 @@ def common(obj: Object, *, url: str, token: str, machine: str, secrets: Mapping[
         "BLIXT_KIND": obj.kind,
         "BLIXT_NAME": obj.name,
         "BLIXT_UID": obj.uid,
-        "BLIXT_MACHINE": machine,
+        "BLIXT_MACHINE": machine.name,
         **({"BLIXT_DEPLOYMENT": obj.name} if obj.kind == "deployment" else {}),
         **(_job(obj) if obj.kind == "job" else {}),
     }

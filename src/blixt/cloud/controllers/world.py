@@ -127,9 +127,8 @@ async def configure(world: World, allocation: Allocation, obj: Object) -> None:
     def prepare() -> dict[str, str]:
         secrets = world.allocations.secrets(obj)
         token = world.allocations.issue_token(allocation, obj.owner)
-        return environment.common(
-            obj, url=world.url(), token=token, machine=allocation.machine, secrets=secrets
-        )
+        machine = world.cloud.money.machines()[allocation.machine]
+        return environment.common(obj, url=world.url(), token=token, machine=machine, secrets=secrets)
 
     env = await asyncio.to_thread(prepare)
     await world.hub.call(allocation.id, "configure", CALL_TIMEOUT_S, env=env)
