@@ -308,6 +308,15 @@ async def test_a_client_that_left_the_queue_leaves_its_place_to_the_next(rig: Ri
     assert (await asked).endswith(b"a1")
 
 
+async def test_a_request_right_after_creation_waits_for_the_route(rig: Rig) -> None:
+    await rig.serve("a1", _named("a1"))
+    request = GET.replace(b"Connection", b"Authorization: Bearer alice\r\nConnection")
+    asked = asyncio.create_task(rig.ask(request))
+    await eventually(lambda: bool(rig.table._awaited))
+    rig.set_replicas("a1", public=False)
+    assert (await asked).endswith(b"a1")
+
+
 async def test_every_deployment_in_the_table_has_counters(rig: Rig) -> None:
     rig.table.set_deployment(Backend("u2", "lab", "other"))
     assert rig.gateway.stats() == {"u2": Stats()}

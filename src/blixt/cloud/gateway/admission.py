@@ -78,6 +78,8 @@ async def _admit_deployment(context: Context, head: RequestHead, match: Deployme
         keep_authorization = token is None or await context.trust.principal(token) is None
     else:
         await _require_member(context, head, match.teamspace)
+    if backend is None:  # maybe it was made a moment ago and its route is still on its way
+        backend = await context.table.arrival(match.teamspace, match.name, context.limits.arrival_s)
     if backend is None:
         raise NotFound(f"There is no deployment {match.name!r} in teamspace {match.teamspace!r}.")
     onward = Onward(

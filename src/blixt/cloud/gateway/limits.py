@@ -35,4 +35,5 @@ class Limits:
     trust_cache_s: float = 2.0
     suspect_s: float = 2.0
     recover_s: float = 15.0
+    arrival_s: float = 1.0
     trust_forwarded: bool = False

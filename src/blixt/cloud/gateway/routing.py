@@ -3,6 +3,8 @@
 The runtime fills the table from the change log; a request costs two dictionary look-ups and no I/O.
 """
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,6 +123,7 @@ class RouteTable:
         self._studios: dict[str, StudioRoute] = {}
         self._by_uid12: dict[str, StudioRoute] = {}
         self._listeners: list[Callable[[str], None]] = []
+        self._awaited: set[asyncio.Future[None]] = set()
 
     def set_deployment(self, backend: Backend) -> None:
         """Add or replace a deployment's route; waiting requests see new replicas at once."""
@@ -144,6 +147,20 @@ class RouteTable:
     def deployment(self, uid: str) -> Backend | None:
         """The deployment with this uid."""
         return self._deployments.get(uid)
+
+    async def arrival(self, teamspace: str, name: str, wait_s: float) -> Backend | None:
+        """The deployment of this name, waiting a moment for one whose route is still on its way here."""
+        path = (teamspace, name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while path not in self._by_path:
+                    change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._awaited.add(change)
+                    try:
+                        await change
+                    finally:
+                        self._awaited.discard(change)
+        return self._by_path.get(path)
 
     def studio(self, uid: str) -> StudioRoute | None:
         """The Studio with this uid."""
@@ -184,6 +201,9 @@ class RouteTable:
     def _changed(self, uid: str) -> None:
         for listener in self._listeners:
             listener(uid)
+        for change in self._awaited:
+            if not change.done():
+                change.set_result(None)
 
 
 def locate(head: RequestHead) -> tuple[str, bytes]:
