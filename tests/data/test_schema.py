@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from blixt.data import Ragged, SchemaError, Tokens
+from blixt.data.encode import compile_encoder
 from blixt.data.schema import Schema, infer
 
 
@@ -89,7 +90,7 @@ def test_what_cannot_be_stored_is_named(sample: Any, message: str) -> None:
     ],
 )
 def test_a_later_sample_that_differs_is_named_with_its_field(first: Any, second: Any, message: str) -> None:
-    encode = infer(first).encoder()
+    encode = compile_encoder(infer(first))
     encode(first, "sample 0")
     with pytest.raises(SchemaError, match=message):
         encode(second, "sample 1")

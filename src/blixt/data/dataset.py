@@ -1,6 +1,8 @@
 """Datasets of samples: open a version, read rows as they were written or many at once by column."""
 
 import resource
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ class Shards:
     def __init__(self, root: str | Path, version: int | None = None, *, check: bool = True) -> None:
         self.root = Path(root)
         self.snapshot: Snapshot = load(self.root, version)
-        self.first_row = np.cumsum([0, *(shard.rows for shard in self.snapshot.shards)])
+        self.first_row = [0, *accumulate(shard.rows for shard in self.snapshot.shards)]
         self._check = check
         self._readers: dict[int, ShardReader] = {}
         self._max_open = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -112,20 +114,17 @@ class Dataset(Rows[Any]):
             leaves[column.name] = _reassemble(values, [where for *_, where in parts], len(rows))
         return unflatten(schema.structure, leaves)
 
-    def items(self, rows: Int) -> list[Any]:
-        """Return the rows as samples, each as it was written."""
-        samples: list[Any] = [None] * len(rows)
-        for shard, local, where in self._by_shard(rows):
-            reader = self.shards[shard]
-            for place, row in zip(where, local, strict=True):
-                samples[place] = reader.sample(int(row))
-        return samples
+    def item(self, row: int) -> Any:
+        """Return one row as a sample, as it was written."""
+        shard = bisect_right(self.shards.first_row, row) - 1
+        return self.shards[shard].sample(row - self.shards.first_row[shard])
 
     def _by_shard(self, rows: Int) -> list[tuple[int, Int, npt.NDArray[np.intp]]]:
         """Group rows by shard: (shard, rows within it, where they belong in the batch)."""
-        shard_of = np.searchsorted(self.shards.first_row, rows, "right") - 1
+        starts = np.array(self.shards.first_row)
+        shard_of = np.searchsorted(starts, rows, "right") - 1
         return [
-            (int(shard), rows[where] - self.shards.first_row[shard], where)
+            (int(shard), rows[where] - starts[shard], where)
             for shard in np.unique(shard_of)
             for where in [np.flatnonzero(shard_of == shard)]
         ]

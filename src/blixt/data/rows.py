@@ -55,8 +55,12 @@ class Rows(ABC, Generic[T]):
         """Return the rows (by their stored number) as one batch."""
 
     @abstractmethod
+    def item(self, row: int) -> T:
+        """Return one row, by its stored number."""
+
     def items(self, rows: Int) -> list[T]:
-        """Return the rows (by their stored number) one by one."""
+        """Return the rows, by their stored numbers, one by one."""
+        return [self.item(row) for row in rows.tolist()]
 
     def __len__(self) -> int:
         return self._rows
@@ -68,7 +72,10 @@ class Rows(ABC, Generic[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return self.__getitems__(range(*index.indices(len(self))))
-        return self.__getitems__([index])[0]
+        if not -self._rows <= index < self._rows:
+            raise IndexError(f"index {index} is out of range: the dataset has {self._rows} items")
+        position = index % self._rows
+        return self.item(int(self.order.at(np.array([position]))[0]) if self.shuffle else position)
 
     def __getitems__(self, indices: Sequence[int]) -> list[T]:
         """Return several items at once; torch's DataLoader calls this where it exists."""

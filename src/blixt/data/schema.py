@@ -1,15 +1,13 @@
-"""Logical columns of a sample: inferred once from the first sample, then compiled to a fast encoder.
+"""Logical columns of a sample, inferred once from the first sample.
 
 A sample is a tree of dicts (string keys), lists and tuples. Every leaf becomes one column, named by its path
-(`image.pixels`, `boxes.0`; a sample that is itself a leaf is the column `value`). Three kinds of column
-exist:
+(`image.pixels`, `boxes.0`; a sample that is itself a leaf is the column `value`). There are three kinds:
 
 - fixed: numbers and arrays of one shape, stored as one plain array per shard;
 - variable: text, bytes and `Ragged` arrays, stored row by row in checksummed blocks;
 - stream: `Tokens` (and a sample that is a bare 1-D integer array), stored flat with document offsets.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,41 +100,6 @@ class Schema:
         """Read a schema from a footer or a snapshot."""
         return cls(tuple(Column.from_json(column) for column in stored["columns"]), stored["structure"])
 
-    def encoder(self) -> Callable[[Any, str], list[Any]]:
-        """Return a function `(sample, where) -> values`, one storable value per column.
-
-        A fixed value and a variable value are `bytes`, a stream value is a 1-D array.
-        """
-        flatten = _flattener(self.structure, "")
-        encoders = [(column.name, _leaf_encoder(column)) for column in self.columns]
-
-        def encode(sample: Any, where: str) -> list[Any]:
-            leaves: list[Any] = []
-            try:
-                flatten(sample, leaves)
-                return [encode_leaf(leaf) for (_, encode_leaf), leaf in zip(encoders, leaves, strict=True)]
-            except _StructureMismatch as problem:
-                raise SchemaError(f"{where}: {problem}") from None
-            except (TypeError, ValueError, OverflowError):
-                raise _name_bad_leaf(encoders, leaves, where) from None
-
-        return encode
-
-
-class _StructureMismatch(Exception):
-    pass
-
-
-def _name_bad_leaf(
-    encoders: list[tuple[str, Callable[[Any], Any]]], leaves: list[Any], where: str
-) -> SchemaError:
-    for (name, encode_leaf), leaf in zip(encoders, leaves, strict=True):
-        try:
-            encode_leaf(leaf)
-        except (TypeError, ValueError, OverflowError) as problem:
-            return SchemaError(f"{where}, field {name!r}: {problem}")
-    raise AssertionError("a leaf failed once and then did not")
-
 
 def infer(sample: Any, where: str = "the first sample") -> Schema:
     """Infer the schema from one sample.
@@ -167,11 +130,15 @@ def _infer_node(node: Any, path: str, columns: list[Column], where: str) -> Stru
             if not isinstance(key, str):
                 raise SchemaError(f"{where}, field {path!r}: dict keys must be strings, got {key!r}")
         return {
-            "dict": {key: _infer_node(child, _join(path, key), columns, where) for key, child in node.items()}
+            "dict": {
+                key: _infer_node(child, join_path(path, key), columns, where) for key, child in node.items()
+            }
         }
     if isinstance(node, (list, tuple)):
         kind = "list" if isinstance(node, list) else "tuple"
-        children = [_infer_node(child, _join(path, str(i)), columns, where) for i, child in enumerate(node)]
+        children = [
+            _infer_node(child, join_path(path, str(i)), columns, where) for i, child in enumerate(node)
+        ]
         return {kind: children}
     name = path or "value"
     try:
@@ -181,7 +148,8 @@ def _infer_node(node: Any, path: str, columns: list[Column], where: str) -> Stru
     return {"leaf": name}
 
 
-def _join(path: str, key: str) -> str:
+def join_path(path: str, key: str) -> str:
+    """Return the path of a field below another one."""
     return f"{path}.{key}" if path else key
 
 
@@ -196,8 +164,8 @@ def _infer_leaf(leaf: Any, name: str) -> Column:
     if isinstance(leaf, Tokens):
         return Column(name, "stream", "tokens", leaf.array().dtype.name)
     if isinstance(leaf, Ragged):
-        return Column(name, "variable", "array", _known_dtype(np.asarray(leaf.array)))
-    array = _as_array(leaf)
+        return Column(name, "variable", "array", _known_dtype(native(np.asarray(leaf.array))))
+    array = as_array(leaf)
     if array is None:
         raise ValueError(
             f"cannot store a {type(leaf).__name__}; use numbers, str, bytes, arrays, Tokens, or dicts and "
@@ -212,123 +180,16 @@ def _known_dtype(array: np.ndarray[Any, Any]) -> str:
     return array.dtype.name
 
 
-def _as_array(leaf: Any) -> np.ndarray[Any, Any] | None:
+def as_array(leaf: Any) -> np.ndarray[Any, Any] | None:
     """Return numpy arrays, numpy scalars and tensors (anything with `detach`) as an array, else None."""
     if isinstance(leaf, (np.ndarray, np.generic)):
-        return np.asarray(leaf)
+        return native(np.asarray(leaf))
     return np.asarray(leaf.detach().cpu()) if hasattr(leaf, "detach") else None
 
 
-def _flattener(structure: Structure, path: str) -> Callable[[Any, list[Any]], None]:
-    """Compile the tree into nested closures that append a sample's leaves in column order."""
-    kind, children = next(iter(structure.items()))
-    here = f"field {path!r}" if path else "the sample"
-    if kind == "leaf":
-        return lambda node, leaves: leaves.append(node)
-    if kind == "dict":
-        parts = [(key, _flattener(child, _join(path, key))) for key, child in children.items()]
-        keys = children.keys()
-
-        def flatten_dict(node: Any, leaves: list[Any]) -> None:
-            if type(node) is not dict or node.keys() != keys:
-                got = (
-                    f"keys {sorted(map(str, node))}" if isinstance(node, dict) else f"a {type(node).__name__}"
-                )
-                raise _StructureMismatch(f"{here} should be a dict with keys {sorted(keys)}, got {got}")
-            for key, flatten in parts:
-                flatten(node[key], leaves)
-
-        return flatten_dict
-    container: type = list if kind == "list" else tuple
-    items = [_flattener(child, _join(path, str(i))) for i, child in enumerate(children)]
-
-    def flatten_sequence(node: Any, leaves: list[Any]) -> None:
-        if not isinstance(node, container) or len(node) != len(items):
-            raise _StructureMismatch(
-                f"{here} should be a {kind} of {len(items)}, got a {type(node).__name__}"
-                + (f" of {len(node)}" if isinstance(node, (list, tuple)) else "")
-                + "; wrap sequences of varying length in Ragged or Tokens"
-            )
-        for item, flatten in zip(node, items, strict=True):
-            flatten(item, leaves)
-
-    return flatten_sequence
-
-
-def _leaf_encoder(column: Column) -> Callable[[Any], Any]:
-    if column.kind == "stream":
-        return _token_encoder(column)
-    if column.kind == "variable":
-        return {"utf8": _encode_text, "bytes": _encode_bytes, "array": _ragged_encoder(column)}[column.type]
-    if column.type == "array":
-        return _array_encoder(column)
-    dtype = np.dtype(column.dtype).newbyteorder("<")
-    accepted = {"int": int, "bool": bool, "float": float}[column.type]
-
-    def encode_scalar(value: Any) -> bytes:
-        if type(value) is not accepted:
-            raise TypeError(f"expected {column.type}, got {type(value).__name__}")
-        return np.array(value, dtype).tobytes()
-
-    return encode_scalar
-
-
-def _encode_text(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"expected str, got {type(value).__name__}")
-    return value.encode()
-
-
-def _encode_bytes(value: Any) -> bytes:
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError(f"expected bytes, got {type(value).__name__}")
-    return bytes(value)
-
-
-def _array_encoder(column: Column) -> Callable[[Any], bytes]:
-    dtype, shape = np.dtype(column.dtype), column.shape
-
-    def encode(value: Any) -> bytes:
-        array = _as_array(value)
-        if array is None:
-            raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
-        if array.dtype != dtype or array.shape != shape:
-            hint = "; wrap arrays of varying shape in Ragged" if array.dtype == dtype else ""
-            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}{hint}")
-        return little_endian(array).tobytes()
-
-    return encode
-
-
-def _ragged_encoder(column: Column) -> Callable[[Any], bytes]:
-    dtype = None if column.dtype is None else np.dtype(column.dtype)
-
-    def encode(value: Any) -> bytes:
-        array = np.asarray(value.array) if isinstance(value, Ragged) else _as_array(value)
-        if array is None:
-            raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
-        if array.dtype != dtype:
-            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}")
-        header = np.array([array.ndim, *array.shape], "<u8").tobytes()
-        return header + little_endian(array).tobytes()
-
-    return encode
-
-
-def _token_encoder(column: Column) -> Callable[[Any], np.ndarray[Any, Any]]:
-    def encode(value: Any) -> np.ndarray[Any, Any]:
-        tokens = value if isinstance(value, Tokens) else Tokens(value)
-        array = Tokens(tokens.values, tokens.dtype or column.dtype).array()
-        if array.dtype.name != column.dtype:
-            raise ValueError(f"expected {column.describe()}, got tokens of {array.dtype}")
-        return little_endian(array)
-
-    return encode
-
-
-def little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the array in little-endian byte order (itself, on every machine in use today)."""
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+def native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the array in this machine's byte order."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def unflatten(structure: Structure, leaves: dict[str, Any]) -> Any:

@@ -98,10 +98,14 @@ class TokenDataset(Rows[Block]):
             shard_of.tolist(), local.tolist(), left.tolist(), batch, strict=True
         ):
             if here >= self.length:
-                self.shards[shard].copy_stream(self.column, start, block)
+                block[:] = self.shards[shard].stream(self.column).tokens(start, start + self.length)
             else:
                 self._copy_across(shard, start, block)
         return batch
+
+    def item(self, row: int) -> Block:
+        """Return one block."""
+        return self.gather(np.array([row]))[0]
 
     def items(self, rows: Int) -> list[Block]:
         """Return the blocks one by one, as views of one gather."""
@@ -111,7 +115,7 @@ class TokenDataset(Rows[Block]):
         """Fill one block that begins in one shard and ends in a later one."""
         while len(out):
             count = min(len(out), int(self._first_token[shard + 1] - self._first_token[shard]) - start)
-            self.shards[shard].copy_stream(self.column, start, out[:count])
+            out[:count] = self.shards[shard].stream(self.column).tokens(start, start + count)
             shard, start, out = shard + 1, 0, out[count:]
 
 

@@ -31,6 +31,8 @@ class Tokens:
             ValueError: when the ids are not 1-D integers, or one does not fit the type.
         """
         array = np.asarray(self.values)
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         if array.size == 0:
             array = array.astype(np.int64)
         if array.ndim != 1 or array.dtype.kind not in "iu":

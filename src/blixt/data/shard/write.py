@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from blixt.data.encode import compile_encoder
 from blixt.data.errors import DataError, WriteError
 from blixt.data.schema import Column, Schema, infer
 from blixt.data.shard.layout import (
@@ -164,7 +165,7 @@ class ShardWriter:
             self.discard()
 
     def _compile(self, schema: Schema) -> None:
-        self._encode = schema.encoder()
+        self._encode = compile_encoder(schema)
         kinds = [column.kind for column in schema.columns]
         self._fixed = [index for index, kind in enumerate(kinds) if kind == "fixed"]
         self._streams = [index for index, kind in enumerate(kinds) if kind == "stream"]
@@ -181,7 +182,7 @@ class ShardWriter:
             sections += self._write_column(file, index, column)
         if self._variable:
             blocks, offsets = self._heap.finish()
-            sections.append(_write_section(file, "heap", None, b"".join(self._heap.blocks), checksum=False))
+            sections.append(_write_heap(file, self._heap.blocks))
             sections.append(_write_section(file, "heap_blocks", None, blocks))
             sections.append(_write_section(file, "heap_offsets", None, offsets))
         footer = json.dumps(
@@ -212,7 +213,7 @@ class _Heap:
     """Rows of variable-length values, row after row, cut into blocks of whole rows."""
 
     def __init__(self) -> None:
-        self.blocks: list[bytes] = []
+        self.blocks: list[bytearray] = []
         self._table: list[tuple[int, int, int, int, int]] = []
         self._offsets = [0]
         self._open = bytearray()
@@ -234,19 +235,28 @@ class _Heap:
         return np.array(self._table, BLOCK).tobytes(), np.array(self._offsets, "<u8").tobytes()
 
     def _close_block(self) -> None:
-        block = bytes(self._open)
+        block = self._open
         self._table.append((self._first_row, self._start, len(block), crc32c(block), 0))
         self.blocks.append(block)
         self._first_row, self._start = self._rows, self._start + len(block)
         self._open = bytearray()
 
 
-def _write_section(
-    file: BinaryIO, role: str, column: str | None, data: bytes | bytearray, *, checksum: bool = True
-) -> Section:
-    """Write one aligned section; the heap carries its checksums in its own block table instead."""
+def _write_section(file: BinaryIO, role: str, column: str | None, data: bytes | bytearray) -> Section:
+    """Write one aligned section with a checksum for each of its blocks."""
+    return Section(role, column, *_write_aligned(file, [data]), block_crcs(memoryview(data)))
+
+
+def _write_heap(file: BinaryIO, blocks: Sequence[bytearray]) -> Section:
+    """Write the heap, whose checksums are in its own block table."""
+    return Section("heap", None, *_write_aligned(file, blocks), ())
+
+
+def _write_aligned(file: BinaryIO, parts: Sequence[bytes | bytearray]) -> tuple[int, int]:
+    """Write the parts, and zeros up to the next section; return where they begin and their size."""
     offset = file.tell()
-    file.write(data)
-    file.write(bytes(padding(file.tell())))
-    crcs = block_crcs(memoryview(data)) if checksum else ()
-    return Section(role, column, offset, len(data), crcs)
+    for part in parts:
+        file.write(part)
+    size = file.tell() - offset
+    file.write(bytes(padding(offset + size)))
+    return offset, size

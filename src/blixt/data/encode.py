@@ -1,0 +1,168 @@
+"""The fast path from a sample to stored values, compiled once from the schema."""
+
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from blixt.data.errors import SchemaError
+from blixt.data.schema import Column, Schema, Structure, as_array, join_path, native
+from blixt.data.types import Ragged, Tokens
+
+Encoder = Callable[[Any, str], list[Any]]
+_PACKERS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
+    "int": (int, struct.Struct("<q").pack),
+    "float": (float, struct.Struct("<d").pack),
+    "bool": (bool, struct.Struct("<?").pack),
+}
+_BAD_LEAF = (TypeError, ValueError, OverflowError, struct.error)
+
+
+def compile_encoder(schema: Schema) -> Encoder:
+    """Return a function `(sample, where) -> values`, one storable value per column.
+
+    A fixed value and a variable value are `bytes`, a stream value is a 1-D array. The function raises
+    `SchemaError` naming `where` and the field when the sample does not fit.
+    """
+    flatten = _flattener(schema.structure, "")
+    encoders = [(column.name, _leaf_encoder(column)) for column in schema.columns]
+
+    def encode(sample: Any, where: str) -> list[Any]:
+        leaves: list[Any] = []
+        try:
+            flatten(sample, leaves)
+            return [encode_leaf(leaf) for (_, encode_leaf), leaf in zip(encoders, leaves, strict=True)]
+        except _StructureMismatch as problem:
+            raise SchemaError(f"{where}: {problem}") from None
+        except _BAD_LEAF:
+            raise _name_bad_leaf(encoders, leaves, where) from None
+
+    return encode
+
+
+class _StructureMismatch(Exception):
+    pass
+
+
+def _name_bad_leaf(
+    encoders: list[tuple[str, Callable[[Any], Any]]], leaves: list[Any], where: str
+) -> SchemaError:
+    for (name, encode_leaf), leaf in zip(encoders, leaves, strict=True):
+        try:
+            encode_leaf(leaf)
+        except _BAD_LEAF as problem:
+            return SchemaError(f"{where}, field {name!r}: {problem}")
+    raise AssertionError("a leaf failed once and then did not")
+
+
+def _flattener(structure: Structure, path: str) -> Callable[[Any, list[Any]], None]:
+    """Compile the tree into nested closures that append a sample's leaves in column order."""
+    kind, children = next(iter(structure.items()))
+    here = f"field {path!r}" if path else "the sample"
+    if kind == "leaf":
+        return lambda node, leaves: leaves.append(node)
+    if kind == "dict":
+        parts = [(key, _flattener(child, join_path(path, key))) for key, child in children.items()]
+        keys = children.keys()
+
+        def flatten_dict(node: Any, leaves: list[Any]) -> None:
+            if type(node) is not dict or node.keys() != keys:
+                got = (
+                    f"keys {sorted(map(str, node))}" if isinstance(node, dict) else f"a {type(node).__name__}"
+                )
+                raise _StructureMismatch(f"{here} should be a dict with keys {sorted(keys)}, got {got}")
+            for key, flatten in parts:
+                flatten(node[key], leaves)
+
+        return flatten_dict
+    container: type = list if kind == "list" else tuple
+    items = [_flattener(child, join_path(path, str(i))) for i, child in enumerate(children)]
+
+    def flatten_sequence(node: Any, leaves: list[Any]) -> None:
+        if not isinstance(node, container) or len(node) != len(items):
+            raise _StructureMismatch(
+                f"{here} should be a {kind} of {len(items)}, got a {type(node).__name__}"
+                + (f" of {len(node)}" if isinstance(node, (list, tuple)) else "")
+                + "; wrap sequences of varying length in Ragged or Tokens"
+            )
+        for item, flatten in zip(node, items, strict=True):
+            flatten(item, leaves)
+
+    return flatten_sequence
+
+
+def _leaf_encoder(column: Column) -> Callable[[Any], Any]:
+    if column.kind == "stream":
+        return _token_encoder(column)
+    if column.kind == "variable":
+        return {"utf8": _encode_text, "bytes": _encode_bytes, "array": _ragged_encoder(column)}[column.type]
+    if column.type == "array":
+        return _array_encoder(column)
+    accepted, pack = _PACKERS[column.type]
+
+    def encode_scalar(value: Any) -> bytes:
+        if type(value) is not accepted:
+            raise TypeError(f"expected {column.type}, got {type(value).__name__}")
+        return pack(value)
+
+    return encode_scalar
+
+
+def _encode_text(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"expected str, got {type(value).__name__}")
+    return value.encode()
+
+
+def _encode_bytes(value: Any) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"expected bytes, got {type(value).__name__}")
+    return bytes(value)
+
+
+def _array_encoder(column: Column) -> Callable[[Any], bytes]:
+    dtype, shape = np.dtype(column.dtype), column.shape
+
+    def encode(value: Any) -> bytes:
+        array = as_array(value)
+        if array is None:
+            raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
+        if array.dtype != dtype or array.shape != shape:
+            hint = "; wrap arrays of varying shape in Ragged" if array.dtype == dtype else ""
+            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}{hint}")
+        return little_endian(array).tobytes()
+
+    return encode
+
+
+def _ragged_encoder(column: Column) -> Callable[[Any], bytes]:
+    dtype = None if column.dtype is None else np.dtype(column.dtype)
+
+    def encode(value: Any) -> bytes:
+        array = native(np.asarray(value.array)) if isinstance(value, Ragged) else as_array(value)
+        if array is None:
+            raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
+        if array.dtype != dtype:
+            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}")
+        header = np.array([array.ndim, *array.shape], "<u8").tobytes()
+        return header + little_endian(array).tobytes()
+
+    return encode
+
+
+def _token_encoder(column: Column) -> Callable[[Any], np.ndarray[Any, Any]]:
+    def encode(value: Any) -> np.ndarray[Any, Any]:
+        tokens = value if isinstance(value, Tokens) else Tokens(value)
+        array = Tokens(tokens.values, tokens.dtype or column.dtype).array()
+        if array.dtype.name != column.dtype:
+            raise ValueError(f"expected {column.describe()}, got tokens of {array.dtype}")
+        return little_endian(array)
+
+    return encode
+
+
+def little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the array in little-endian byte order, in which it is stored."""
+    return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))
