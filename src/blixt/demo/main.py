@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -58,6 +59,11 @@ def _tour(plan: Plan, data_dir: Path, *, keep: bool) -> int:
             traces.learn()
     except (Untrue, BlixtError) as error:
         print(f"\nerror: {error}", file=sys.stderr, flush=True)
+        code = 1
+    except Exception as error:
+        if os.environ.get("BLIXT_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"\nerror: Unexpected {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         code = 1
     except KeyboardInterrupt:
         print("\nInterrupted: stopping the cloud.", file=sys.stderr, flush=True)

@@ -150,7 +150,7 @@ def prepare_data(tour: Tour) -> None:
     )
     told = stage.run(f"blixt studio run {lab} -- blixt data info {folder}/tokens/train --json", quiet=True)
     facts = json.loads(told)
-    tokens = int(facts.get("tokens") or 0)
+    tokens = sum(facts["tokens"].values())
     stage.true(
         tokens > 10_000,
         f"{tokens:,} training tokens in {facts['shards']} shards, {facts['size_bytes'] / 1e6:.1f} MB",
@@ -217,7 +217,7 @@ class LiveCurve:
     def check(self, plan: Plan, processes: int) -> None:
         """State what must be true of the finished run."""
         stage, loss = self._tour.stage, self._series("loss")
-        speeds, rates = self._series("tokens_per_s").value, self._series("lr").value
+        speeds, rates = self._series("tokens_per_s").value, self._series("learning_rate").value
         if not loss.value or not speeds or not rates:
             raise Untrue(f"The run {self._run} lacks loss, lr or tokens/s; it has {sorted(self._metrics)}.")
         expected, first, last = math.log(plan.vocab_size), loss.value[0], loss.value[-1]
@@ -236,11 +236,7 @@ class LiveCurve:
         )
 
     def _series(self, name: str) -> Series:
-        """The metric of that name, by its exact name first, then as `train/...` or `train_...`."""
-        for key in (name, f"train/{name}", f"train_{name}"):
-            if key in self._metrics:
-                return self._metrics[key]
-        return Series((), (), ())
+        return self._metrics.get(name) or Series((), (), ())
 
 
 def deploy(tour: Tour) -> None:
