@@ -104,7 +104,7 @@ def pretrain(
     block_size: int = 128,
     learning_rate: float = 3e-3,
     precision: str = "32",
-    devices: int | str = 1,
+    devices: int | str = "auto",
     seed: int = 0,
     val_every: int = 50,
     checkpoint_dir: str | Path | None = None,
@@ -120,13 +120,14 @@ def pretrain(
         block_size: Tokens a block.
         learning_rate: Its highest value.
         precision: "32", "bf16-mixed" or "16-mixed".
-        devices: Ranks to start on this machine, unless torchrun or the cloud has started them.
+        devices: Ranks to start on this machine; "auto" is every GPU, or one rank on the CPU. Leave it when
+            torchrun or the cloud starts the ranks.
         seed: Of weights and data order.
         val_every: Steps between two measurements on held-out text.
         checkpoint_dir: Where to keep what a restart resumes from; None is "checkpoints" beside `out`.
 
     Returns:
-        `first_loss`, `loss`, `val_loss` (the best), `steps`, `tokens`, `parameters`.
+        `loss` (the last), `val_loss` (the best), `steps`, `tokens`, `parameters`.
 
     Raises:
         LLMError: The preset, the tokenizer or a size is wrong.
@@ -162,7 +163,7 @@ def pretrain(
     }
     if trainer.is_global_zero:
         export(module, best.best_model_path, folder, tokenizer, metrics)
-    trainer.strategy.barrier()
+    trainer.fabric.barrier()
     return metrics
 
 
