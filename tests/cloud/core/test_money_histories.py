@@ -27,8 +27,8 @@ class Histories(RuleBasedStateMachine):
     """Drives `Money` and keeps a simple model of what must have been charged."""
 
     @initialize(
-        limit=st.integers(0, 3_000_000),
-        user_limit=st.none() | st.integers(0, 2_000_000),
+        limit=st.integers(0, 600_000),
+        user_limit=st.none() | st.integers(0, 600_000),
         machines=st.lists(st.sampled_from(sorted(PRICES)), min_size=5, max_size=5),
     )
     def start(self, limit: int, user_limit: int | None, machines: list[str]) -> None:
@@ -91,6 +91,14 @@ class Histories(RuleBasedStateMachine):
         self.money.close_segment(allocation, self.now)
         if allocation in self.opened:
             self.closed.setdefault(allocation, self.now)
+
+    @rule(allocation=ALLOCATIONS, seconds=st.floats(0, 4000))
+    def run_unwatched(self, allocation: str, seconds: float) -> None:
+        """The server is down while an allocation runs on."""
+        self.hold(allocation)
+        self.open(allocation)
+        self.now += seconds
+        self.close(allocation)
 
     @rule(allocation=ALLOCATIONS, step=st.sampled_from(["hold", "open", "close"]))
     def crash_during(self, allocation: str, step: str) -> None:
