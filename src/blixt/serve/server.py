@@ -112,6 +112,8 @@ class Server:
         except ServeError as error:
             _say(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:  # before the loop reads signals itself
+            raise SystemExit(130) from None
 
     def _run_loop(self, sock: socket.socket, log_level: str) -> None:
         try:

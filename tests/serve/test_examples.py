@@ -1,0 +1,56 @@
+"""Every example runs as its first lines say, and as `blixt serve FILE` would run it."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import openai
+
+from blixt.serve.testing import wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "serve"
+
+
+@contextmanager
+def example(*command):
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            url = next(word for word in line.split() if word.startswith("http://"))
+            wait_until(lambda: httpx.get(f"{url}/ready", timeout=20).status_code == 200, 30, "readiness")
+            yield url
+        finally:
+            process.terminate()
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+
+
+def test_echo():
+    with example(EXAMPLES / "echo.py", "0") as url:
+        answer = httpx.post(f"{url}/predict", json={"name": "Ada", "times": 2})
+        assert answer.json() == {"text": "Hello, Ada! Hello, Ada! "}
+        assert httpx.post(f"{url}/predict", json={"name": "Ada", "times": 4}).status_code == 400
+
+
+def test_batched_lines():
+    with example(EXAMPLES / "batched_lines.py", "0") as url:
+        assert httpx.post(f"{url}/line", json=[1, 3, 5, 7]).json() == {"slope": 2.0, "intercept": 1.0}
+        assert httpx.post(f"{url}/line", json=[1, 3]).status_code == 422
+
+
+def test_openai_markov():
+    with example(EXAMPLES / "openai_markov.py", "0") as url:
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
+        request = {"model": "markov", "prompt": "the", "max_tokens": 4, "seed": 1}
+        whole = client.completions.create(**request)
+        pieces = client.completions.create(**request, stream=True)
+        assert "".join(chunk.choices[0].text for chunk in pieces) == whole.choices[0].text
+        assert whole.usage.completion_tokens == 4
+
+
+def test_a_file_is_served_without_a_line_of_server_code():
+    script = Path(__file__).parent / "serve_file.py"
+    with example(script, EXAMPLES / "echo.py") as url:
+        assert httpx.post(f"{url}/predict", json={"name": "Ada"}).json() == {"text": "Hello, Ada! "}
