@@ -2,7 +2,7 @@
 
 Every competitor is one process on one event loop and serves the same upstream. Rounds are interleaved, so
 that a busy machine hurts all alike; medians and ratios are printed, JSON is written beside the text. nginx
-takes part where it is installed.
+and a plain aiohttp proxy take part where they are installed.
 
     python benchmarks/gateway/proxy.py --rounds 5 --seconds 2 --out benchmarks/gateway
 """
@@ -10,6 +10,7 @@ takes part where it is installed.
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import platform
@@ -94,6 +95,34 @@ def _serve_gateway(ready: Connection, uds: str, upstream: int) -> None:
         gateway = Gateway(table, dial, authenticate, authorize, lambda uid: None, api=uds)  # type: ignore[arg-type]
         ready.send(await gateway.start("127.0.0.1", 0))
         await asyncio.Event().wait()
+
+    uvloop.run(main())
+
+
+def _serve_aiohttp(ready: Connection, upstream: int) -> None:
+    """The proxy that a Python programmer would write with aiohttp's server and client."""
+    from aiohttp import ClientSession, TCPConnector, web
+
+    async def main() -> None:
+        async with ClientSession(connector=TCPConnector(limit=0), auto_decompress=False) as session:
+
+            async def proxy(request: web.Request) -> web.StreamResponse:
+                url = f"http://127.0.0.1:{upstream}{request.rel_url}"
+                async with session.request(request.method, url, headers=request.headers) as answer:
+                    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+                    await response.prepare(request)
+                    async for piece in answer.content.iter_any():
+                        await response.write(piece)
+                    return response
+
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", proxy)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            ready.send(runner.addresses[0][1])
+            await asyncio.Event().wait()
 
     uvloop.run(main())
 
@@ -270,12 +299,16 @@ def main() -> None:
         _, upstream = stack.enter_context(_process(_serve_upstream, uds))
         pid, port = stack.enter_context(_process(_serve_gateway, uds, upstream))
         nginx = stack.enter_context(_nginx(folder, upstream))
+        others = [nginx] if nginx else []
+        if importlib.util.find_spec("aiohttp"):
+            aiohttp_pid, aiohttp_port = stack.enter_context(_process(_serve_aiohttp, upstream))
+            others.append(Competitor("aiohttp proxy", aiohttp_port, "", aiohttp_pid))
         competitors = [
             Competitor("direct", upstream, "", None),
             Competitor("gateway to API", port, "", pid),
             Competitor("to deployment", port, "/d/lab/m", pid),
         ]
-        results = _measure(competitors + ([nginx] if nginx else []), args)
+        results = _measure([*competitors, *others], args)
     machine = f"{platform.machine()}, {psutil.cpu_count()} CPUs, Python {platform.python_version()}, uvloop"
     load = f"{args.clients} clients (1 MiB: 4), {args.rounds} rounds of {args.seconds:g} s, "
     load += f"load average {psutil.getloadavg()[0]:.1f}"

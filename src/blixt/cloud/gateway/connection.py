@@ -114,9 +114,10 @@ class Connection:
             return False
         limits = self.context.limits
         self._head = head = parse_request(raw, limits)
-        body = Body(self.channel, request_framing(head))
+        framing = request_framing(head)
+        body = Body(self.channel, framing)
         try:
-            return await Exchange(self, head, body).run()
+            return await Exchange(self, head, framing, body).run()
         except GatewayError as error:
             reusable = body.done and keeps_alive(head) and not self.context.closing
             if self.answering or error.close or not reusable:

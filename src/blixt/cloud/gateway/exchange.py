@@ -13,7 +13,7 @@ from blixt.cloud.gateway.admission import Plan, Redirect, admit
 from blixt.cloud.gateway.bodies import Body, BodyMalformedError, BodyTruncatedError, ReplayBody
 from blixt.cloud.gateway.deadlines import Phase
 from blixt.cloud.gateway.errors import BadRequest, BadUpstream, ClientGone, ExpectationFailed, UpstreamLost
-from blixt.cloud.gateway.framing import LAST_CHUNK, Until, encode_chunk, request_framing, response_framing
+from blixt.cloud.gateway.framing import LAST_CHUNK, Framing, Until, encode_chunk, response_framing
 from blixt.cloud.gateway.headers import (
     is_idempotent,
     keeps_alive,
@@ -35,11 +35,11 @@ _log = logging.getLogger("blixt.gateway")
 class Exchange:
     """One request and its response."""
 
-    def __init__(self, connection: "Connection", head: RequestHead, body: Body) -> None:
+    def __init__(self, connection: "Connection", head: RequestHead, framing: Framing, body: Body) -> None:
         self._connection = connection
         self._context = connection.context
         self._head = head
-        self._framing = request_framing(head)
+        self._framing = framing
         self._body = ReplayBody(body, connection.context.limits.replay_bytes)
         self._websocket = self._framing == 0 and wants_websocket(head)
         self._upload: asyncio.Task[None] | None = None

@@ -21,6 +21,12 @@ _FORWARDED = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix x-forwarded-port "
     b"x-forwarded-server x-real-ip".split()
 )
+_DROP = {  # by whether forwarding headers are trusted, and whether the Authorization header stays behind
+    (False, False): _HOP | _FORWARDED,
+    (False, True): _HOP | _FORWARDED | {b"authorization"},
+    (True, False): _HOP,
+    (True, True): _HOP | {b"authorization"},
+}
 _END_TO_END = frozenset((b"host", b"cookie", b"authorization", b"origin"))
 _GUEST_RESPONSE_DROP = frozenset((b"alt-svc", b"clear-site-data", b"service-worker-allowed"))
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
@@ -129,11 +135,9 @@ def request_bytes(
 ) -> bytes:
     """Write the head of the request to the upstream."""
     index = head.index
-    drop = _HOP | (tokens(index.get(b"connection")) - _END_TO_END)
-    if not trusted:
-        drop |= _FORWARDED
-    if onward.guest and not onward.keep_authorization:
-        drop |= {b"authorization"}
+    drop = _DROP[trusted, onward.guest and not onward.keep_authorization]
+    if b"connection" in index:
+        drop |= tokens(index[b"connection"]) - _END_TO_END
     if onward.inject:
         drop |= {name for name, _ in onward.inject}
     lines = [b"%b %b HTTP/1.1" % (head.method, onward.target)]
