@@ -193,6 +193,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_made(tmp_path: Path) -> Non
         optimize(large, range(20), tmp_path, num_workers=1, unit_size=5)
     assert not (tmp_path / "versions").exists()
     assert all(path.suffix == ".shard" for path in (tmp_path / "shards").iterdir())
+    assert not list((tmp_path / ".build").glob(".*.tmp"))
 
 
 def test_samples_of_another_type_are_named_with_their_input(tmp_path: Path) -> None:
@@ -223,6 +224,13 @@ def test_a_function_that_cannot_travel_is_refused_with_the_way_out(tmp_path: Pat
     with pytest.raises(BuildError, match="define it at the top level of a module, or use num_workers=0"):
         optimize(lambda i: {"x": i}, range(3), tmp_path, num_workers=1)
     optimize(lambda i: {"x": i}, range(3), tmp_path, num_workers=0)
+
+
+def test_an_input_that_cannot_travel_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(
+        BuildError, match=r"inputs 0 to 0 cannot be sent to a worker process .* open them in the"
+    ):
+        optimize(str, [(i for i in "ab")], tmp_path, num_workers=1)
 
 
 def test_a_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:

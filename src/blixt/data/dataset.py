@@ -51,8 +51,8 @@ class Shards:
         reader = ShardReader(path, check=self._check)
         if reader.footer_crc != info.crc32c or reader.dataset_id != self.snapshot.dataset_id:
             raise CorruptionError(
-                f"shard {path} is not the one that version {self.snapshot.version} names; restore it from a "
-                "copy"
+                f"shard {path} is not the one that version {self.snapshot.version} names; "
+                "restore it from a copy"
             )
         if reader.schema != self.snapshot.schema:
             raise FormatError(

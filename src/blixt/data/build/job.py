@@ -77,7 +77,8 @@ class JobDir:
         return path.exists() and path.stat().st_size == shard.size_bytes
 
     def close(self) -> None:
-        """Let another process build here; the finished units stay."""
+        """Let another process build here; the finished units stay, half-written files go."""
+        _remove_temporaries(self.root, self.name)
         if self.lock is not None:
             self.lock.close()
 
@@ -93,16 +94,15 @@ def open_job(root: Path, fingerprint: str, unit_size: int, dataset_id: UUID | No
         BuildError: when another process is building here.
     """
     folder = root / ".build"
-    make_folder(folder)
     make_folder(root / "shards")
     lock = _lock(root, folder)
     notes = _read_json(folder / "job.json")
     if notes is not None and not (resume and notes["fingerprint"] == fingerprint):
         _discard(root, folder, notes["name"])
         notes = None
-    for temporary in [*folder.glob(".*.tmp"), *(root / "shards").glob(".*.tmp")]:
-        temporary.unlink(missing_ok=True)
-    if notes is None:
+    if notes is not None:
+        _remove_temporaries(root, notes["name"])
+    else:
         notes = {
             "fingerprint": fingerprint,
             "name": uuid4().hex[:12],
@@ -139,16 +139,28 @@ def write_atomically(path: Path, text: str) -> None:
         raise WriteError(f"cannot write {path}: {problem.strerror}; make room, then run again") from problem
 
 
+def _remove_temporaries(root: Path, name: str) -> None:
+    """Delete the files that a worker of the job was writing when it ended."""
+    for temporary in [*(root / ".build").glob(".*.tmp"), *(root / "shards").glob(f".{name}-*.tmp")]:
+        temporary.unlink(missing_ok=True)
+
+
 def _lock(root: Path, folder: Path) -> IO[str]:
-    lock = open(folder / "lock", "a+")  # noqa: SIM115  held open for as long as the job runs
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Take the folder's lock; one that was deleted meanwhile, by a job that just ended, is no lock any more."""
+    path = folder / "lock"
+    while True:
+        make_folder(folder)
+        lock = open(path, "a+")  # noqa: SIM115  held open for as long as the job runs
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise BuildError(
+                f"another process is building {root}; wait for it or choose another output folder"
+            ) from None
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+            return lock
         lock.close()
-        raise BuildError(
-            f"another process is building {root}; wait for it or choose another output folder"
-        ) from None
-    return lock
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ import multiprocessing
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -16,6 +15,7 @@ from blixt.data.schema import Schema
 
 MAX_ATTEMPTS = 3
 _STOP_TIMEOUT_S = 5.0
+_CANNOT_TRAVEL = (pickle.PicklingError, AttributeError, TypeError)
 MakeUnit = Callable[[int, Schema | None], Unit]
 
 
@@ -51,8 +51,8 @@ class Pool:
         """Yield each unit as it is done, in any order.
 
         Raises:
-            BuildError: when the function cannot be sent to a worker, fails, or its worker is killed again and
-                again.
+            BuildError: when the function or an input cannot be sent to a worker, when the function fails, and
+                when a unit kills its workers again and again.
         """
         waiting = deque(units)
         attempts = dict.fromkeys(units, 0)
@@ -81,7 +81,7 @@ class Pool:
         process = self._context.Process(target=work, args=(theirs, *self._arguments), daemon=True)
         try:
             process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as problem:
+        except _CANNOT_TRAVEL as problem:
             raise BuildError(
                 f"the function cannot be sent to a worker process ({problem}); "
                 "define it at the top level of a module, or use num_workers=0"
@@ -99,17 +99,15 @@ class Pool:
         exit_code = worker.process.exitcode
         if not worker.ready:
             raise BuildError(
-                f"a worker process ended before it was ready (exit code {exit_code}); a script that calls "
-                "optimize() "
-                "must do so under `if __name__ == '__main__':`"
+                f"a worker process could not start (exit code {exit_code}, its own message is above); "
+                "a script that calls optimize() must do so under `if __name__ == '__main__':`"
             )
         if worker.unit is not None:
             attempts[worker.unit] += 1
             if attempts[worker.unit] >= MAX_ATTEMPTS:
                 raise BuildError(
                     f"unit {worker.unit} killed its worker {MAX_ATTEMPTS} times (exit code {exit_code}; -9 "
-                    "is often "
-                    "a lack of memory); finished units are kept: run the same call again to go on"
+                    "is often a lack of memory); finished units are kept: run the same call again to go on"
                 )
             waiting.appendleft(worker.unit)
         self._start()
@@ -134,8 +132,16 @@ class _Worker:
     def send(self, unit: Unit) -> None:
         """Hand over a unit; a worker that is gone shows when its answer is read."""
         self.unit = unit.number
-        with suppress(BrokenPipeError, ConnectionResetError):
+        try:
             self.pipe.send(unit)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except _CANNOT_TRAVEL as problem:
+            last = unit.first_input + len(unit.inputs) - 1
+            raise BuildError(
+                f"inputs {unit.first_input} to {last} cannot be sent to a worker process ({problem}); "
+                "pass names or paths and open them in the function, or use num_workers=0"
+            ) from None
 
     def receive(self) -> Any:
         """Return what the worker said, or None when it is gone."""
