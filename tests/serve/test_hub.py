@@ -9,10 +9,11 @@ import pytest
 from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
-from blixt.serve.hub import Hub, Rejected
+from blixt.serve.hub import Hub
 from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics
 from blixt.serve.page import Page
+from blixt.serve.request import Rejected
 from blixt.serve.wire import FrameReader, Kind, encode
 
 pytestmark = pytest.mark.anyio

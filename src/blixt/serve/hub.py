@@ -1,18 +1,11 @@
 """The heart of the front: who is admitted, which worker gets what when, and who has waited too long.
 
-One hub an API, single-threaded on the event loop, without locks. A request is in one state at a time:
-
-    QUEUED -> SENT -> DONE           answered
-    QUEUED -> DONE                   cancelled or too late while waiting: costs nobody anything
-    SENT -> ABANDONED -> DONE        nobody waits any more; the worker is told and owes a last message
-    SENT -> QUEUED                   its worker died before it was begun
+One hub an API, single-threaded on the event loop, without locks. The states of a request are in `request`.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
-from typing import Protocol
 
 import msgspec
 
@@ -21,61 +14,8 @@ from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
 from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics
+from blixt.serve.request import Rejected, Request, Sink, State
 from blixt.serve.wire import FINAL, Kind, Message
-
-
-class State(Enum):
-    """Where a request is."""
-
-    QUEUED = "queued"
-    SENT = "sent"
-    ABANDONED = "abandoned"
-    DONE = "done"
-
-
-class Sink(Protocol):
-    """Who waits for a request's messages: a plain answer, a stream, later the hot lane."""
-
-    def deliver(self, kind: int, payload: bytes) -> None:
-        """Take OK, RAW, CHUNK, END or ERROR. Nothing follows the first message of `wire.FINAL`."""
-        ...
-
-
-class Request:
-    """One request on its way."""
-
-    __slots__ = (
-        "admitted_at",
-        "body",
-        "deadline",
-        "id",
-        "kill_timer",
-        "link",
-        "sequence",
-        "sink",
-        "state",
-        "streamed",
-    )
-
-    def __init__(self, id: int, body: bytes, sink: Sink, now: float, deadline: float) -> None:
-        self.id = id
-        self.body = body
-        self.sink = sink
-        self.admitted_at = now
-        self.deadline = deadline
-        self.state = State.QUEUED
-        self.link: Link | None = None
-        self.sequence = 0
-        self.streamed = False
-        self.kill_timer: asyncio.TimerHandle | None = None
-
-
-class Rejected(Exception):
-    """The request was not admitted; `failure` is the answer."""
-
-    def __init__(self, status: int, detail: str, retry_after_s: int, **headers: str) -> None:
-        super().__init__(detail)
-        self.failure = Failure(status, detail, {"retry-after": str(retry_after_s), **headers})
 
 
 class Hub:

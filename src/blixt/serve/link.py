@@ -8,7 +8,7 @@ from blixt.serve.page import Page
 from blixt.serve.wire import FINAL, FrameReader, Kind, Message, encode
 
 if TYPE_CHECKING:
-    from blixt.serve.hub import Request
+    from blixt.serve.request import Request
 
 EWMA = 0.2
 FRAME_PAYLOAD_BYTES = 64 * 2**20

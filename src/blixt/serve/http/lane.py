@@ -26,7 +26,7 @@ from blixt.serve.http.exchange import (
 )
 from blixt.serve.http.sinks import AnswerSink, Item, StreamSink, submit_stream
 from blixt.serve.http.sse import event
-from blixt.serve.hub import Rejected
+from blixt.serve.request import Rejected
 from blixt.serve.service import Running
 from blixt.serve.wire import FINAL, Kind
 

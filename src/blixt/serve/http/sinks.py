@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 
 from blixt.serve.http.exchange import ClientGone
-from blixt.serve.hub import Hub, Request
+from blixt.serve.hub import Hub
+from blixt.serve.request import Request
 
 Item = tuple[int, bytes]
 HIGH_WATER = 64
