@@ -82,7 +82,9 @@ class DeploymentController:
         return kept
 
     def _count_failure(self, obj: Object, replica: Replica, reason: str, changes: dict[str, Any]) -> None:
-        failures = changes.get("failures", obj.status["failures"]) + 1
+        # A replica that served and died begins the count anew: "in a row" means that none ever got well.
+        before = 0 if replica.state == "ready" else changes.get("failures", obj.status["failures"])
+        failures = before + 1
         changes |= {
             "failures": failures,
             "retry_at": self._world.clock() + backoff_s(failures),

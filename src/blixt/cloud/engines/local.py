@@ -45,7 +45,7 @@ class LocalEngine:
         self._data_dir = data_dir.resolve()
         self._root = self._data_dir / "engine" / "local"
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = "blixt-" + hashlib.sha256(str(self._root).encode()).hexdigest()[:8]
+        self._folder = group_folder(self._root)
         self._as_root = os.geteuid() == 0
         self._cgroups = cgroups.probe(self._folder)
         self._bwrap: str | None = None
@@ -229,6 +229,11 @@ class LocalEngine:
         except OSError:
             return ""
         return tail.decode(errors="replace").strip()
+
+
+def group_folder(root: Path) -> str:
+    """The control group of an engine, so that two data folders never share one."""
+    return "blixt-" + hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
 
 def _environment(token: str) -> dict[str, str]:
