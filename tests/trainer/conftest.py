@@ -1,12 +1,18 @@
-"""Gives a quiet trainer."""
+"""A quiet trainer; one thread is enough for models this small."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from blixt.trainer import Trainer
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from .samples import Classifier, make_data, make_loader
 
 from blixt.fabric import CheckpointError, ConfigError
 from blixt.trainer import Callback, DataModule, ModelCheckpoint, Trainer, seed_everything
+
+from .samples import Classifier, make_data, make_loader
 
 EPOCHS, STEPS = 2, 20
 
@@ -46,7 +47,9 @@ def resumed(trainer: Any, path: Path, loader: Any, val: Any = None, **options: A
     return weights(module)
 
 
-def test_a_run_resumed_after_any_step_ends_with_bitwise_the_same_weights(trainer: Any, tmp_path: Path) -> None:
+def test_a_run_resumed_after_any_step_ends_with_bitwise_the_same_weights(
+    trainer: Any, tmp_path: Path
+) -> None:
     whole = uninterrupted(trainer, tmp_path, make_loader, make_loader(12))
     for step in range(1, STEPS + 1):
         again = resumed(trainer, tmp_path / f"{step}.ckpt", make_loader, make_loader(12))

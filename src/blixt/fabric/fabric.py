@@ -17,7 +17,7 @@ from blixt.fabric.cluster import World
 from blixt.fabric.collectives import ReduceOp
 from blixt.fabric.data import ResumableLoader
 from blixt.fabric.errors import CheckpointError, ConfigError, LaunchError, reject_unknown
-from blixt.fabric.launch import die_with_launcher, launch_function, launch_script
+from blixt.fabric.launch import die_with_launcher, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.plan import Plan, resolve_plan
 from blixt.fabric.precision import Precision
@@ -142,9 +142,7 @@ class Fabric:
     def logger(self) -> Logger:
         """The first logger."""
         if not self.loggers:
-            raise ConfigError(
-                "Fabric(loggers)", None, "there is no logger", "Give one, e.g. CSVLogger('logs')"
-            )
+            raise ConfigError("Fabric(loggers)", None, "there is no logger", "Give one")
         return self.loggers[0]
 
     # --- processes --------------------------------------------------------------------------------
@@ -179,6 +177,7 @@ class Fabric:
                 "Call fabric.launch() before setup."
             )
         die_with_launcher()
+        share_cores(self._world.local_world_size)
         self._plan.accelerator.activate(self._device)
         if self._world.world_size > 1:
             self._strategy.connect(self._world, self._plan.accelerator.backend)

@@ -86,6 +86,15 @@ def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
     }
 
 
+def share_cores(processes: int) -> None:
+    """Let each of several processes of this machine use its part of the cores, unless OMP_NUM_THREADS says.
+
+    Otherwise all of them would use all cores, and spend most of the time waiting for each other.
+    """
+    if processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
 def die_with_launcher() -> None:
     """End this process when the one that launched it is gone, however it went."""
     descriptor = os.environ.pop(_GUARD_VARIABLE, None)

@@ -79,7 +79,7 @@ class HyperparametersMixin:
 
 
 def _init_arguments(instance: object) -> dict[str, Any]:
-    """The arguments of the outermost `__init__` of `instance` that is running."""
+    """The arguments of every `__init__` of `instance` that is running; those of subclasses win."""
     frame = inspect.currentframe()
     found: dict[str, Any] | None = None
     while frame is not None:
@@ -93,7 +93,8 @@ def _init_arguments(instance: object) -> dict[str, Any]:
             code = frame.f_code
             extra = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
             values |= {name: arguments.locals[name] for name in extra}
-            found = {**values, **(arguments.locals.get(arguments.keywords or "") or {})}
+            extra_keywords = arguments.locals.get(arguments.keywords or "") or {}
+            found = {**(found or {}), **values, **extra_keywords}
         frame = frame.f_back
     if found is None:
         raise ConfigError("save_hyperparameters()", "", "it reads the arguments of __init__", "Call it there")

@@ -27,7 +27,7 @@ def save_file(path: str | os.PathLike[str], content: Any) -> None:
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         raise CheckpointError(
-            f"The checkpoint {target} could not be written: {error}. Free some space, or choose another folder."
+            f"The checkpoint {target} could not be written: {error}. Free some space, or use another folder."
         ) from error
     except BaseException:
         partial.unlink(missing_ok=True)

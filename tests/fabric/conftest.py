@@ -1,0 +1,9 @@
+"""One thread is enough for models this small, and leaves the other cores alone."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
