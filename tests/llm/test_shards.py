@@ -4,10 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blixt.data import DatasetExistsError
+from blixt.data import DatasetExistsError, TokenDataset
 from blixt.llm import CorpusError, Tokenizer, TokenizerError, prepare, train_tokenizer
 from blixt.llm.corpus import find_texts
-from blixt.llm.shards import open_tokens
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 
@@ -25,7 +24,7 @@ def test_the_streams_hold_every_document_in_turn_with_an_end_token_after_each(pr
     files = find_texts([STDLIB / "json"], "*.py", "8MB")
     held_out = round(len(files) * 0.3)
     for part, expected in {"val": files[:held_out], "train": files[held_out:]}.items():
-        tokens = open_tokens(prepared, part, 1, overlap=0)
+        tokens = TokenDataset(prepared / part, 1, overlap=0)
         ids = np.concatenate([tokens.gather(np.arange(len(tokens)))]).ravel()
         documents = np.split(ids, np.flatnonzero(ids == tokenizer.eos) + 1)[:-1]
         assert [tokenizer.decode(document) for document in documents] == [f.read_text() for f in expected]

@@ -120,9 +120,11 @@ def prepare(
 
 
 def open_tokens(data: str | Path, part: str, block_size: int, **options: Any) -> TokenDataset:
-    """The blocks of a prepared folder, shuffled for "train"; options are `TokenDataset`'s.
+    """The blocks of one part of a prepared folder, shuffled; options are `TokenDataset`'s.
+
+    The held-out part is shuffled too, so that its first blocks are a fair sample of all its documents.
 
     Raises:
         DataError: There is no such dataset, or too few tokens for one block.
     """
-    return TokenDataset(Path(data) / part, block_size, shuffle=part == "train", **options)
+    return TokenDataset(Path(data) / part, block_size, shuffle=True, **options)

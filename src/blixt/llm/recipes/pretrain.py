@@ -43,7 +43,7 @@ class Blocks(DataModule):
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader:
-        """This rank's share of the held-out text, in order."""
+        """This rank's share of the held-out text; the same blocks each time."""
         return self._loader("val")
 
     def _loader(self, part: str) -> DataLoader:
