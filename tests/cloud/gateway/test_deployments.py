@@ -219,6 +219,15 @@ async def test_a_get_on_a_replica_that_dies_is_repeated_on_another(rig: Rig) -> 
     assert rig.dialed == ["dying", "good"]
 
 
+async def test_a_request_that_kills_replicas_visits_two_at_most(rig: Rig) -> None:
+    for name in ("a1", "a2", "a3"):
+        await rig.serve(name, _die)
+    rig.set_replicas("a1", "a2", "a3")
+    assert status(await rig.ask(GET)) == 502
+    assert rig.dialed == ["a1", "a2"]
+    assert rig.gateway.stats()["u1"].waiting == 0
+
+
 async def test_a_put_is_repeated_with_its_whole_body_while_that_fits(rig: Rig) -> None:
     code = _named("good")
     await rig.serve("dying", _die)

@@ -75,6 +75,7 @@ class Exchange:
         """Try targets until one answers, then relay its answer."""
         tried: set[Target] = set()
         fresh = False
+        deaths = 0
         while True:
             target = await plan.place.acquire(tried)
             try:
@@ -91,17 +92,19 @@ class Exchange:
             try:
                 return await self._use(upstream, plan)
             except UpstreamLost:
-                self._require_repeatable(plan)
+                self._require_repeatable(plan, deaths)
                 if upstream.reused:
                     fresh = True  # a kept connection that ended says nothing about the target itself
                 else:
+                    deaths += 1
                     plan.place.suspect(target)
                     tried.add(target)
             finally:
                 plan.place.release(target)
 
-    def _require_repeatable(self, plan: Plan) -> None:
-        if not self._body.replayable or not is_idempotent(self._head.method):
+    def _require_repeatable(self, plan: Plan, deaths: int) -> None:
+        """Only what may be repeated, and only once: a request that kills replicas must not visit them all."""
+        if deaths or not self._body.replayable or not is_idempotent(self._head.method):
             raise BadUpstream(
                 f"{plan.place.title} ended the connection before it answered.",
                 hint="It may or may not have acted on the request. Look at its logs before you repeat it.",
