@@ -1,5 +1,7 @@
 """A token stream read in blocks of any length, across documents and shards, with no tail lost."""
 
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,7 @@ class TokenDataset(Rows[Block]):
                 f"{path} has {self.tokens} tokens, too few for one block of {self.length}; "
                 "choose a smaller block_size or add data"
             )
-        self._first_token = np.cumsum([0, *(shard.tokens[self.column] for shard in snapshot.shards)])
+        self._first_token = [0, *accumulate(shard.tokens[self.column] for shard in snapshot.shards)]
         super().__init__(
             rows=-(-(self.tokens - overlap) // block_size),
             row_bytes=block_size * item_bytes,
@@ -90,33 +92,30 @@ class TokenDataset(Rows[Block]):
 
     def gather(self, rows: Int) -> Block:
         """Return the blocks as one `[len(rows), block_size + overlap]` int64 array."""
-        starts = np.minimum(rows * self.block_size, self.tokens - self.length)
-        shard_of = np.searchsorted(self._first_token, starts, "right") - 1
-        local, left = starts - self._first_token[shard_of], self._first_token[shard_of + 1] - starts
         batch = np.empty((len(rows), self.length), np.int64)
-        for shard, start, here, block in zip(
-            shard_of.tolist(), local.tolist(), left.tolist(), batch, strict=True
-        ):
-            if here >= self.length:
-                block[:] = self.shards[shard].stream(self.column).tokens(start, start + self.length)
-            else:
-                self._copy_across(shard, start, block)
+        for row, block in zip(rows.tolist(), batch, strict=True):
+            self._fill(row, block)
         return batch
 
     def item(self, row: int) -> Block:
         """Return one block."""
-        return self.gather(np.array([row]))[0]
+        block = np.empty(self.length, np.int64)
+        self._fill(row, block)
+        return block
 
     def items(self, rows: Int) -> list[Block]:
         """Return the blocks one by one, as views of one gather."""
         return list(self.gather(rows))
 
-    def _copy_across(self, shard: int, start: int, out: Block) -> None:
-        """Fill one block that begins in one shard and ends in a later one."""
+    def _fill(self, row: int, out: Block) -> None:
+        """Copy a block, converted in the same pass, from the shard or the shards over which it lies."""
+        start = min(row * self.block_size, self.tokens - self.length)
+        shard = bisect_right(self._first_token, start) - 1
         while len(out):
-            count = min(len(out), int(self._first_token[shard + 1] - self._first_token[shard]) - start)
-            out[:count] = self.shards[shard].stream(self.column).tokens(start, start + count)
-            shard, start, out = shard + 1, 0, out[count:]
+            begin = self._first_token[shard]
+            stop = min(start + len(out), self._first_token[shard + 1])
+            out[: stop - start] = self.shards[shard].stream(self.column).tokens(start - begin, stop - begin)
+            out, start, shard = out[stop - start :], stop, shard + 1
 
 
 def _stream_column(shards: Shards, name: str | None) -> tuple[str, int]:

@@ -146,7 +146,7 @@ def _remove_temporaries(root: Path, name: str) -> None:
 
 
 def _lock(root: Path, folder: Path) -> IO[str]:
-    """Take the folder's lock; one that was deleted meanwhile, by a job that just ended, is no lock any more."""
+    """Take the folder's lock; one that a job which just ended has deleted meanwhile is no lock any more."""
     path = folder / "lock"
     while True:
         make_folder(folder)
