@@ -169,7 +169,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def compare(tokens: int, runs: int, out: Path) -> None:
+def compare(tokens: int, runs: int, worker_counts: list[int], out: Path) -> None:
     names = [name for name in READERS if name != "litdata" or importlib.util.find_spec("litdata")]
     result: dict[str, Any] = {
         "machine": machine(),
@@ -180,7 +180,7 @@ def compare(tokens: int, runs: int, out: Path) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         make_data(Path(folder), tokens)
-        for workers in (0, 1):
+        for workers in worker_counts:
             measured: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             for _ in range(runs):
                 for name in names:
@@ -220,9 +220,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--measure", choices=READERS)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.folder, arguments.workers)))
+        print(json.dumps(measure(arguments.measure, arguments.folder, arguments.workers[0])))
     else:
-        compare(arguments.tokens, arguments.runs, arguments.out)
+        compare(arguments.tokens, arguments.runs, arguments.workers, arguments.out)
