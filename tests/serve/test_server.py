@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from blixt.serve import API, ConfigError, Limits, OpenAISpec, Server, run_file
+from blixt.serve import API, ConfigError, Limits, OpenAISpec, ServeError, Server, run_file
 from blixt.serve.devices import cuda_device_count, resolve_devices
 from blixt.serve.http.auth import key_check
 from blixt.serve.listen import listen
@@ -159,6 +159,7 @@ class Strange(API):
         (lambda: Server(Async()), "Async.predict is async"),
         (lambda: Server(Strange()), "Strange.predict takes <class 'socket.socket'>"),
         (lambda: Server([Tools(), Tools()]), "Two APIs claim /predict"),
+        (lambda: Server(Tools(api_path="/health")), "the server's own route"),
         (lambda: Server(Tools(api_path="predict")), "does not begin with '/'"),
         (lambda: Server(Tools(max_batch_size=0)), "max_batch_size=0 is not a number of at least 1"),
         (lambda: Server(Tools(batch_timeout_s=-1)), "batch_timeout_s=-1"),
@@ -218,3 +219,9 @@ def test_a_file_that_cannot_be_served_is_explained(tmp_path, monkeypatch, name, 
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
         run_file(tmp_path / name)
+
+
+def test_an_app_without_its_lifespan_says_so():
+    app = Server(Tools(), accelerator="cpu").app
+    with pytest.raises(ServeError, match="only within its lifespan"):
+        TestClient(app).post("/predict", json={"do": "pid"})

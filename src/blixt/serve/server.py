@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
+import dataclasses
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from blixt.serve.api import API
 from blixt.serve.config import Limits, api_key_of
@@ -20,7 +20,7 @@ from blixt.serve.service import Service, path_of
 if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
 
-logger = logging.getLogger("blixt.serve")
+OWN_PATHS = frozenset({"/health", "/ready", "/info", "/metrics", "/docs", "/redoc", "/openapi.json"})
 
 
 class Server:
@@ -62,13 +62,14 @@ class Server:
         limits: Limits | None = None,
     ) -> None:
         self.apis = list(api) if isinstance(api, Sequence) else [api]
-        self.limits = _merge(limits or Limits(), timeout_s, max_queue)
+        self.limits = dataclasses.replace(limits or Limits(), timeout_s=timeout_s, max_queue=max_queue)
         if isinstance(workers_per_device, bool) or workers_per_device < 1:
             raise ConfigError(f"workers_per_device={workers_per_device!r} is not a count of at least 1.")
         self.devices = resolve_devices(accelerator, devices) * workers_per_device
         self.api_key = api_key_of(api_key)
-        self._app: ServeApp | None = None
         _check(self.apis)
+        self._service = Service(self.apis, self.devices, self.limits)
+        self._app: ServeApp | None = None
 
     @property
     def app(self) -> "ServeApp":
@@ -76,7 +77,6 @@ class Server:
         if self._app is None:
             from blixt.serve.http.app import ServeApp
 
-            self._service = Service(self.apis, self.devices, self.limits)
             self._app = ServeApp(self._service, self.api_key)
         return self._app
 
@@ -149,12 +149,6 @@ class Server:
             raise service.fatal.result()
 
 
-def _merge(limits: Limits, timeout_s: float, max_queue: int) -> Limits:
-    import dataclasses
-
-    return dataclasses.replace(limits, timeout_s=timeout_s, max_queue=max_queue)
-
-
 def _check(apis: list[API]) -> None:
     if not apis:
         raise ConfigError("Server needs at least one API.")
@@ -165,6 +159,9 @@ def _check(apis: list[API]) -> None:
             )
         make_plan(api)
     paths = [path_of(api) for api in apis]
+    taken = OWN_PATHS.intersection(paths)
+    if taken:
+        raise ConfigError(f"api_path={min(taken)!r} is the server's own route; choose another.")
     twice = {path for path in paths if paths.count(path) > 1}
     if twice:
         raise ConfigError(f"Two APIs claim {twice.pop()}; give each its own api_path (or server).")
@@ -196,5 +193,5 @@ async def _announce(service: Service) -> None:
     _say(f"ready, {len(service.devices)} worker(s) for each API on {', '.join(sorted(set(service.devices)))}")
 
 
-def _say(text: str, file: object = None) -> None:
-    print(f"blixt serve: {text}", file=file or sys.stdout, flush=True)  # type: ignore[arg-type]
+def _say(text: str, file: TextIO | None = None) -> None:
+    print(f"blixt serve: {text}", file=file or sys.stdout, flush=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from blixt.serve.api import API
 from blixt.serve.config import Limits
-from blixt.serve.errors import SetupFailed
+from blixt.serve.errors import ServeError, SetupFailed
 from blixt.serve.metrics import ApiMetrics, render
 from blixt.serve.supervisor import Pool
 
@@ -72,8 +72,15 @@ class Service:
         self.running.clear()
 
     def of(self, api: API) -> Running:
-        """The running side of an API."""
-        return next(running for running in self.running if running.api is api)
+        """The running side of an API.
+
+        Raises:
+            ServeError: The workers were not started.
+        """
+        for running in self.running:
+            if running.api is api:
+                return running
+        raise ServeError("The workers are not running; the app serves only within its lifespan.")
 
     async def until_ready(self) -> None:
         """Wait until every API has a worker that answers."""

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 
 from blixt.serve.api import API
@@ -103,6 +104,15 @@ class Worker:
         self.page.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker's life went: seconds it was ready (None: never), why it ended, whether to try again."""
+
+    ready_s: float | None
+    reason: str
+    hopeless: bool = False
+
+
 class Pool:
     """The workers of one API, each slot tended by a task that starts it again.
 
@@ -155,49 +165,42 @@ class Pool:
         """Keep one slot filled: level-triggered on the worker's end."""
         limits, failures, delay_s = self._limits, 0, 0.0
         while not self._stopping.is_set():
-            worker = await self._run_one(index, device)
+            ended = await self._run_one(index, device)
             if self._stopping.is_set():
                 return
-            if worker.ready_at is None:
-                failures += 1
-                if failures >= limits.max_setup_failures and not self.hub.workers_ready:
-                    self._give_up(
-                        worker.report or f"A worker ended {_ending(worker)} before its setup was done."
-                    )
-                    return
-            else:
-                failures = 0
-                if asyncio.get_running_loop().time() - worker.ready_at > limits.stable_s:
-                    delay_s = 0.0
-            reason = f": {worker.report}" if worker.report else ""
-            logger.error("worker %d ended %s, starting another%s", index, _ending(worker), reason)
+            failures = 0 if ended.ready_s is not None else failures + 1
+            if ended.hopeless or (failures >= limits.max_setup_failures and not self.hub.workers_ready):
+                self._give_up(ended.reason)
+                return
+            if ended.ready_s is not None and ended.ready_s > limits.stable_s:
+                delay_s = 0.0
+            logger.error("worker %d: %s; starting another", index, ended.reason)
             self._metrics.restarts += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._stopping.wait()
             delay_s = min(limits.max_backoff_s, max(limits.backoff_s, delay_s * 2))
 
-    async def _run_one(self, index: int, device: str) -> Worker:
+    async def _run_one(self, index: int, device: str) -> "Ended":
         """Start a worker and wait until it has ended."""
         try:
             worker = Worker(self._api, device, index, self.hub)
+        except OSError as error:
+            return Ended(None, f"no process could be started: {error}")
         except Exception as error:
             # Pickling has no error class of its own: a lambda, a lock, a class inside a function all differ.
-            self._stopping.set()
             name = type(self._api).__name__
-            self._give_up(
-                f"{name} cannot be sent to a worker process: {error}. Build such things in setup()."
-            )
-            raise
+            reason = f"{name} cannot be sent to a worker: {error}. Build such things in setup()."
+            return Ended(None, reason, hopeless=True)
         self._workers[index] = worker
         await worker.connect()
-        watchdog = asyncio.get_running_loop().call_later(
-            self._limits.setup_timeout_s, self._kill_if_not_ready, worker
-        )
+        loop = asyncio.get_running_loop()
+        watchdog = loop.call_later(self._limits.setup_timeout_s, self._kill_if_not_ready, worker)
         await worker.ended.wait()
         watchdog.cancel()
         await worker.stop(0)
-        return worker
+        ready_s = None if worker.ready_at is None else loop.time() - worker.ready_at
+        return Ended(ready_s, worker.report or f"it ended {_ending(worker)}")
 
     def _kill_if_not_ready(self, worker: Worker) -> None:
         if worker.ready_at is None:

@@ -8,14 +8,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 import blixt
 from blixt.serve.api import API
 from blixt.serve.http.auth import OPEN_PATHS, key_check
-from blixt.serve.http.exchange import Receive, Scope, Send
+from blixt.serve.http.exchange import Receive, Scope, Send, fastapi_error
 from blixt.serve.http.lane import AnswerLane, Gate, Lane, StreamLane
 from blixt.serve.http.openai import CompletionLane, ModelsLane
 from blixt.serve.service import Service
@@ -48,11 +48,18 @@ class ServeApp(FastAPI):
                 await lane(scope, receive, send)
                 return
             if lane is None and scope["path"] not in OPEN_PATHS and not self._authorized(scope["headers"]):
-                answer = JSONResponse({"detail": "The API key is missing or wrong."}, 401)
-                answer.headers["www-authenticate"] = "Bearer"
-                await answer(scope, receive, send)
+                await self._unauthorized(scope["path"])(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
+
+    def _unauthorized(self, path: str) -> Response:
+        shape = error_body if self._is_openai(path) else fastapi_error
+        body = shape(401, "The API key is missing or wrong.")
+        headers = {"www-authenticate": "Bearer"}
+        return Response(body, 401, headers, media_type="application/json")
+
+    def _is_openai(self, path: str) -> bool:
+        return path.startswith("/v1/") and "/v1/models" in self.lanes
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the lanes' routes."""
