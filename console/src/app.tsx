@@ -29,7 +29,7 @@ const Members = lazy(() => import("./pages/Members"));
 /** Signed in or not, then the page that the address names. */
 export function App() {
   const ticket = useTicket();
-  const me = useMe();
+  const me = useMe(!ticket.pending);
   const client = useQueryClient();
   useEffect(() => {
     const leave = () => client.setQueryData(keys.me, null);

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
-from tests.console.browser import CHROMIUM, chromium, opened
+from playwright.sync_api import Browser, Page, expect
+from tests.console.browser import CHROMIUM, WAIT_MS, chromium, opened
 from tests.console.cloud import Cloud, running_cloud
 from tests.console.world import populate
+
+# A wait ends as soon as its condition holds; the bound only has to outlast a busy machine.
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="session")

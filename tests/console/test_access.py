@@ -81,7 +81,7 @@ def test_the_menu_opens_and_closes_on_a_phone(browser: Browser, cloud: Cloud) ->
         page = context.new_page()
         page.goto(cloud.ticket_url())
         page.get_by_role("button", name="Open menu").click()
-        page.get_by_role("link", name="Jobs").click()
+        page.get_by_role("link", name="Jobs", exact=True).click()
         expect(page.get_by_role("heading", name="Jobs", level=1)).to_be_visible()
         expect(page.get_by_role("link", name="Studios")).to_be_hidden()
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 def test_a_sleeping_deployment_wakes_and_answers_a_chat_as_a_stream(page: Page, cloud: Cloud) -> None:
     page.goto(cloud.page("deployments/parrot"))
     page.get_by_role("button", name="Connect").click()
-    box = page.get_by_label("Message")
+    box = page.get_by_role("textbox", name="Message")
     box.fill("lightning in a bottle")
     box.press("Enter")
     conversation = page.get_by_role("log", name="Conversation")
@@ -33,7 +33,7 @@ def test_any_request_can_be_sent_and_its_failure_is_shown(page: Page, cloud: Clo
     page.get_by_role("button", name="HTTP request").click()
     page.get_by_label("Path").fill("/nothing")
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_text("404")).to_be_visible()
+    expect(page.get_by_text("404 Not Found in")).to_be_visible()
     expect(page.get_by_label("Answer")).to_contain_text("There is nothing at /nothing.")
 
 

@@ -14,7 +14,7 @@ def test_runs_are_compared_smoothed_and_sorted(page: Page, cloud: Cloud) -> None
     train_job(cloud, "second", 20, 0.0, 0.003, "pretrain")
     cloud.wait_for_state("jobs", "second", "succeeded")
     page.goto(cloud.page("experiments/pretrain"))
-    chart = page.get_by_role("img", name=re.compile("Chart of train/loss"))
+    chart = page.get_by_role("img", name=re.compile("Chart of train_loss"))
     expect(chart).to_have_attribute("aria-label", re.compile("second .*first|first .*second"))
     page.get_by_label("Draw second").uncheck()
     expect(chart).not_to_have_attribute("aria-label", re.compile("second"))
@@ -22,7 +22,7 @@ def test_runs_are_compared_smoothed_and_sorted(page: Page, cloud: Cloud) -> None
     page.get_by_label("Log scale").check()
     page.get_by_label("Across").select_option("time")
     expect(chart.locator("canvas")).to_be_visible()
-    page.get_by_role("button", name="train/loss").click()
+    page.get_by_role("button", name="train_loss").click()
     rows = page.get_by_role("region", name="Runs").locator("tbody tr")
     expect(rows.first).to_contain_text("first")
 
@@ -33,7 +33,7 @@ def test_a_model_shows_files_and_metrics_and_offers_to_deploy(page: Page, cloud:
     expect(page.get_by_role("link", name="model.safetensors")).to_be_visible()
     expect(page.get_by_text("2.6 MB in 3 files")).to_be_visible()
     page.get_by_role("button", name="Deploy", exact=True).click()
-    expect(page.get_by_role("dialog").get_by_label("Model")).to_have_value("tiny-gpt:1")
+    expect(page.get_by_role("dialog").get_by_label("Model", exact=True)).to_have_value("tiny-gpt:1")
 
 
 def test_the_bill_has_a_line_for_everything_that_ran(page: Page, cloud: Cloud) -> None:
@@ -70,7 +70,7 @@ def test_a_new_members_token_is_shown_once_and_signs_in(page: Page, cloud: Cloud
     expect(page.get_by_label("Role of astrid")).to_have_value("viewer")
     assert token not in page.content()
     page.get_by_role("button", name="Sign out").click()
-    page.get_by_label("Token").fill(token)
+    page.get_by_label("Token", exact=True).fill(token)
     page.keyboard.press("Enter")
     page.goto(cloud.page("members"))
     expect(page.get_by_role("row", name="astrid (you)")).to_be_visible()

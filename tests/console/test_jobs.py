@@ -18,7 +18,7 @@ def test_a_finished_job_shows_its_log_with_search_and_download(page: Page, cloud
     page.get_by_label("Find in log").fill("STEP   40")
     expect(page.locator("mark")).to_have_count(1)
     page.get_by_role("button", name="Next match").click()
-    expect(page.get_by_text("1 of 1")).to_be_visible()
+    expect(page.get_by_role("search").get_by_text("1 of 1")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     text = download.value.path().read_text()
@@ -29,7 +29,7 @@ def test_a_finished_job_shows_its_log_with_search_and_download(page: Page, cloud
 def test_the_metrics_of_a_jobs_run_are_drawn(page: Page, cloud: Cloud) -> None:
     page.goto(cloud.page("jobs/first"))
     page.get_by_role("tab", name="Metrics").click()
-    chart = page.get_by_role("img", name=re.compile("Chart of train/loss"))
+    chart = page.get_by_role("img", name=re.compile("Chart of train_loss"))
     expect(chart).to_be_visible()
     expect(chart.locator("canvas")).to_be_visible()
     expect(chart).to_have_attribute("aria-label", re.compile(r"first \d"))
@@ -55,7 +55,7 @@ def test_a_log_and_a_curve_grow_while_the_job_runs(page: Page, cloud: Cloud) -> 
     page.goto(cloud.page("jobs/live"))
     expect(page.get_by_role("log", name="Log")).to_contain_text("step    3")
     page.get_by_role("tab", name="Metrics").click()
-    chart = page.get_by_role("img", name=re.compile("Chart of train/loss"))
+    chart = page.get_by_role("img", name=re.compile("Chart of train_loss"))
     before = chart.get_attribute("aria-label")
     expect(chart).not_to_have_attribute("aria-label", before or "")
     cloud.post("jobs/live/stop")

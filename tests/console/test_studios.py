@@ -48,7 +48,7 @@ def test_the_keyboard_can_leave_the_terminal(page: Page, cloud: Cloud) -> None:
 
 def test_a_command_shows_its_output_and_its_exit_code(page: Page, cloud: Cloud) -> None:
     page.goto(cloud.page("studios/notebook?tab=command"))
-    page.get_by_label("Command").fill("echo out; echo err >&2; exit 3")
+    page.get_by_role("textbox", name="Command").fill("echo out; echo err >&2; exit 3")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text("Failed: exit code 3")).to_be_visible()
     output = page.get_by_role("log", name="Output")

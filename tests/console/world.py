@@ -1,25 +1,33 @@
 """The objects that the tests and the screenshots look at."""
 
-import sys
+import io
+import tarfile
 
 from tests.console.cloud import WORKLOADS, Cloud
 
 
-def source(name: str) -> str:
-    return (WORKLOADS / f"{name}.py").read_text()
+def source(cloud: Cloud) -> str:
+    """Upload the workloads' files; return the blob's id."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for file in sorted(WORKLOADS.glob("*.py")):
+            archive.add(file, file.name)
+    answer = cloud.http.post(cloud.path("blobs"), content=packed.getvalue())
+    answer.raise_for_status()
+    return str(answer.json()["id"])
 
 
 def train_job(
     cloud: Cloud, name: str, steps: int, pause_s: float, lr: float, experiment: str, **spec: object
 ) -> None:
     """A Job that logs and reports metrics."""
-    command = [sys.executable, "-c", source("trainer"), str(steps), str(pause_s), str(lr)]
-    cloud.create("jobs", name, command=command, experiment=experiment, **spec)
+    command = f"python trainer.py {steps} {pause_s:g} {lr:g}"
+    cloud.create("jobs", name, command=command, experiment=experiment, source=source(cloud), **spec)
 
 
 def parrot(cloud: Cloud, name: str, **spec: object) -> None:
     """A Deployment that speaks the OpenAI API."""
-    cloud.create("deployments", name, command=[sys.executable, "-c", source("parrot")], **spec)
+    cloud.create("deployments", name, command="python parrot.py", source=source(cloud), **spec)
 
 
 def populate(cloud: Cloud) -> None:

@@ -8,8 +8,15 @@ import type { Run, Series, Token, WhoAmI } from "./types";
 const LIVE_MS = 2_500;
 const BILL_MS = 5_000;
 
-export function useMe() {
-  return useQuery<WhoAmI | null>({ queryKey: keys.me, queryFn: () => get<WhoAmI>("/whoami"), retry: false, staleTime: 60_000 });
+/** Who is signed in. Not asked while a sign-in is under way: an answer from before it would have the last word. */
+export function useMe(enabled: boolean) {
+  return useQuery<WhoAmI | null>({
+    queryKey: keys.me,
+    queryFn: () => get<WhoAmI>("/whoami"),
+    enabled,
+    retry: false,
+    staleTime: 60_000,
+  });
 }
 
 /** Every object of a kind; the watch keeps it up to date. */

@@ -13,7 +13,6 @@ export function NameField({ value, taken, onChange }: NameFieldProps) {
       label="Name"
       value={value}
       required
-      autoFocus
       problem={value ? nameTrouble(value, taken) : null}
       onChange={(event) => onChange(event.target.value)}
     />

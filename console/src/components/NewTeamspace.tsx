@@ -21,7 +21,6 @@ export function NewTeamspace({ onClose }: { onClose: () => void }) {
       <TextField
         label="Name"
         value={name}
-        autoFocus
         hint="A teamspace has its own members, files, secrets and budget."
         problem={name ? nameProblem(name) : null}
         onChange={(e) => setName(e.target.value)}

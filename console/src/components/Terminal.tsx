@@ -73,9 +73,9 @@ export default function Terminal({ path, storageKey }: TerminalProps) {
     setSession(sessionOf(storageKey));
   };
   return (
-    <div className="terminal">
-      <div className="terminal-frame" ref={frame} />
-      <div className="terminal-foot">
+    <div className="term">
+      <div className="term-frame" ref={frame} />
+      <div className="term-foot">
         <p role="status">{describe(state)}</p>
         <span className="quiet">
           <kbd>F6</kbd> leaves the terminal
@@ -91,7 +91,10 @@ export default function Terminal({ path, storageKey }: TerminalProps) {
 function describe(state: LinkState): string {
   if (state.kind === "open") return "Connected";
   if (state.kind === "connecting") return "Connecting …";
-  if (state.kind === "waiting") return "Connection lost; trying again …";
+  if (state.kind === "waiting") {
+    if (state.failures < 3) return "Connection lost; trying again …";
+    return "No connection. The Studio may have stopped, or your role may not allow a shell. Trying again …";
+  }
   if (state.kind === "taken") return "This shell is now shown in another tab.";
   return state.code ? `The shell ended with exit code ${state.code}.` : "The shell ended.";
 }

@@ -31,7 +31,7 @@ export function ConfirmProvider({ children }: { children: ReactNode }) {
         <Dialog title={open.question.title} onClose={() => close(false)}>
           <div className="dialog-body">{open.question.body}</div>
           <footer className="dialog-foot">
-            <Button autoFocus onClick={() => close(false)}>
+            <Button onClick={() => close(false)}>
               Keep it
             </Button>
             <Button look="danger" onClick={() => close(true)}>

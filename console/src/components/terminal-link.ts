@@ -2,7 +2,7 @@
 export type LinkState =
   | { kind: "connecting" }
   | { kind: "open" }
-  | { kind: "waiting"; seconds: number }
+  | { kind: "waiting"; failures: number }
   | { kind: "exited"; code: number | null }
   | { kind: "taken" };
 
@@ -72,7 +72,7 @@ export class TerminalLink {
     if (this.closed) return;
     this.failures += 1;
     const seconds = Math.min(10, 2 ** (this.failures - 1) / 2);
-    this.events.onState({ kind: "waiting", seconds });
+    this.events.onState({ kind: "waiting", failures: this.failures });
     this.timer = setTimeout(() => this.connect(), seconds * 1000);
   }
 }

@@ -38,7 +38,6 @@ function BudgetFields({ ts, spec, change }: { ts: string; spec: BudgetSpec; chan
         inputMode="decimal"
         value={text}
         required
-        autoFocus
         problem={amount === null ? "Give an amount such as 25 or 12.50." : null}
         hint="What is running stops when it can no longer be paid."
         onChange={(event) => {

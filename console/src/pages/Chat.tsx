@@ -11,7 +11,10 @@ export function Chat({ base, model }: { base: string; model: string }) {
   const [sampling, setSampling] = useState(FIRST_SAMPLING);
   const { start, stop, busy, problem, note } = useGenerate();
   const end = useRef<HTMLDivElement>(null);
-  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [messages]);
+  useEffect(() => {
+    // Newer browsers give a promise back, which is no clean-up function.
+    end.current?.scrollIntoView({ block: "nearest" });
+  }, [messages]);
 
   const send = async () => {
     const content = draft.trim();

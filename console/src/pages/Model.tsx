@@ -61,8 +61,8 @@ function Version(props: { ts: string; model: string; version: ModelVersion; onDe
     <Section
       title={`Version ${version.version}`}
       actions={
-        <Button size="small" disabled={version.state !== "ready"} aria-label={`Deploy version ${version.version}`} onClick={props.onDeploy}>
-          Deploy this version
+        <Button size="small" disabled={version.state !== "ready"} onClick={props.onDeploy}>
+          Deploy version {version.version}
         </Button>
       }
     >

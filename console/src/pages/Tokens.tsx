@@ -61,7 +61,7 @@ function NewToken({ ts, onClose }: { ts: string; onClose: () => void }) {
   };
   return (
     <FormDialog title="New token" submit="Create token" onClose={() => undefined} onCancel={onClose} onSubmit={submit}>
-      <TextField label="Label" value={label} autoFocus hint="So that you know later what it is for." onChange={(event) => setLabel(event.target.value)} />
+      <TextField label="Label" value={label} hint="So that you know later what it is for." onChange={(event) => setLabel(event.target.value)} />
       <SelectField label="Expires" value={days} onChange={(event) => setDays(Number(event.target.value))}>
         {[7, 30, 90, 365].map((count) => (
           <option key={count} value={count}>

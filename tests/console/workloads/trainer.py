@@ -33,7 +33,7 @@ def main() -> None:
     for step in range(1, STEPS + 1):
         loss = 1.9 + 6.4 * math.exp(-step * LR * 8000 / STEPS / 2) + noise.uniform(-0.08, 0.08)
         speed = 51_000 + noise.uniform(-1500, 1500)
-        values = {"train/loss": loss, "lr": LR * min(1, step / 20), "tokens_per_s": speed}
+        values = {"train_loss": loss, "lr": LR * min(1, step / 20), "tokens_per_s": speed}
         send(
             "POST",
             f"{RUNS}/{RUN}/metrics",
