@@ -183,6 +183,23 @@ def test_a_budget_shows_what_is_spent_held_and_left(api: Api) -> None:
     assert [entry["amount_uc"] for entry in ledger] == [-50_000]
 
 
+def test_what_a_budget_does_not_cover_is_402_and_not_created(api: Api) -> None:
+    budget = {"name": "small", "spec": {"limit_uc": 1000}}
+    api.admin.post("/api/v1/teamspaces/default/budgets", json=budget)
+    assert api.admin.post(JOBS, json=JOB).status_code == 201
+    two: dict[str, Any] = {"name": "two", "spec": {"command": "x", "machines": 2}}
+    refused = api.admin.post(JOBS, json=two)
+    assert refused.status_code == 402
+    assert "needs 0.001668 cr" in error_of(refused)["message"]
+    assert "has 0.0010 cr left of 0.0010 cr" in error_of(refused)["message"]
+    assert "Raise the budget" in error_of(refused)["hint"]
+    assert api.admin.get(f"{JOBS}/two").status_code == 404
+    two["spec"]["desired"] = "stopped"
+    assert api.admin.post(JOBS, json=two).status_code == 201
+    assert api.admin.patch(f"{JOBS}/two", json={"spec": {"desired": "running"}}).status_code == 402
+    assert api.admin.get(f"{JOBS}/two").json()["spec"]["desired"] == "stopped"
+
+
 def test_a_secret_is_put_listed_without_its_value_and_revealed(api: Api) -> None:
     secrets = "/api/v1/teamspaces/default/secrets"
     put = api.admin.put(f"{secrets}/api-key", json={"value": "s3cr3t"})

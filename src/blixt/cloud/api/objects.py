@@ -9,6 +9,7 @@ from pydantic import Field
 from blixt.cloud.api.access import allow
 from blixt.cloud.api.context import Cloud, cloud_of
 from blixt.cloud.api.fields import Body
+from blixt.cloud.db import Session
 from blixt.cloud.errors import Invalid
 from blixt.cloud.identity import Principal
 from blixt.cloud.kinds import KINDS, Kind
@@ -105,10 +106,20 @@ def _add_writing(router: APIRouter, kind: Kind) -> None:
         caller: Principal = allow("create", kind.name),
         cloud: Cloud = Depends(cloud_of),
     ) -> dict[str, Any]:
-        """Create an object."""
-        return cloud.store.create(
-            kind.name, ts, body.name, body.spec, owner=caller.user, actor=caller.actor, labels=body.labels
-        ).to_json()
+        """Create an object; 402 when a budget does not cover what it asks to run."""
+        with cloud.db.write() as s:
+            made = cloud.store.create(
+                kind.name,
+                ts,
+                body.name,
+                body.spec,
+                owner=caller.user,
+                actor=caller.actor,
+                labels=body.labels,
+                session=s,
+            )
+            cloud.money.check_start(made, session=s)
+        return made.to_json()
 
     @router.put("/{name}", name=f"replace_{kind.name}")
     def replace_object(
@@ -121,14 +132,16 @@ def _add_writing(router: APIRouter, kind: Kind) -> None:
         """Replace the spec; 409 when somebody else changed the object since `revision`."""
         with cloud.db.write() as s:
             item = cloud.store.get(kind.name, ts, name, session=s)
-            return cloud.store.update_spec(
+            changed = cloud.store.update_spec(
                 item.uid,
                 body.spec,
                 revision=body.revision,
                 actor=caller.actor,
                 labels=body.labels,
                 session=s,
-            ).to_json()
+            )
+            _check_start(cloud, item, changed, s)
+        return changed.to_json()
 
     @router.patch("/{name}", name=f"change_{kind.name}")
     def patch_object(
@@ -141,14 +154,21 @@ def _add_writing(router: APIRouter, kind: Kind) -> None:
         """Replace some top-level fields of the spec."""
         with cloud.db.write() as s:
             item = cloud.store.get(kind.name, ts, name, session=s)
-            return cloud.store.patch_spec(
+            changed = cloud.store.patch_spec(
                 item.uid,
                 body.spec,
                 actor=caller.actor,
                 revision=body.revision,
                 labels=body.labels,
                 session=s,
-            ).to_json()
+            )
+            _check_start(cloud, item, changed, s)
+        return changed.to_json()
+
+
+def _check_start(cloud: Cloud, before: Object, after: Object, s: Session) -> None:
+    if before.spec.get("desired") != "running":
+        cloud.money.check_start(after, session=s)
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -41,12 +41,11 @@ def month_start_us(at_us: int) -> int:
 
 
 def credits_text(amount_uc: int) -> str:
-    """Return an amount for people, to four decimals, such as `1.2345 cr`; tiny amounts keep all digits.
+    """Return an amount for people, exactly: four decimals, or more where it has more.
 
     >>> credits_text(1_234_500), credits_text(42)
     ('1.2345 cr', '0.000042 cr')
     """
     sign, rest = ("-" if amount_uc < 0 else ""), abs(amount_uc)
     digits = f"{rest % CREDIT_UC:06d}"
-    shown = digits if 0 < rest < 100 else digits[:4]
-    return f"{sign}{rest // CREDIT_UC}.{shown} cr"
+    return f"{sign}{rest // CREDIT_UC}.{digits[:4]}{digits[4:].rstrip('0')} cr"

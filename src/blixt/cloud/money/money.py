@@ -75,6 +75,20 @@ class Money:
                 )
             )
 
+    def check_start(self, obj: Object, *, session: Session | None = None) -> None:
+        """Refuse at once what is asked to run but could not be paid for its first minute.
+
+        Raises:
+            BudgetExceeded: When a budget that binds the object's owner does not cover it.
+        """
+        machine: str | None = obj.spec.get("machine")
+        count: int = obj.spec.get("min_replicas", obj.spec.get("machines", 1))
+        if machine is None or count == 0 or obj.spec["desired"] != "running":
+            return
+        needed = count * hold_uc(HOLD_US, self.prices.machine(machine).price_uc_per_hour)
+        with self._db.viewed(session) as s:
+            self._check_room(s, obj, machine, needed, to_us(self._clock()))
+
     def open_segment(
         self, allocation_id: str, obj: Object, machine: str, at: float, *, session: Session | None = None
     ) -> None:
