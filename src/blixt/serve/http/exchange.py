@@ -33,6 +33,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
 
     async def body(self, limit_bytes: int) -> bytes:
         """The whole body.
@@ -60,18 +61,27 @@ class Exchange:
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def watch(self, on_gone: Callable[[], None]) -> None:
-        """Call `on_gone` if the client leaves from now on; end with `unwatch`."""
+    def watch(self, on_gone: Callable[[], None], after_s: float = 0.0) -> None:
+        """Call `on_gone` if the client leaves; end with `unwatch`.
+
+        A task a request is what this costs, so a request that is likely to be answered within `after_s` waits
+        so long for it; a client that leaves before is noticed then.
+        """
 
         async def wait() -> None:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
             on_gone()
 
-        self._watch = asyncio.create_task(wait())
+        def begin() -> None:
+            self._watch = asyncio.create_task(wait())
+
+        self._watch_timer = asyncio.get_running_loop().call_later(after_s, begin)
 
     def unwatch(self) -> None:
         """Stop looking for the client's leaving."""
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
 

@@ -31,6 +31,7 @@ from blixt.serve.service import Running
 from blixt.serve.wire import FINAL, Kind
 
 ErrorBody = Callable[[int, object], bytes]
+QUICK_S = 0.01
 _failure = msgspec.json.Decoder(Failure)
 
 
@@ -111,7 +112,7 @@ class AnswerLane(Lane):
         sink = AnswerSink()
         hub = running.pool.hub
         request = hub.submit(body, sink)
-        exchange.watch(sink.leave)
+        exchange.watch(sink.leave, QUICK_S)
         try:
             kind, payload = await sink.answer
         finally:
