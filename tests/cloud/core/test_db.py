@@ -6,11 +6,13 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from blixt.cloud.db import Database, tables
 from blixt.cloud.db.database import make_engine
 from blixt.cloud.db.schema import HEAD, alembic_config
-from blixt.cloud.errors import Conflict
+from blixt.cloud.errors import Conflict, StorageFull
 
 
 def _schema(file: Path) -> dict[str, set[str]]:
@@ -122,3 +124,34 @@ def test_callbacks_run_after_the_commit_and_not_after_a_rollback(tmp_path: Path)
     with pytest.raises(RuntimeError):
         fail()
     assert seen == [1]
+
+
+def test_a_full_disk_refuses_a_write_whole_and_the_next_one_works(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/x.db")
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+
+    def add(name: str, size: int) -> None:
+        with db.write() as s:
+            s.execute(tables.users.insert().values(name=name, is_admin=False, created_at=0))
+            row = {"name": name + "x" * size, "is_admin": False, "created_at": 0}
+            s.execute(tables.users.insert().values(**row))
+
+    sa.event.listen(db.engine, "checkout", limit)
+    with pytest.raises(StorageFull, match="disk"):
+        add("big", 1_000_000)
+    sa.event.remove(db.engine, "checkout", limit)
+    add("small", 1)
+    with db.read() as s:
+        assert sorted(s.scalars(sa.select(tables.users.c.name))) == ["small", "smallx"]
+
+
+def test_the_schema_compiles_for_postgresql() -> None:
+    dialect = postgresql.dialect()
+    for table in tables.metadata.sorted_tables:
+        text = str(CreateTable(table).compile(dialect=dialect))
+        assert table.name in text
+        for index in table.indexes:
+            CreateIndex(index).compile(dialect=dialect)
+            assert len(str(index.name)) < 63
