@@ -52,7 +52,7 @@ class Batches:
 
 
 class Stopwatch:
-    """CPU microseconds a step (other programs share the machine) between the first and the last batch of the only epoch."""
+    """CPU seconds, because other programs share the machine, from the first batch to the last."""
 
     start = 0.0
     total = 0.0
@@ -212,7 +212,9 @@ def machine() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--out", type=Path, default=RESULTS / "train-overhead.json", help="JSON goes here")

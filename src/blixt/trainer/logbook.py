@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from blixt.fabric import ConfigError, Fabric, FabricError, tensors
-from blixt.trainer.slots import Options, Slot, combine, reduction
+from blixt.trainer.slots import Options, Reduction, Slot, combine, reduction
 
 # hook -> (on_step by default, on_epoch by default, on_step allowed); logging elsewhere has no meaning.
 _STEP, _EPOCH, _EPOCH_ONLY = (True, False, True), (False, True, True), (False, True, False)
@@ -201,7 +201,7 @@ class Logbook:
         self, due: list[Slot], pairs: list[tuple[float, float]], plain: list[int] | None = None
     ) -> list[float]:
         """One all-gather for everything that is reduced over ranks."""
-        kinds = [slot.options.reduce_fx for slot in due]
+        kinds: list[Reduction] = [slot.options.reduce_fx for slot in due]
         shared = [i for i, slot in enumerate(due) if slot.options.sync_dist and (plain is None or plain[i])]
         numbers = [
             pair[0] if slot.metric is not None else combine(kind, [pair[0]], [pair[1]])

@@ -70,9 +70,10 @@ def make_step(
 
 
 def _check_manual(config: TrainerConfig) -> None:
-    for name in ("gradient_clip_val", "accumulate_grad_batches"):
+    usual = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
+    for name, default in usual.items():
         value = getattr(config, name)
-        if value not in (None, 1):
+        if value != default:
             reason = "with automatic_optimization = False the optimizer is yours"
             raise ConfigError(
                 f"Trainer({name})", value, reason, "Do it in training_step, and leave it out here"

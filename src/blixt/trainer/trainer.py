@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, Never, cast
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from blixt.fabric import (
@@ -26,7 +25,6 @@ from blixt.trainer import checkpoint as checkpoints
 from blixt.trainer import loaders
 from blixt.trainer.callback import Callback
 from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
-from blixt.trainer.callbacks.early_stopping import EarlyStopping
 from blixt.trainer.callbacks.progress_bar import ProgressBar
 from blixt.trainer.config import Limit, MaxTime, TrainerConfig, make_config
 from blixt.trainer.datamodule import DataModule
@@ -38,15 +36,16 @@ from blixt.trainer.logbook import Logbook, Page
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig, parse_optimizers
 from blixt.trainer.progress import Counters
+from blixt.trainer.stage import Running, by_loader, sentence
 from blixt.trainer.step import Step, make_step
 from blixt.trainer.stop import SignalHandlers, StopAgreement
 from blixt.trainer.summary import summarize
+from blixt.trainer.views import Stage, TrainerViews
 
-Stage = Literal["fit", "validate", "test", "predict"]
 _KINDS: dict[str, Kind] = {"validate": "validation", "test": "test", "predict": "predict"}
 
 
-class Trainer:
+class Trainer(TrainerViews):
     """Runs a `Module` on a `Fabric`.
 
     All arguments are by keyword. Those about devices are Fabric's.
@@ -134,7 +133,7 @@ class Trainer:
         default_root_dir: str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> None:
-        reject_unknown("Trainer", unknown, Trainer.__init__.__kwdefaults__)
+        reject_unknown("Trainer", unknown, Trainer.__init__.__kwdefaults__ or ())
         self.config: TrainerConfig = make_config(
             {name: value for name, value in locals().items() if name in TrainerConfig.__dataclass_fields__}
             | {"max_time": max_time}
@@ -197,7 +196,7 @@ class Trainer:
         """
         if isinstance(train_dataloaders, DataModule):
             train_dataloaders, datamodule = None, train_dataloaders
-        with self._running("fit", model, datamodule):
+        with Running(self, "fit", model, datamodule):
             content = self._load(self._find_checkpoint(ckpt_path, "fit"), weights_only)
             self._fit(model, train_dataloaders, val_dataloaders, content)
         if self.interrupted:
@@ -336,7 +335,7 @@ class Trainer:
             if module.hparams:
                 for logger in self.loggers:
                     logger.log_hyperparams(module.hparams)
-            if self._print_summary and self._bar is not None:
+            if self._print_summary and any(isinstance(c, ProgressBar) for c in self.callbacks):
                 print(summarize(module))
 
     def _leave_early(self, stop: StopAgreement) -> None:
@@ -376,7 +375,7 @@ class Trainer:
         module = model if model is not None else self.lightning_module
         kind = _KINDS[stage]
         short = {"validation": "val"}.get(kind, kind)
-        with self._running(stage, module, datamodule if datamodule is not None else self.datamodule):
+        with Running(self, stage, module, datamodule if datamodule is not None else self.datamodule):
             content = self._load(path, True)
             if content is not None:
                 checkpoints.restore_model(content, self._parts())
@@ -392,9 +391,9 @@ class Trainer:
             self._evaluating = False
         if stage == "predict":
             return (result[0] if len(result) == 1 else result) if keep else None
-        rows = _by_loader(result, len(evaluation.loaders))
+        rows = by_loader(result, len(evaluation.loaders))
         if verbose and self.is_global_zero:
-            print("\n".join(f"{stage}: {_sentence(row)}" for row in rows if row))
+            print("\n".join(f"{stage}: {sentence(row)}" for row in rows if row))
         return rows
 
     def _evaluation(self, kind: Kind, found: Any) -> Evaluation | None:
@@ -419,9 +418,6 @@ class Trainer:
         )
 
     # --- around every stage -----------------------------------------------------------------------
-
-    def _running(self, stage: Stage, module: Module, datamodule: DataModule | None) -> "_Running":
-        return _Running(self, stage, module, datamodule)
 
     def begin_stage(self, stage: Stage, module: Module, datamodule: DataModule | None) -> None:
         """Launch the processes and run every hook up to `configure_model`."""
@@ -536,186 +532,8 @@ class Trainer:
             for logger in self.loggers:
                 logger.log_metrics(full, self.counters.global_step if step is None else step)
 
-    # --- what people ask it -----------------------------------------------------------------------
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """`print` on rank 0."""
-        self.fabric.print(*args, **kwargs)
-
     @property
     def _plan(self) -> HookPlan:
         if self._hooks is None:
             raise FabricError("The trainer has not run anything yet. Call fit, validate, test or predict.")
         return self._hooks
-
-    @property
-    def lightning_module(self) -> Module:
-        """The module that runs, or ran last."""
-        if self._module is None:
-            raise FabricError("The trainer has no module yet. Give one to fit, validate, test or predict.")
-        return self._module
-
-    @property
-    def model(self) -> nn.Module:
-        """The same as `lightning_module`."""
-        return self.lightning_module
-
-    @property
-    def current_epoch(self) -> int:
-        """The running epoch; after a fit, the number of epochs that are done."""
-        return self.counters.epoch
-
-    @property
-    def global_step(self) -> int:
-        """Optimizer steps so far."""
-        return self.counters.global_step
-
-    @property
-    def logs_this_step(self) -> bool:
-        """Whether a row is written after the batch that runs now."""
-        return self.counters.logs
-
-    @property
-    def max_epochs(self) -> int:
-        """-1 for no limit."""
-        return self.config.max_epochs
-
-    @property
-    def max_steps(self) -> int:
-        """-1 for no limit."""
-        return self.config.max_steps
-
-    @property
-    def num_training_batches(self) -> int | float:
-        """Batches in an epoch; infinite when nobody knows."""
-        total = self._train.total if self._train is not None else None
-        return float("inf") if total is None else total
-
-    @property
-    def estimated_stepping_batches(self) -> int | float:
-        """Optimizer steps of the whole fit, for schedulers; infinite when nobody knows."""
-        if self._train is None and self.stage == "fit":
-            raise FabricError("The number of batches is known from on_train_start on. Use max_steps before.")
-        config = self.config
-        per_epoch = self.num_training_batches / config.accumulate_grad_batches
-        total = float("inf") if config.max_epochs == -1 else -(-per_epoch // 1) * config.max_epochs
-        steps = total if config.max_steps == -1 else min(total, config.max_steps)
-        return steps if steps == float("inf") else int(steps)
-
-    @property
-    def is_last_batch(self) -> bool:
-        """Whether the running batch is known to be the epoch's last."""
-        return self.counters.batch + 1 >= self.num_training_batches
-
-    @property
-    def callback_metrics(self) -> dict[str, torch.Tensor]:
-        """The newest value of everything that was logged."""
-        return self.logbook.newest()
-
-    @property
-    def logged_metrics(self) -> dict[str, float]:
-        """What the loggers got last."""
-        return dict(self.logbook.logged_metrics)
-
-    @property
-    def progress_bar_metrics(self) -> dict[str, float]:
-        """What the progress bar shows."""
-        return self.logbook.peek()
-
-    @property
-    def training(self) -> bool:
-        """Whether a fit runs."""
-        return self.stage == "fit" and not self.sanity_checking
-
-    @property
-    def logger(self) -> Logger | None:
-        """The first logger."""
-        return self.loggers[0] if self.loggers else None
-
-    @property
-    def log_dir(self) -> str | None:
-        """The folder of the first logger that has one."""
-        return next((logger.log_dir for logger in self.loggers if logger.log_dir), None)
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """Where checkpoints go."""
-        callback = self.checkpoint_callback
-        if callback is not None and callback.dirpath is not None:
-            return Path(callback.dirpath)
-        return Path(self.log_dir or self.default_root_dir) / "checkpoints"
-
-    @property
-    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
-        """All of them."""
-        return [callback for callback in self.callbacks if isinstance(callback, ModelCheckpoint)]
-
-    @property
-    def checkpoint_callback(self) -> ModelCheckpoint | None:
-        """The first."""
-        return next(iter(self.checkpoint_callbacks), None)
-
-    @property
-    def early_stopping_callback(self) -> EarlyStopping | None:
-        """The first."""
-        return next((c for c in self.callbacks if isinstance(c, EarlyStopping)), None)
-
-    @property
-    def _bar(self) -> ProgressBar | None:
-        return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
-
-    @property
-    def global_rank(self) -> int:
-        """The index of this process among all."""
-        return self.fabric.global_rank
-
-    @property
-    def local_rank(self) -> int:
-        """The index of this process on its machine."""
-        return self.fabric.local_rank
-
-    @property
-    def world_size(self) -> int:
-        """How many processes train together."""
-        return self.fabric.world_size
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process writes files and talks to people."""
-        return self.fabric.is_global_zero
-
-
-class _Running:
-    """Around a stage: hooks before, teardown after, `on_exception` when it fails."""
-
-    def __init__(self, trainer: Trainer, stage: Stage, module: Module, datamodule: DataModule | None) -> None:
-        self._trainer, self._stage = trainer, stage
-        self._module, self._datamodule = module, datamodule
-
-    def __enter__(self) -> None:
-        try:
-            self._trainer.begin_stage(self._stage, self._module, self._datamodule)
-        except Exception as error:
-            self._trainer.fail_stage(error)
-            raise
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
-            self._trainer.end_stage(self._stage)
-        else:
-            self._trainer.fail_stage(error)
-
-
-def _by_loader(row: dict[str, float], count: int) -> list[dict[str, float]]:
-    """The metrics of each loader; those of no loader in particular belong to all."""
-    if count == 1:
-        return [row]
-    mark = "/dataloader_idx_"
-    return [
-        {name: value for name, value in row.items() if mark not in name or name.endswith(f"{mark}{index}")}
-        for index in range(count)
-    ]
-
-
-def _sentence(row: dict[str, float]) -> str:
-    return "  ".join(f"{name}={value:.6g}" for name, value in row.items())

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import Store
 
 from blixt.fabric.cluster import World
 
@@ -23,7 +23,7 @@ class Strategy(ABC):
     def disconnect(self) -> None:  # noqa: B027
         """Leave them."""
 
-    def side_channel(self) -> dist.Store | None:
+    def side_channel(self) -> Store | None:
         """A store all processes reach, for agreements outside of collectives; None for one process."""
         return None
 

@@ -4,11 +4,13 @@ import atexit
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from blixt.fabric.cluster import World
@@ -25,7 +27,7 @@ class DDPStrategy(Strategy):
     """
 
     name = "ddp"
-    store: ClassVar[dist.Store | None] = None
+    store: ClassVar[Store | None] = None
     """Where the processes met; one a process, because there is one default group a process."""
 
     def __init__(self, find_unused_parameters: bool = False, timeout_s: float = 1800) -> None:
@@ -38,8 +40,8 @@ class DDPStrategy(Strategy):
             return
         timeout = timedelta(seconds=self.timeout_s)
         try:
-            store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
-            group_store = dist.PrefixStore("blixt-group", store)
+            store, rank, world_size = next(rendezvous("env://", timeout=timeout))
+            group_store = PrefixStore("blixt-group", store)
             dist.init_process_group(
                 backend, store=group_store, rank=rank, world_size=world_size, timeout=timeout
             )
@@ -72,9 +74,9 @@ class DDPStrategy(Strategy):
             return module.no_sync()
         return super().no_sync(module)
 
-    def side_channel(self) -> dist.Store | None:
+    def side_channel(self) -> Store | None:
         """A connection of its own to the store where the processes met."""
-        return DDPStrategy.store.clone() if DDPStrategy.store is not None else None
+        return cast("Any", DDPStrategy.store).clone() if DDPStrategy.store is not None else None
 
     def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients one by one: for the rare window that ends where nobody could foresee it."""

@@ -1,0 +1,23 @@
+"""The examples run as they are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "train"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("digits.py", ["--epochs", "1"], "accuracy 0."),
+        ("raw_loop.py", ["--epochs", "2", "--devices", "2"], "on 2 process(es)"),
+    ],
+)
+def test_the_example_runs_to_its_end(script: str, arguments: list[str], said: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout
