@@ -57,6 +57,13 @@ def test_a_run_killed_and_started_again_ends_with_the_weights_of_one_that_was_no
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_finished_run_started_again_changes_nothing(tokens: Path, tmp_path: Path) -> None:
+    first = pretrain(tokens, out=tmp_path / "model", steps=4, **SMALL)
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert pretrain(tokens, out=tmp_path / "model", steps=4, **SMALL) == first
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
+
+
 def test_two_ranks_share_the_batch_and_agree_with_one(tokens: Path, tmp_path: Path) -> None:
     one = pretrain(tokens, out=tmp_path / "one" / "model", steps=12, **SMALL)
     script = tmp_path / "two_ranks.py"

@@ -17,6 +17,7 @@ from torch import Tensor
 from blixt.data.torch import DataLoader
 from blixt.fabric import seed_everything
 from blixt.llm.config import ModelConfig, preset
+from blixt.llm.errors import LLMError
 from blixt.llm.model import GPT
 from blixt.llm.shards import open_tokens
 from blixt.llm.tokenizer import Tokenizer
@@ -29,6 +30,7 @@ WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
 CLIP = 1.0
 VAL_BATCHES = 8
+LOGGED_STEPS = 500  # rows of metrics a run sends at most, the first step among them
 
 
 class Blocks(DataModule):
@@ -47,10 +49,13 @@ class Blocks(DataModule):
         return self._loader("val")
 
     def _loader(self, part: str) -> DataLoader:
-        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        dataset = open_tokens(self.data, part, self.block_size, seed=self.seed, **ranks)
-        share = max(1, self.batch_size // self.trainer.world_size)
-        return DataLoader(dataset, min(share, len(dataset) // self.trainer.world_size))
+        if (trainer := self.trainer) is None:
+            raise LLMError(
+                "Blocks knows its ranks from a Trainer: call trainer.fit(module, datamodule=blocks)"
+            )
+        rank, ranks = trainer.global_rank, trainer.world_size
+        dataset = open_tokens(self.data, part, self.block_size, seed=self.seed, rank=rank, world_size=ranks)
+        return DataLoader(dataset, max(1, min(self.batch_size, len(dataset)) // ranks))
 
 
 class Pretraining(Module):
@@ -127,7 +132,7 @@ def pretrain(
         checkpoint_dir: Where to keep what a restart resumes from; None is "checkpoints" beside `out`.
 
     Returns:
-        `loss` (the last), `val_loss` (the best), `steps`, `tokens`, `parameters`.
+        `val_loss` (the best, in nats per token), `steps`, `tokens`, `parameters`.
 
     Raises:
         LLMError: The preset, the tokenizer or a size is wrong.
@@ -148,15 +153,14 @@ def pretrain(
         check_val_every_n_epoch=None,
         limit_val_batches=VAL_BATCHES,
         num_sanity_val_steps=0,
-        log_every_n_steps=max(1, min(10, steps // 20)),
+        log_every_n_steps=max(1, steps // LOGGED_STEPS),
         gradient_clip_val=CLIP,
         callbacks=[best, ProgressBar(), ThroughputMonitor()],
         default_root_dir=checkpoints,
     )
     trainer.fit(module, datamodule=Blocks(data, batch_size, block_size, seed), ckpt_path="auto")
     metrics = {
-        "loss": float(trainer.callback_metrics["loss"]),
-        "val_loss": float(best.best_model_score),
+        "val_loss": float(min(best.best_k_models.values())),
         "steps": trainer.global_step,
         "tokens": trainer.global_step * batch_size * block_size,
         "parameters": config.parameters(),
