@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,17 @@ class Sleeper(API):
 class BadSetup(API):
     def setup(self, device: str) -> None:
         raise FileNotFoundError("weights.bin is missing")
+
+    def predict(self, x: Any) -> Any:
+        return x
+
+
+class StubbornSetup(API):
+    """Fails while a thread of its own goes on."""
+
+    def setup(self, device: str) -> None:
+        threading.Thread(target=threading.Event().wait, args=(600,)).start()
+        raise RuntimeError("no weights")
 
     def predict(self, x: Any) -> Any:
         return x

@@ -14,7 +14,7 @@ import pytest
 from blixt.serve import Limits, Server
 from blixt.serve.testing import running, wait_until
 
-from .apis import BadSetup, Sleeper, Ticker, Tools, Unpicklable
+from .apis import BadSetup, Sleeper, StubbornSetup, Ticker, Tools, Unpicklable
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +126,12 @@ async def test_a_setup_that_fails_says_so_and_exits_3_after_its_restarts(capfd):
     err = capfd.readouterr().err
     assert "error: BadSetup.setup('cpu') failed." in err
     assert "FileNotFoundError: weights.bin is missing" in err
+
+
+async def test_a_failed_setup_ends_its_worker_even_if_a_thread_goes_on():
+    limits = Limits(max_setup_failures=1, stop_s=0.2)
+    with running(Server(StubbornSetup(), accelerator="cpu", limits=limits), ready=False) as service:
+        assert service.wait(30) == 3
 
 
 async def test_an_api_that_cannot_be_pickled_is_explained(tmp_path):

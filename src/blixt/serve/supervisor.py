@@ -27,14 +27,15 @@ logger = logging.getLogger("blixt.serve")
 class Worker:
     """One process and the front's three ties to it: link, lifeline, page."""
 
-    def __init__(self, api: API, device: str, index: int, hub: Hub) -> None:
+    def __init__(self, api: API, device: str, index: int, hub: Hub, stop_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._hub = hub
+        self._stop_s = stop_s
         self.report: str | None = None
         self.ready_at: float | None = None
         self.ended = asyncio.Event()
         self.page = Page.create()
-        self.link = Link(self.page, self._on_message, hub.detach, hub.on_busy)
+        self.link = Link(self.page, self._on_message, self._on_closed, hub.on_busy)
         self._front, worker_end = socket.socketpair()
         self._lifeline, lifeline_end = socket.socketpair()
         with worker_end, lifeline_end:
@@ -68,7 +69,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once."""
-        if self.process.is_alive():
+        if not self.ended.is_set() and self.process.is_alive():
             self.process.kill()
 
     def _start_with_signals_blocked(self) -> None:
@@ -86,8 +87,17 @@ class Worker:
             self._hub.attach(link)
         elif message.kind == Kind.FAILED:
             self.report = message.payload.decode(errors="replace")
+            self._end_soon()
         else:
             self._hub.on_message(link, message)
+
+    def _on_closed(self, link: Link) -> None:
+        self._hub.detach(link)
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        """It should be exiting; a thread of the user's that goes on must not keep it."""
+        self._loop.call_later(self._stop_s, self.kill)
 
     def _on_exit(self) -> None:
         self._loop.remove_reader(self.process.sentinel)
@@ -184,7 +194,7 @@ class Pool:
     async def _run_one(self, index: int, device: str) -> "Ended":
         """Start a worker and wait until it has ended."""
         try:
-            worker = Worker(self._api, device, index, self.hub)
+            worker = Worker(self._api, device, index, self.hub, self._limits.stop_s)
         except OSError as error:
             return Ended(None, f"no process could be started: {error}")
         except Exception as error:
