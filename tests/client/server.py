@@ -1,15 +1,18 @@
-"""A real server process for the tests of the client and of the command line."""
+"""A real cloud for these tests: its own process and data folder."""
 
-import socket
+import json
+import os
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from blixt.client import Client
+from blixt.cloud import supervisor
+
+BLIXT = [sys.executable, "-c", "from blixt.cli import main; main()"]
 
 
 @dataclass(frozen=True)
@@ -18,31 +21,46 @@ class Server:
     token: str
     data_dir: Path
 
-    def client(self, **options: str) -> Client:
-        return Client(self.url, self.token, **options)
+    def client(self, teamspace: str | None = None) -> Client:
+        return Client(self.url, self.token, teamspace)
 
     @property
     def env(self) -> dict[str, str]:
         """What a command line needs to find this server."""
         return {"BLIXT_URL": self.url, "BLIXT_TOKEN": self.token}
 
+    @property
+    def pid(self) -> int:
+        """The server's own process, which the supervisor starts again when it dies."""
+        return int(json.loads((self.data_dir / "server.json").read_text())["pid"])
 
-def start(data_dir: Path) -> tuple[Server, subprocess.Popen[bytes]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "blixt.cloud.api", "--data-dir", str(data_dir), "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+
+@contextmanager
+def running(data_dir: Path) -> Iterator[Server]:
+    """Start a cloud on a free port, and stop it with all that runs on it."""
+    supervisor.up(data_dir, port=0, detach=True)
+    try:
+        url = str(json.loads((data_dir / "server.json").read_text())["url"])
+        yield Server(url, (data_dir / "token").read_text().strip(), data_dir)
+    finally:
+        supervisor.down(data_dir)
+
+
+def blixt(
+    *words: str,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str = "",
+    timeout: float = 90,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line as a person would."""
+    return subprocess.run(
+        [*BLIXT, *words],
+        env=os.environ | (env or {}),
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(url + "/api/v1/health")
-            break
-        except httpx.TransportError:
-            assert process.poll() is None
-            time.sleep(0.1)
-    return Server(url, (data_dir / "token").read_text().strip(), data_dir), process

@@ -90,7 +90,7 @@ def test_a_wait_ends_with_the_change_it_waits_for(server: Server, teamspace: Cli
 
     def change() -> None:
         waiting.wait(10)
-        with server.client(teamspace=teamspace.teamspace) as other:
+        with server.client(teamspace.teamspace) as other:
             other.patch_object("experiments", "watched", {"description": "now"})
 
     changer = threading.Thread(target=change)

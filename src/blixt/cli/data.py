@@ -22,12 +22,9 @@ def info(path: Folder, json: Json = False) -> None:
     if json:
         print_json(facts)
         return
-    shown: dict[str, str] = {
-        key: str(value) for key, value in facts.items() if not isinstance(value, dict | list)
-    }
+    shown = {key: str(value) for key, value in facts.items()}
     if "size_bytes" in facts:
-        shown["size_bytes"] = f"{facts['size_bytes']} ({size(facts['size_bytes'])})"
-    shown |= {key: repr(value) for key, value in facts.items() if isinstance(value, dict | list)}
+        shown["size_bytes"] += f" ({size(facts['size_bytes'])})"
     print_fields(shown)
 
 

@@ -63,7 +63,7 @@ def _raw_mode() -> Generator[None, None, None]:
     stdin = sys.stdin.fileno()
     before = termios.tcgetattr(stdin)
     try:
-        tty.setraw(stdin)
+        tty.setraw(stdin, termios.TCSADRAIN)  # what was typed ahead is kept
         yield
     finally:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -31,13 +32,16 @@ class Terminal:
             query["session"] = session
         url = "ws" + client.url.removeprefix("http") + API + path + "?" + urlencode(query)
         self.exit_code: int | None = None
+        self._stack = ExitStack()
         try:
-            self._socket = connect(
-                url,
-                additional_headers={"Authorization": f"Bearer {client.connection.token}"},
-                max_size=None,
-                compression=None,
-                proxy=None,
+            self._socket = self._stack.enter_context(
+                connect(
+                    url,
+                    additional_headers={"Authorization": f"Bearer {client.connection.token}"},
+                    max_size=None,
+                    compression=None,
+                    proxy=None,
+                )
             )
         except InvalidStatus as error:
             raise _refused(error) from error
@@ -93,7 +97,7 @@ class Terminal:
 
     def close(self) -> None:
         """Leave the terminal."""
-        self._socket.close()
+        self._stack.close()
 
     def __enter__(self) -> "Terminal":
         return self

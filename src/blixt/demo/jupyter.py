@@ -3,6 +3,8 @@
 import json
 import socket
 import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,16 +111,18 @@ class JupyterVisit:
             raise Untrue(f"JupyterLab answered {answer.status_code} to POST {path}: {answer.text[:200]}")
         return answer.json()
 
-    def _socket(self, path: str) -> ClientConnection:
+    @contextmanager
+    def _socket(self, path: str) -> Generator[ClientConnection, None, None]:
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._http.cookies.jar)
         try:
-            return connect(
+            with connect(
                 f"ws://{self.host}{path}",
                 sock=socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT_S),
                 origin=f"http://{self.host}",  # type: ignore[arg-type]
                 additional_headers={"Cookie": cookies},
                 proxy=None,
                 max_size=None,
-            )
+            ) as channel:
+                yield channel
         except WebSocketException as error:
-            raise Untrue(f"The WebSocket {path} of JupyterLab could not be opened: {error}.") from error
+            raise Untrue(f"The WebSocket {path} of JupyterLab broke: {error}.") from error

@@ -1,0 +1,3 @@
+from client.fixtures import client, server, teamspace
+
+__all__ = ["client", "server", "teamspace"]
