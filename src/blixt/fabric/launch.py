@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import multiprocessing
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from blixt.fabric.errors import LaunchError
 
@@ -117,8 +117,8 @@ def _function_rank(
         torch.save(result, answer)
 
 
-def _meeting_point(world_size: int) -> dist.TCPStore:
-    return dist.TCPStore("127.0.0.1", 0, world_size, is_master=True, wait_for_workers=False)
+def _meeting_point(world_size: int) -> TCPStore:
+    return TCPStore("127.0.0.1", 0, world_size, is_master=True, wait_for_workers=False)
 
 
 def _own_command() -> list[str]:

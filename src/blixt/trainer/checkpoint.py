@@ -1,5 +1,6 @@
 """Everything a run needs to go on as if nothing had happened, in a dict shaped like Lightning's."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 import blixt
 from blixt.fabric import (
     CheckpointError,
+    ConfigError,
     Fabric,
     ResumableLoader,
     all_gather_objects,
@@ -18,6 +20,7 @@ from blixt.fabric import (
     restore_rng,
 )
 from blixt.trainer.callback import Callback
+from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.logbook import Logbook
@@ -148,7 +151,7 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
         restore_rng(mine["rng"], parts.fabric.device)
     else:
         warnings.warn(
-            f"The checkpoint was saved by {len(ranks)} process(es) and there are {parts.fabric.world_size} now: "
+            f"The checkpoint was saved by {len(ranks)} process(es), now there are {parts.fabric.world_size}: "
             "data goes on where it was, random numbers begin anew.",
             stacklevel=2,
         )
@@ -164,3 +167,27 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint below `folder` that was written last."""
     found = [path for path in folder.rglob("*.ckpt") if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def find_checkpoint(
+    wanted: str | os.PathLike[str] | None,
+    stage: str,
+    callback: ModelCheckpoint | None,
+    root: Path,
+    fabric: Fabric,
+) -> Path | None:
+    """The file that `ckpt_path` means, the same on all ranks; None to begin anew."""
+    if wanted is None:
+        return None
+    if wanted == "best":
+        if callback is None or not callback.best_model_path:
+            reason = "this trainer has saved no checkpoint yet"
+            raise ConfigError(f"{stage}(ckpt_path)", wanted, reason, "Fit first, or give a path")
+        return Path(callback.best_model_path)
+    if wanted not in ("auto", "last"):
+        return Path(wanted)
+    folder = Path(callback.dirpath) if callback is not None and callback.dirpath else root
+    found = fabric.broadcast(newest_checkpoint(folder))
+    if found is None and wanted == "last":
+        raise CheckpointError(f"There is no checkpoint below {folder}. Use ckpt_path='auto' to begin then.")
+    return found

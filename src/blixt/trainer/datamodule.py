@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from blixt.fabric import to_device
+from blixt.fabric import FabricError, to_device
 from blixt.trainer.hparams import HyperparametersMixin
 
 if TYPE_CHECKING:
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 class DataModule(HyperparametersMixin):
     """Override what you need; each loader may be a `DataLoader` or any iterable of batches."""
 
-    trainer: "Trainer | None" = None
+    _trainer: "Trainer | None" = None
+
+    @property
+    def trainer(self) -> "Trainer":
+        """The trainer that uses this data."""
+        if self._trainer is None:
+            raise FabricError(f"{type(self).__name__} is not attached to a Trainer. Give it to trainer.fit.")
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: "Trainer | None") -> None:
+        self._trainer = trainer
 
     def prepare_data(self) -> None:
         """Download or convert; runs once a machine, before the other processes go on."""

@@ -78,7 +78,7 @@ class Logbook:
     def log(
         self, name: str, value: Any, batch_size: int | None, add_dataloader_idx: bool, given: tuple[Any, ...]
     ) -> None:
-        """Take one value; `given` are (prog_bar, logger, on_step, on_epoch, reduce_fx, sync_dist, rank_zero_only)."""
+        """Take one value; `given` are the other arguments of `Module.log`, in `Options`' order."""
         hook = self.hook
         if hook is None:
             raise FabricError(
@@ -231,20 +231,12 @@ class Logbook:
     def _to_host(self, values: Iterable[Any]) -> list[float]:
         """All values with one transfer a device."""
         items = list(values)
-        on_device = [item for item in items if isinstance(item, torch.Tensor) and item.device.type != "cpu"]
+        on_device = [item for item in items if _is_away(item)]
         if on_device:
-            moved = iter(
-                torch.stack(
-                    [
-                        item.reshape(()).float() if item.device.type == "mps" else item.reshape(()).double()
-                        for item in on_device
-                    ]
-                ).tolist()
-            )
-            return [
-                next(moved) if isinstance(i, torch.Tensor) and i.device.type != "cpu" else float(i)
-                for i in items
-            ]
+            dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
+            column = torch.stack([item.reshape(()).to(dtype) for item in on_device]).tolist()
+            moved = iter(column)
+            return [float(next(moved) if _is_away(item) else item) for item in items]
         return [float(item) for item in items]
 
     # --- checkpoint -------------------------------------------------------------------------------
@@ -269,3 +261,7 @@ class Logbook:
             slot.total = torch.tensor(total, dtype=dtype, device=self._fabric.device)
             slot.weight = weight
         self.loader = 0
+
+
+def _is_away(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.device.type != "cpu"

@@ -386,7 +386,11 @@ class Module(HyperparametersMixin, nn.Module):
 
     def manual_backward(self, loss: torch.Tensor) -> None:
         """`loss.backward()` with the precision's scaling and the backward hooks."""
-        self.trainer.manual_backward(loss)
+        for hook in self.trainer.hooks.of("on_before_backward"):
+            hook(loss)
+        self.trainer.fabric.backward(loss)
+        for hook in self.trainer.hooks.of("on_after_backward"):
+            hook()
 
     def clip_gradients(
         self, optimizer: Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str = "norm"

@@ -58,7 +58,7 @@ def parse_optimizers(configured: Any) -> tuple[list[Optimizer], list[SchedulerCo
         "configure_optimizers()",
         type(configured).__name__,
         "this is none of the forms it may return",
-        "Return an optimizer, a list of them, (optimizers, schedulers), or {'optimizer': ..., 'lr_scheduler': ...}",
+        "Return an optimizer, a list of them, (optimizers, schedulers), or a dict with 'optimizer'",
     )
 
 

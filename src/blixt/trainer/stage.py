@@ -46,4 +46,5 @@ def by_loader(row: dict[str, float], count: int) -> list[dict[str, float]]:
 
 
 def sentence(row: dict[str, float]) -> str:
+    """A row for people."""
     return "  ".join(f"{name}={value:.6g}" for name, value in row.items())

@@ -11,7 +11,6 @@ import torch
 from torch.optim import Optimizer
 
 from blixt.fabric import (
-    CheckpointError,
     ConfigError,
     Fabric,
     FabricError,
@@ -146,8 +145,9 @@ class Trainer(TrainerViews):
             precision=precision,
         )
         self.default_root_dir = Path(default_root_dir if default_root_dir is not None else ".").absolute()
-        quiet = bool(self.config.fast_dev_run)
-        self.loggers: list[Logger] = make_loggers(logger, self.default_root_dir, self.fabric, quiet)
+        self.loggers: list[Logger] = make_loggers(
+            logger, self.default_root_dir, self.fabric, quiet=bool(self.config.fast_dev_run)
+        )
         self.callbacks: list[Callback] = make_callbacks(
             callbacks, enable_checkpointing, enable_progress_bar, self.config
         )
@@ -167,7 +167,6 @@ class Trainer(TrainerViews):
         self._module: Module | None = None
         self._hooks: HookPlan | None = None
         self._train: loaders.StageLoader | None = None
-        self._evaluating = False
         self._row: dict[str, float] = {}
         self._runs = 0
 
@@ -197,7 +196,8 @@ class Trainer(TrainerViews):
         if isinstance(train_dataloaders, DataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         with Running(self, "fit", model, datamodule):
-            content = self._load(self._find_checkpoint(ckpt_path, "fit"), weights_only)
+            path = self._find_checkpoint(ckpt_path, "fit")
+            content = None if path is None else load_file(path, weights_only=weights_only)
             self._fit(model, train_dataloaders, val_dataloaders, content)
         if self.interrupted:
             raise SystemExit(143)
@@ -247,7 +247,7 @@ class Trainer(TrainerViews):
     # --- fit --------------------------------------------------------------------------------------
 
     def _fit(self, module: Module, train: Any, val: Any, content: dict[str, Any] | None) -> None:
-        hooks, counters = self._plan, self.counters
+        hooks, counters = self.hooks, self.counters
         self.should_stop, self.interrupted = False, False
         step = self._prepare_training(module, content)
         hooks.call("on_fit_start")
@@ -264,7 +264,7 @@ class Trainer(TrainerViews):
                 "fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader"
             )
         self._train = loaders.prepare(given, "train", self.fabric, self.config, self._transfer(module))
-        page = Page()
+        page, limit_s = Page(), self.config.max_time_s
         self.logbook.turn_to(page)
         self._runs += 1
         stop = StopAgreement(self.fabric, self._runs)
@@ -285,7 +285,7 @@ class Trainer(TrainerViews):
             page=page,
             write_row=self.write_row,
             should_stop=lambda: self.should_stop,
-            deadline=self._deadline(),
+            deadline=None if limit_s is None else time.monotonic() + limit_s,
         )
         module.train()
         with ExitStack() as stack:
@@ -315,11 +315,11 @@ class Trainer(TrainerViews):
             checkpoints.restore_optimizers(content, self._parts())
         ready = self.fabric.setup_optimizers(*self.optimizers)
         self.optimizers = list(cast("tuple[Optimizer, ...]", ready if isinstance(ready, tuple) else (ready,)))
-        return make_step(module, self.fabric, self.optimizers, self._plan, self.config, self.counters)
+        return make_step(module, self.fabric, self.optimizers, self.hooks, self.config, self.counters)
 
     def _sanity_check(self, validation: Evaluation) -> None:
         self.sanity_checking = True
-        self._plan.call("on_sanity_check_start")
+        self.hooks.call("on_sanity_check_start")
         kept = dict(self.logbook.callback_metrics)
         with isolate_rng(self.fabric.device):
             validation.run(max_batches=self.config.num_sanity_val_steps)
@@ -327,7 +327,7 @@ class Trainer(TrainerViews):
         self.logbook.callback_metrics.clear()
         self.logbook.callback_metrics.update(kept)
         self.logbook.bar_metrics.clear()
-        self._plan.call("on_sanity_check_end")
+        self.hooks.call("on_sanity_check_end")
         self.sanity_checking = False
 
     def _introduce(self, module: Module) -> None:
@@ -344,18 +344,6 @@ class Trainer(TrainerViews):
             self.save_checkpoint(self.checkpoint_dir / "last.ckpt")
         self.interrupted = stop.requested != "max_time"
         self.print(f"blixt: stopped after step {self.global_step} ({stop.requested}).")
-
-    def _deadline(self) -> float | None:
-        limit = self.config.max_time_s
-        return None if limit is None else time.monotonic() + limit
-
-    def manual_backward(self, loss: torch.Tensor) -> None:
-        """What `Module.manual_backward` does."""
-        for hook in self._plan.of("on_before_backward"):
-            hook(loss)
-        self.fabric.backward(loss)
-        for hook in self._plan.of("on_after_backward"):
-            hook()
 
     # --- validate, test, predict ------------------------------------------------------------------
 
@@ -376,9 +364,8 @@ class Trainer(TrainerViews):
         kind = _KINDS[stage]
         short = {"validation": "val"}.get(kind, kind)
         with Running(self, stage, module, datamodule if datamodule is not None else self.datamodule):
-            content = self._load(path, True)
-            if content is not None:
-                checkpoints.restore_model(content, self._parts())
+            if path is not None:
+                checkpoints.restore_model(load_file(path), self._parts())
             module.to(self.fabric.device)
             evaluation = self._evaluation(kind, loaders.find_loaders(short, given, module, self.datamodule))
             if evaluation is None:
@@ -386,9 +373,7 @@ class Trainer(TrainerViews):
                 raise ConfigError(
                     f"{stage}(dataloaders)", None, reason, f"Give a loader, or write {short}_dataloader"
                 )
-            self._evaluating = True
             result = evaluation.run(self.counters.epoch, keep_outputs=keep)
-            self._evaluating = False
         if stage == "predict":
             return (result[0] if len(result) == 1 else result) if keep else None
         rows = by_loader(result, len(evaluation.loaders))
@@ -409,7 +394,7 @@ class Trainer(TrainerViews):
             kind,
             self.lightning_module,
             self.fabric,
-            self._plan,
+            self.hooks,
             self.logbook,
             ready,
             transfer,
@@ -451,12 +436,12 @@ class Trainer(TrainerViews):
             ) if stage == "fit" else logger.save()
         if self.datamodule is not None:
             self.datamodule.teardown(stage)
-        self._plan.call("teardown", stage)
+        self.hooks.call("teardown", stage)
         self.stage = None
 
     def fail_stage(self, error: BaseException) -> None:
         """Tell everyone that the run ends with an error."""
-        self.sanity_checking = self._evaluating = False
+        self.sanity_checking = False
         if self._hooks is not None:
             for hook in self._hooks.of_callbacks("on_exception"):
                 hook(error)
@@ -483,7 +468,7 @@ class Trainer(TrainerViews):
             self.lightning_module,
             self.datamodule,
             self.callbacks,
-            self._plan,
+            self.hooks,
             self.counters,
             self.optimizers,
             self.lr_scheduler_configs,
@@ -492,29 +477,8 @@ class Trainer(TrainerViews):
         )
 
     def _find_checkpoint(self, wanted: str | os.PathLike[str] | None, stage: str) -> Path | None:
-        """The file that `ckpt_path` means, the same on all ranks."""
-        if wanted is None or wanted not in ("auto", "last", "best"):
-            return None if wanted is None else Path(wanted)
-        if wanted == "best":
-            best = self.checkpoint_callback.best_model_path if self.checkpoint_callback is not None else ""
-            if not best:
-                reason = "this trainer has saved no checkpoint yet"
-                raise ConfigError(f"{stage}(ckpt_path)", wanted, reason, "Fit first, or give a path")
-            return Path(best)
-        callback = self.checkpoint_callback
-        folder = (
-            Path(callback.dirpath) if callback is not None and callback.dirpath else self.default_root_dir
-        )
-        found = checkpoints.newest_checkpoint(folder)
-        found = self.fabric.broadcast(found)
-        if found is None and wanted == "last":
-            raise CheckpointError(
-                f"There is no checkpoint below {folder}. Use ckpt_path='auto' to begin then."
-            )
-        return found
-
-    def _load(self, path: Path | None, weights_only: bool) -> dict[str, Any] | None:
-        return None if path is None else load_file(path, weights_only=weights_only)
+        callback, root = self.checkpoint_callback, self.default_root_dir
+        return checkpoints.find_checkpoint(wanted, stage, callback, root, self.fabric)
 
     # --- rows for loggers -------------------------------------------------------------------------
 
@@ -533,7 +497,8 @@ class Trainer(TrainerViews):
                 logger.log_metrics(full, self.counters.global_step if step is None else step)
 
     @property
-    def _plan(self) -> HookPlan:
+    def hooks(self) -> HookPlan:
+        """Which hooks are really there."""
         if self._hooks is None:
             raise FabricError("The trainer has not run anything yet. Call fit, validate, test or predict.")
         return self._hooks
