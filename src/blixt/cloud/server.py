@@ -37,6 +37,7 @@ from blixt.cloud.settings import Settings
 
 LONGEST_SOCKET_PATH = 100
 API_STOP_TIMEOUT_S = 5.0
+DRAIN_S = 1.0
 
 log = logging.getLogger("blixt.server")
 
@@ -106,7 +107,7 @@ class Server:
                 await asyncio.gather(working, return_exceptions=True)
                 await runtime.shut_down()
                 cloud.store.close()
-                await gateway.stop()
+                await gateway.stop(DRAIN_S)
                 api.should_exit = True
                 await asyncio.wait({serving}, timeout=API_STOP_TIMEOUT_S)
                 engine.close()

@@ -78,18 +78,20 @@ def test_down_after_everything_was_killed_releases_what_was_left(tmp_path: Path)
     assert supervisor.down(cluster.data_dir) is False
 
 
-@pytest.mark.parametrize("kind", ["server", "supervisor"])
-def test_a_dead_supervisor_or_server_leaves_no_stale_status(tmp_path: Path, kind: str) -> None:
-    cluster = Cluster(tmp_path / "data")
+def test_a_second_server_on_the_same_folder_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(supervisor.SupervisorError, match="Another server is running") as refused:
+        supervisor.up(cluster.data_dir, port=0, detach=True)
+    assert refused.value.exit_code == 5
+
+
+def test_a_server_without_its_supervisor_goes_on_and_can_be_stopped(cluster: Cluster) -> None:
+    """The last test of this module: it ends the shared server."""
     status = supervisor.status(cluster.data_dir)
-    assert status.running
+    assert status.restarts >= 1
     assert status.supervisor_pid is not None
-    if kind == "supervisor":
-        os.kill(status.supervisor_pid, signal.SIGKILL)
-        wait_until(lambda: supervisor.status(cluster.data_dir).supervisor_pid is None, "it is noticed")
-        assert supervisor.status(cluster.data_dir).running
-    else:
-        cluster.kill_server()
-        assert supervisor.status(cluster.data_dir).restarts == 1
+    os.kill(status.supervisor_pid, signal.SIGKILL)
+    wait_until(lambda: supervisor.status(cluster.data_dir).supervisor_pid is None, "it is noticed")
+    assert supervisor.status(cluster.data_dir).running
+    assert cluster.exec("lasting", "echo still here").stdout == "still here\n"
     assert supervisor.down(cluster.data_dir) is True
     assert not supervisor.status(cluster.data_dir).running

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sqlite3
 import tarfile
 
 from tests.cloud.runtime.cluster import Cluster, wait_until
@@ -168,15 +169,28 @@ def test_a_killed_agents_job_is_restarted_when_it_may(cluster: Cluster) -> None:
     assert (status["state"], status["attempt"]) == ("succeeded", 2)
 
 
-def test_a_budget_too_small_refuses_the_job_with_a_reason(cluster: Cluster) -> None:
+def test_a_budget_too_small_refuses_the_job_at_the_door(cluster: Cluster) -> None:
     cluster.http.post("teamspaces", json={"name": "poor"}).raise_for_status()
     cluster.create("budgets", "all", teamspace="poor", limit_uc=1, period="total", applies_to="teamspace")
-    cluster.create("jobs", "costly", teamspace="poor", command="true")
-    path = "teamspaces/poor/jobs/costly"
-    wait_until(lambda: cluster.http.get(path).json()["status"]["state"] == "failed", "it is refused")
-    status = cluster.http.get(path).json()["status"]
-    assert "budget 'all'" in status["reason"]
+    body = {"name": "costly", "spec": {"command": "true"}}
+    answer = cluster.http.post("teamspaces/poor/jobs", json=body)
+    assert answer.status_code == 402
+    assert "budget 'all'" in answer.json()["error"]["message"]
+    assert cluster.http.get("teamspaces/poor/jobs/costly").status_code == 404
     assert cluster.http.get("teamspaces/poor/bill").json()["total_uc"] == 0
+
+
+def test_a_job_whose_money_runs_out_is_stopped(cluster: Cluster) -> None:
+    cluster.create("jobs", "broke", command="echo up; sleep 600")
+    wait_until(lambda: "up" in cluster.log_text("jobs/broke"), "it runs")
+    (allocation,) = cluster.get("jobs", "broke")["status"]["allocations"]
+    # What the sweeper does when a hold can no longer be extended, which takes a minute of real time.
+    with sqlite3.connect(cluster.data_dir / "blixt.db", timeout=20) as db:
+        db.execute("UPDATE allocations SET reason = 'The budget is used up.' WHERE id = ?", (allocation,))
+    cluster.http.patch("teamspaces/default/jobs/broke", json={"labels": {"wake": "up"}}).raise_for_status()
+    status = _final(cluster, "broke")
+    assert (status["state"], status["reason"]) == ("failed", "The budget is used up.")
+    assert cluster.bill_lines("broke")[0]["open"] is False
 
 
 def test_a_machine_larger_than_this_one_is_refused(cluster: Cluster) -> None:

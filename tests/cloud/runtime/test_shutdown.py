@@ -69,16 +69,6 @@ def test_control_c_in_the_foreground_ends_it_well(tmp_path: Path) -> None:
     assert not supervisor.status(tmp_path / "data").running
 
 
-def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
-    cluster = Cluster(tmp_path / "data")
-    try:
-        with pytest.raises(supervisor.SupervisorError, match="Another server is running") as refused:
-            supervisor.up(tmp_path / "data", port=0, detach=True)
-        assert refused.value.exit_code == 5
-    finally:
-        cluster.down()
-
-
 def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

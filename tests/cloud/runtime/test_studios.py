@@ -128,6 +128,16 @@ def test_stop_and_start_keep_the_files(cluster: Cluster) -> None:
     assert cluster.bill_lines("keeper")[0]["segments"] == 2
 
 
+def test_starting_without_money_is_refused_at_the_door(cluster: Cluster) -> None:
+    cluster.http.post("teamspaces", json={"name": "broke"}).raise_for_status()
+    cluster.create("studios", "dream", teamspace="broke", desired="stopped")
+    cluster.create("budgets", "none", teamspace="broke", limit_uc=1, period="total", applies_to="teamspace")
+    answer = cluster.http.post("teamspaces/broke/studios/dream/start")
+    assert answer.status_code == 402
+    assert "budget 'none'" in answer.json()["error"]["message"]
+    assert cluster.http.get("teamspaces/broke/studios/dream").json()["spec"]["desired"] == "stopped"
+
+
 def test_deleting_a_studio_removes_its_home(cluster: Cluster) -> None:
     created = cluster.create("studios", "brief")
     cluster.exec("brief", "echo x > ~/x")

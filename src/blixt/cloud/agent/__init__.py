@@ -7,6 +7,7 @@ commands, terminals, logs, files, ports. It keeps running, and keeps what it kno
 both share `protocol` (the frames) and `mux` (the channels).
 """
 
-from blixt.cloud.agent.mux import Channel, ChannelClosed, Mux, RemoteError
+from blixt.cloud.agent.channel import Channel, ChannelClosed, RemoteError
+from blixt.cloud.agent.mux import Mux
 
 __all__ = ["Channel", "ChannelClosed", "Mux", "RemoteError"]

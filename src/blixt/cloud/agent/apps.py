@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from blixt.cloud.agent.channel import RemoteError
 from blixt.cloud.agent.files import free_port
-from blixt.cloud.agent.mux import RemoteError
 from blixt.cloud.agent.reaper import Child, Reaper
 
 READY_TIMEOUT_S = 60.0

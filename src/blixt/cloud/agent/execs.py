@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from blixt.cloud.agent.mux import Channel, ChannelClosed
+from blixt.cloud.agent.channel import Channel, ChannelClosed
 from blixt.cloud.agent.protocol import CHUNK_BYTES, Kind
 from blixt.cloud.agent.reaper import Child, Reaper, SpawnError, shell_exit
 

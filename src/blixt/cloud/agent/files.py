@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from blixt.cloud.agent.mux import Channel, ChannelClosed, RemoteError
+from blixt.cloud.agent.channel import Channel, ChannelClosed, RemoteError
 from blixt.cloud.agent.protocol import CHUNK_BYTES
 
 DIAL_TIMEOUT_S = 5.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blixt.cloud.agent.mux import Channel, RemoteError
+from blixt.cloud.agent.channel import Channel, RemoteError
 from blixt.cloud.agent.protocol import CHUNK_BYTES
 from blixt.cloud.agent.reaper import Child, Reaper, SpawnError, shell_exit
 

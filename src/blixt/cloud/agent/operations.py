@@ -8,8 +8,8 @@ from typing import Any
 
 from blixt.cloud.agent import execs, files
 from blixt.cloud.agent.apps import Apps
+from blixt.cloud.agent.channel import Channel, RemoteError
 from blixt.cloud.agent.mains import Mains
-from blixt.cloud.agent.mux import Channel, RemoteError
 from blixt.cloud.agent.reaper import Reaper
 from blixt.cloud.agent.settings import AgentSettings
 from blixt.cloud.agent.terminals import Terminals

@@ -8,7 +8,8 @@ import random
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from blixt.cloud.agent.mux import ChannelClosed, Mux
+from blixt.cloud.agent.channel import ChannelClosed
+from blixt.cloud.agent.mux import Mux
 from blixt.cloud.agent.operations import Operations
 from blixt.cloud.agent.protocol import MAX_FRAME_BYTES, VERSION, ProtocolError
 from blixt.cloud.agent.reaper import Reaper

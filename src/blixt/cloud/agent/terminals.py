@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blixt.cloud.agent.mux import Channel, ChannelClosed
+from blixt.cloud.agent.channel import Channel, ChannelClosed
 from blixt.cloud.agent.reaper import Child, Reaper, SpawnError, shell_exit
 
 REPLAY_BYTES = 64 * 1024

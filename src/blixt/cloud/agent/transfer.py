@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from blixt.cloud.agent.mux import RemoteError
+from blixt.cloud.agent.channel import RemoteError
 
 TIMEOUT_S = 60
 COPY_BYTES = 1 << 20

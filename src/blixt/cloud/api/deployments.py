@@ -41,7 +41,8 @@ def start_deployment(
     store = runtime.cloud.store
     with runtime.cloud.db.write() as s:
         found = store.get("deployment", ts, name, session=s)
-        store.patch_spec(found.uid, {"desired": "running"}, actor=caller.actor, session=s)
+        found = store.patch_spec(found.uid, {"desired": "running"}, actor=caller.actor, session=s)
+        runtime.cloud.money.check_start(found, session=s)
         fresh = {"state": "sleeping", "reason": "", "failures": 0, "failed_revision": None, "retry_at": None}
         changes = fresh if found.status["state"] in ("failed", "stopped") else {}
         return store.update_status(found.uid, changes, session=s).to_json()
@@ -60,15 +61,22 @@ async def deployment_logs(
     """Stream a replica's log; without `replica` the newest one's that wrote anything."""
     found = await asyncio.to_thread(runtime.cloud.store.get, "deployment", ts, name)
     parts = await asyncio.to_thread(runtime.logs.parts, found.uid)
-    alive = [entry["id"] for entry in found.status["replicas"]]
-    if replica is None:
-        newest = sorted({*parts, *alive}, key=lambda part: int(part.lstrip("r") or 0))
-        replica = newest[-1] if newest else "r1"
-    elif replica not in {*parts, *alive}:
-        raise NotFound(f"There is no replica {replica[:40]!r}.", f"Known are: {', '.join(parts) or 'none'}.")
-    return log_response(
-        runtime, found, [replica], since, follow=follow, label="replica", final=_has_ended(replica)
+    part = _replica(found, parts, replica)
+    final = _has_ended(part)
+    return log_response(runtime, found, [part], since, follow=follow, label="replica", final=final)
+
+
+def _replica(found: Object, parts: list[str], wanted: str | None) -> str:
+    """The replica that was named, else the newest."""
+    known = sorted(
+        {*parts, *(entry["id"] for entry in found.status["replicas"])},
+        key=lambda id: int(id.lstrip("r") or 0),
     )
+    if wanted is None:
+        return known[-1] if known else "r1"
+    if wanted not in known:
+        raise NotFound(f"There is no replica {wanted[:40]!r}.", f"Known are: {', '.join(known) or 'none'}.")
+    return wanted
 
 
 def _has_ended(replica: str) -> Callable[[Object], bool]:

@@ -1,23 +1,20 @@
 """Studios beyond the generic routes: start, stop, commands, terminals, files, applications."""
 
 import asyncio
-import codecs
-import json
-from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, Query, Request, WebSocket
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 
 from blixt.cloud.agent import Channel, ChannelClosed, RemoteError
-from blixt.cloud.agent.protocol import Kind
 from blixt.cloud.api.access import allow, public, refuse_websocket, websocket_principal
 from blixt.cloud.api.jobs import log_response
 from blixt.cloud.controllers.runtime import Runtime, find_object, runtime_of
 from blixt.cloud.errors import CloudError, Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from blixt.cloud.gateway import StudioApp
 from blixt.cloud.hub import AgentGone
+from blixt.cloud.hub.bridges import exec_lines, file_bytes, join_terminal
 from blixt.cloud.identity import Principal
 from blixt.cloud.objects import Object
 
@@ -59,6 +56,7 @@ def start_studio(
         found = store.get("studio", ts, name, session=s)
         found = store.patch_spec(found.uid, {"desired": "running"}, actor=caller.actor, session=s)
         if found.status["state"] in ("failed", "stopped"):
+            runtime.cloud.money.check_start(found, session=s)
             fresh = {"state": "starting", "reason": "Waiting for a machine.", "failed_revision": None}
             found = store.update_status(found.uid, fresh, session=s)
         return found.to_json()
@@ -91,7 +89,7 @@ async def exec_in_studio(
     await _audit(runtime, caller, "exec", studio, {"command": str(body.command)[:500]})
     channel = await _open(runtime, studio, "exec", **body.model_dump())
     await channel.write_eof()
-    return StreamingResponse(_exec_lines(channel), media_type="application/x-ndjson")
+    return StreamingResponse(exec_lines(channel), media_type="application/x-ndjson")
 
 
 @router.websocket("/{name}/terminal")
@@ -114,7 +112,7 @@ async def terminal(
         await refuse_websocket(websocket, error)
         return
     await websocket.accept()
-    await _join_terminal(websocket, channel)
+    await join_terminal(websocket, channel)
 
 
 @router.get("/{name}/files/{path:path}")
@@ -138,7 +136,7 @@ async def read_file(
         raise _as_cloud_error(error) from error
     except ChannelClosed as error:
         raise Unavailable(f"The Studio's machine went away: {error}", "Try again.") from error
-    return StreamingResponse(_file_bytes(channel), media_type="application/octet-stream")
+    return StreamingResponse(file_bytes(channel), media_type="application/octet-stream")
 
 
 @router.put("/{name}/files/{path:path}")
@@ -265,86 +263,6 @@ async def _audit(
     await asyncio.to_thread(
         runtime.cloud.audit.write, caller, action, "studio", studio.teamspace, studio.name, detail=detail
     )
-
-
-async def _exec_lines(channel: Channel) -> AsyncIterator[bytes]:
-    """Output as it comes, never cutting a character, then the exit code."""
-    new_decoder = codecs.getincrementaldecoder("utf-8")
-    decoders = {Kind.DATA: new_decoder("replace"), Kind.ERR: new_decoder("replace")}
-    names = {Kind.DATA: "stdout", Kind.ERR: "stderr"}
-    try:
-        while (piece := await channel.read()) is not None:
-            text = decoders[piece[0]].decode(piece[1])
-            if text:
-                yield _line({"stream": names[piece[0]], "data": text})
-        try:
-            result = await channel.result()
-            yield _line({"exit": result["exit"]})
-        except (RemoteError, ChannelClosed) as error:
-            message = f"The command was cut off: {error}."
-            yield _line({"error": {"code": "cut_off", "message": message, "hint": "The Studio stopped."}})
-    finally:
-        await channel.cancel()
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
-
-
-async def _file_bytes(channel: Channel) -> AsyncIterator[bytes]:
-    try:
-        while (piece := await channel.read()) is not None:
-            yield piece[1]
-        await channel.result()  # a file that could not be read to its end breaks the response off
-    finally:
-        await channel.cancel()
-
-
-async def _join_terminal(websocket: WebSocket, channel: Channel) -> None:
-    shown = asyncio.create_task(_show(websocket, channel))
-    typed = asyncio.create_task(_type(websocket, channel))
-    try:
-        await asyncio.wait({shown, typed}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        shown.cancel()
-        typed.cancel()
-        await asyncio.gather(shown, typed, return_exceptions=True)
-        await channel.cancel()
-
-
-async def _show(websocket: WebSocket, channel: Channel) -> None:
-    """The shell's output to the browser, then its exit."""
-    while (piece := await channel.read()) is not None:
-        await websocket.send_bytes(piece[1])
-    try:
-        end = await channel.result()
-    except (RemoteError, ChannelClosed) as error:
-        end = {"exit": None, "error": str(error)}
-    await websocket.send_text(json.dumps(end))
-    await websocket.close()
-
-
-async def _type(websocket: WebSocket, channel: Channel) -> None:
-    """The browser's keys to the shell, its size as notes."""
-    try:
-        while True:
-            message = await websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if message.get("bytes"):
-                await channel.write(message["bytes"])
-            elif message.get("text"):
-                await channel.note(_note(message["text"]))
-    except (WebSocketDisconnect, ChannelClosed):
-        return
-
-
-def _note(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _as_cloud_error(error: RemoteError) -> CloudError:

@@ -63,6 +63,10 @@ class DeploymentController:
         kept: list[Replica] = []
         for replica in replicas:
             allocation = allocations.get(replica.allocation)
+            if replica.state == "stopping":
+                if allocation is not None:
+                    await remove(self._world, allocation, "not needed any more")
+                continue
             try:
                 if allocation is None:
                     raise Failed("its machine has ended")
@@ -122,24 +126,11 @@ class DeploymentController:
         changes: dict[str, Any],
     ) -> tuple[list[Replica], float | None]:
         """Start or stop replicas; returns those left and when to look again."""
-        now, spec = self._world.clock(), obj.spec
-        usage = self._world.usage().get(obj.uid)
-        load = usage.in_flight + usage.waiting if usage else 0
-        active_at = max(obj.status["active_at"] or 0.0, usage.last_request_at if usage else 0.0)
-        active_at = now if load else active_at
-        self._note_traffic(obj, load, usage.total if usage else 0, active_at, changes)
-        bounds = Bounds(
-            spec["min_replicas"], spec["max_replicas"], spec["concurrency"], spec["idle_timeout_s"]
-        )
-        current = [replica for replica in replicas if replica.shape == shape(spec)]
-        below_since = obj.status.get("below_since")
-        below_since = (below_since or now) if enough(load, bounds) < len(current) else None
-        changes["below_since"] = below_since
-        demand = Demand(load, len(current), now - active_at, now - below_since if below_since else 0.0)
-        count = wanted(demand, bounds)
-        retry_at = changes.get("retry_at") or obj.status.get("retry_at") or 0.0
-        if count > len(current) and now < retry_at:
-            return replicas, retry_at - now
+        current = [replica for replica in replicas if replica.shape == shape(obj.spec)]
+        load, count = self._demand(obj, len(current), changes)
+        retry_in_s = (changes.get("retry_at") or obj.status.get("retry_at") or 0.0) - self._world.clock()
+        if count > len(current) and retry_in_s > 0:
+            return replicas, retry_in_s
         try:
             for _ in range(count - len(current)):
                 replica = await self._add(obj, lease)
@@ -149,15 +140,41 @@ class DeploymentController:
             changes |= {"state": "failed", "reason": str(error), "failed_revision": obj.revision}
             return replicas, None
         surplus = self._surplus(current, replicas, count)
+        replicas = [replica for replica in replicas if replica not in surplus]
         if surplus:
-            replicas = [replica for replica in replicas if replica not in surplus]
-            await self._write(obj, lease, replicas, {})  # out of the routes before they stop
-            for replica in surplus:
-                allocation = allocations.get(replica.allocation)
-                if allocation is not None:
-                    await remove(self._world, allocation, "not needed any more")
+            leaving = [replace(replica, state="stopping") for replica in surplus]
+            await self._write(obj, lease, [*replicas, *leaving], {})  # out of the routes before they stop
+        for replica in surplus:
+            if (allocation := allocations.get(replica.allocation)) is not None:
+                await remove(self._world, allocation, "not needed any more")
         waiting = any(replica.state != "ready" for replica in replicas)
         return replicas, self._look_again(replicas, waiting=waiting, load=load)
+
+    def _demand(self, obj: Object, replicas: int, changes: dict[str, Any]) -> tuple[int, int]:
+        """The load now and how many replicas to have; notes both in the status.
+
+        The gateway counts from zero after a restart; the status goes on from what it had.
+        """
+        now, spec = self._world.clock(), obj.spec
+        usage = self._world.usage().get(obj.uid)
+        load = usage.in_flight + usage.waiting if usage else 0
+        total = usage.total if usage else 0
+        active_at = max(obj.status["active_at"] or 0.0, usage.last_request_at if usage else 0.0)
+        active_at = now if load else active_at
+        bounds = Bounds(
+            spec["min_replicas"], spec["max_replicas"], spec["concurrency"], spec["idle_timeout_s"]
+        )
+        below_since = obj.status.get("below_since")
+        below_since = (below_since or now) if enough(load, bounds) < replicas else None
+        base = self._totals.setdefault(obj.uid, obj.status["requests_total"] - total)
+        changes |= {
+            "requests_total": base + total,
+            "in_flight": load,
+            "active_at": active_at or None,
+            "below_since": below_since,
+        }
+        below_s = now - below_since if below_since else 0.0
+        return load, wanted(Demand(load, replicas, now - active_at, below_s), bounds)
 
     def _look_again(self, replicas: list[Replica], *, waiting: bool, load: int) -> float | None:
         if waiting:
@@ -187,13 +204,6 @@ class DeploymentController:
             restarts=obj.status["failures"],
             shape=shape(obj.spec),
         )
-
-    def _note_traffic(
-        self, obj: Object, load: int, total: int, active_at: float, changes: dict[str, Any]
-    ) -> None:
-        """Counters in the status; the gateway counts from zero after a restart, the status goes on."""
-        base = self._totals.setdefault(obj.uid, obj.status["requests_total"] - total)
-        changes |= {"requests_total": base + total, "in_flight": load, "active_at": active_at or None}
 
     async def _stop(
         self, obj: Object, lease: Lease, replicas: list[Replica], allocations: dict[str, Allocation]
@@ -227,7 +237,9 @@ class DeploymentController:
     ) -> Object:
         """The status that follows from the replicas."""
         ready = sum(replica.state == "ready" for replica in replicas)
-        if not replicas:
+        if replicas and all(replica.state == "stopping" for replica in replicas):
+            state = obj.status["state"]
+        elif not replicas:
             state = "sleeping" if obj.spec["min_replicas"] == 0 else "starting"
         elif ready == len(replicas):
             state = "ready"

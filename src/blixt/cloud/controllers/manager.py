@@ -1,6 +1,7 @@
 """Runs the controllers: objects are woken by the change log, by agents and by time."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
@@ -137,9 +138,10 @@ class Manager:
 
     async def _renew(self, lease: Lease) -> None:
         """Hold the lease while a long step (a download, an upload, a grace time) runs."""
-        while True:
-            await asyncio.sleep(self._queue.lease_s / 3)
-            await asyncio.to_thread(self._queue.renew, lease)
+        with contextlib.suppress(LostLease):  # the work itself finds out when it writes
+            while True:
+                await asyncio.sleep(self._queue.lease_s / 3)
+                await asyncio.to_thread(self._queue.renew, lease)
 
     def _find(self, uid: str) -> Object | None:
         try:

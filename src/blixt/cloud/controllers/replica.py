@@ -49,7 +49,7 @@ class Replica:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Replica":
         """The replica of plain values."""
-        return cls(**{name: value.get(name) for name in cls.__dataclass_fields__})
+        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
 
 
 class Failed(Exception):

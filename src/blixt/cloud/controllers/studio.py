@@ -116,7 +116,7 @@ class StudioController:
             await end(world, allocation, "stopped")
         if obj.deleting:
             await let_go(world, lease, obj)
-        else:
+        elif obj.status["state"] != "stopped":  # the reason of an earlier stop stays
             await set_status(world, lease, obj, state="stopped", reason="", **STOPPED)
         return None
 

@@ -12,6 +12,7 @@ from blixt.cloud.controllers.allocations import Allocation, Allocations
 from blixt.cloud.controllers.queue import Lease, WorkQueue
 from blixt.cloud.controllers.volumes import Volumes
 from blixt.cloud.engines import Engine
+from blixt.cloud.gateway import Stats
 from blixt.cloud.hub import Hub, LogStore
 from blixt.cloud.objects import Object
 
@@ -23,15 +24,6 @@ DRAIN_TIMEOUT_S = 15.0
 STOP_GRACE_S = 10.0
 CALL_TIMEOUT_S = 30.0
 LOOK_AGAIN_S = 5.0
-
-
-class Usage(Protocol):
-    """What the gateway knows about one deployment's traffic."""
-
-    in_flight: int
-    waiting: int
-    total: int
-    last_request_at: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class World:
     volumes: Volumes
     queue: WorkQueue
     url: Callable[[], str]
-    usage: Callable[[], Mapping[str, Usage]]
+    usage: Callable[[], Mapping[str, Stats]]
     clock: Callable[[], float] = time.time
 
 
