@@ -1,11 +1,13 @@
 import { type ReactNode, useEffect, useRef } from "react";
 import { Link, useLocation } from "react-router";
+import { useCanWork } from "./role";
 
 interface PageProps {
   title: string;
   /** Where this page hangs: shown above the title as a link. */
   up?: { to: string; label: string };
   aside?: ReactNode;
+  /** Buttons that change something; viewers do not see them. */
   actions?: ReactNode;
   lead?: ReactNode;
   children: ReactNode;
@@ -17,6 +19,7 @@ let firstPath: string | null = null;
 export function Page({ title, up, aside, actions, lead, children }: PageProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   const { pathname } = useLocation();
+  const canWork = useCanWork();
   useEffect(() => {
     document.title = `${title} · blixt`;
   }, [title]);
@@ -43,7 +46,7 @@ export function Page({ title, up, aside, actions, lead, children }: PageProps) {
           </h1>
           {aside}
         </div>
-        {actions ? <div className="page-actions">{actions}</div> : null}
+        {actions && canWork ? <div className="page-actions">{actions}</div> : null}
         {lead ? <p className="page-lead">{lead}</p> : null}
       </header>
       {children}

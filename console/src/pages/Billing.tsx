@@ -9,6 +9,7 @@ import { Problem } from "@/components/Problem";
 import { State } from "@/components/State";
 import { type Column, Table } from "@/components/Table";
 import { useLiveBill } from "@/components/live-bill";
+import { useRole } from "@/components/role";
 import { useTs } from "@/lib/hooks";
 import { creditNumber, credits } from "@/lib/money";
 import { duration, stamp } from "@/lib/time";
@@ -74,20 +75,23 @@ function Budgets({ ts, limited }: { ts: string; limited: boolean }) {
   const [creating, setCreating] = useState(false);
   const [editing, setEditing] = useState<Budget | null>(null);
   const items = list.data?.items ?? [];
+  const isOwner = useRole() === "owner";
   return (
     <Section
       title="Budget"
       actions={
-        <Button size="small" look={limited ? "plain" : "primary"} onClick={() => setCreating(true)}>
-          {items.length ? "Add a budget" : "Set a budget"}
-        </Button>
+        isOwner ? (
+          <Button size="small" look={limited ? "plain" : "primary"} onClick={() => setCreating(true)}>
+            {items.length ? "Add a budget" : "Set a budget"}
+          </Button>
+        ) : null
       }
     >
       <Problem error={list.error} />
       {items.length ? null : <p className="quiet">No limit is set. With one, nothing starts that it could not pay for.</p>}
       <div className="cards">
         {items.map((budget) => (
-          <BudgetCard key={budget.uid} ts={ts} budget={budget} onEdit={() => setEditing(budget)} />
+          <BudgetCard key={budget.uid} ts={ts} budget={budget} onEdit={isOwner ? () => setEditing(budget) : null} />
         ))}
       </div>
       {creating ? <BudgetForm ts={ts} taken={items.map((b) => b.name)} onClose={() => setCreating(false)} /> : null}
@@ -96,7 +100,7 @@ function Budgets({ ts, limited }: { ts: string; limited: boolean }) {
   );
 }
 
-function BudgetCard({ ts, budget, onEdit }: { ts: string; budget: Budget; onEdit: () => void }) {
+function BudgetCard({ ts, budget, onEdit }: { ts: string; budget: Budget; onEdit: (() => void) | null }) {
   const fresh = useBill(ts).data?.budgets?.find((use) => use.name === budget.name) ?? budget.status;
   const { limit_uc, period, applies_to } = budget.spec;
   const spent = fresh.spent_uc ?? 0;
@@ -106,9 +110,11 @@ function BudgetCard({ ts, budget, onEdit }: { ts: string; budget: Budget; onEdit
     <div className="card">
       <div className="row">
         <h3>{applies_to === "teamspace" ? "Whole teamspace" : applies_to.replace("user:", "User ")}</h3>
-        <Button size="small" aria-label={`Edit budget ${budget.name}`} onClick={onEdit}>
-          Edit
-        </Button>
+        {onEdit ? (
+          <Button size="small" aria-label={`Edit budget ${budget.name}`} onClick={onEdit}>
+            Edit
+          </Button>
+        ) : null}
       </div>
       <div className="gauge" aria-hidden="true">
         <span className="gauge-spent" style={{ width: share(spent) }} />

@@ -9,6 +9,7 @@ import { Problem } from "@/components/Problem";
 import { type Column, Table } from "@/components/Table";
 import { useAction } from "@/components/action";
 import { useConfirm } from "@/components/confirm";
+import { useCanWork } from "@/components/role";
 import { useNow, useTs } from "@/lib/hooks";
 import { ago, stamp } from "@/lib/time";
 
@@ -46,11 +47,13 @@ function ExperimentTable({ items, ts }: { items: Experiment[]; ts: string }) {
 function Erase({ ts, name }: { ts: string; name: string }) {
   const { run, busy } = useAction();
   const confirm = useConfirm();
+  const canWork = useCanWork();
   const erase = async () => {
     const body = <p>This deletes the Experiment with all its runs and metrics. There is no way back.</p>;
     if (!(await confirm({ title: `Delete ${name}?`, body, action: "Delete Experiment" }))) return;
     void run(() => remove(ts, "experiments", name), `Deleted ${name}.`);
   };
+  if (!canWork) return null;
   return (
     <Button look="quiet" size="small" busy={busy} aria-label={`Delete ${name}`} onClick={() => void erase()}>
       Delete

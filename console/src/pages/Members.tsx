@@ -11,6 +11,7 @@ import { Problem } from "@/components/Problem";
 import { type Column, Table } from "@/components/Table";
 import { useAction } from "@/components/action";
 import { useConfirm } from "@/components/confirm";
+import { useRole } from "@/components/role";
 import { useTs } from "@/lib/hooks";
 import { stamp } from "@/lib/time";
 import { AddMember } from "./AddMember";
@@ -25,7 +26,7 @@ const ROLES: Record<Role, string> = {
 
 export default function Members({ me }: { me: WhoAmI }) {
   const ts = useTs();
-  const mine = me.teamspaces.find((teamspace) => teamspace.name === ts)?.role ?? "viewer";
+  const mine = useRole();
   const members = useMembers(ts);
   const [adding, setAdding] = useState(false);
   const items = members.data?.items;
@@ -51,7 +52,7 @@ export default function Members({ me }: { me: WhoAmI }) {
         </ul>
       </Section>
       <Tokens ts={ts} />
-      <AuditLog ts={ts} />
+      {mine === "owner" ? <AuditLog ts={ts} /> : null}
       {adding ? <AddMember ts={ts} onClose={() => setAdding(false)} /> : null}
     </Page>
   );

@@ -12,6 +12,7 @@ import { State } from "@/components/State";
 import { type Column, Table } from "@/components/Table";
 import { useAction } from "@/components/action";
 import { useConfirm } from "@/components/confirm";
+import { useCanWork } from "@/components/role";
 import { useTs } from "@/lib/hooks";
 import { bytes, metric, plural } from "@/lib/numbers";
 import { stamp } from "@/lib/time";
@@ -54,6 +55,7 @@ export default function ModelPage() {
 
 function Version(props: { ts: string; model: string; version: ModelVersion; onDeploy: () => void }) {
   const { ts, model, version } = props;
+  const canWork = useCanWork();
   const files = version.files ?? [];
   const size = files.reduce((sum, file) => sum + file.size_bytes, 0);
   const metrics = Object.entries(version.metrics ?? {});
@@ -61,9 +63,11 @@ function Version(props: { ts: string; model: string; version: ModelVersion; onDe
     <Section
       title={`Version ${version.version}`}
       actions={
-        <Button size="small" disabled={version.state !== "ready"} onClick={props.onDeploy}>
-          Deploy version {version.version}
-        </Button>
+        canWork ? (
+          <Button size="small" disabled={version.state !== "ready"} onClick={props.onDeploy}>
+            Deploy version {version.version}
+          </Button>
+        ) : null
       }
     >
       <Facts

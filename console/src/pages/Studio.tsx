@@ -14,6 +14,7 @@ import { State } from "@/components/State";
 import { Tabs } from "@/components/Tabs";
 import { useAction } from "@/components/action";
 import { useConfirm } from "@/components/confirm";
+import { useCanWork } from "@/components/role";
 import { useToast } from "@/components/toast";
 import { OpenIcon } from "@/components/icons";
 import { useNow, useTs } from "@/lib/hooks";
@@ -128,6 +129,8 @@ function StudioFacts({ studio }: { studio: Studio }) {
 function StudioTabs({ ts, studio }: { ts: string; studio: Studio }) {
   const base = `/api/v1/teamspaces/${ts}/studios/${studio.name}`;
   const running = studio.status.state === "running";
+  const canWork = useCanWork();
+  if (!canWork) return <p className="quiet">Viewers see that a Studio is there, not what is in it. A member can work in it.</p>;
   const needsStart = <p className="quiet">Start the Studio to use this. It keeps its files while it is stopped.</p>;
   return (
     <Tabs

@@ -15,7 +15,7 @@ import { useConfirm } from "@/components/confirm";
 import { stamp } from "@/lib/time";
 import { ShowToken } from "./ShowToken";
 
-/** The tokens and sessions of whoever is signed in. */
+/** The tokens and sessions of whoever is signed in; those of running work end with it and are not shown. */
 export function Tokens({ ts }: { ts: string }) {
   const tokens = useTokens();
   const [making, setMaking] = useState(false);
@@ -37,7 +37,7 @@ export function Tokens({ ts }: { ts: string }) {
       }
     >
       <Problem error={tokens.error} />
-      {tokens.data ? <Table label="Your tokens" columns={columns} items={tokens.data.items} rowKey={(t) => t.id} /> : null}
+      {tokens.data ? <Table label="Your tokens" columns={columns} items={tokens.data.items.filter((t) => t.kind !== "workload")} rowKey={(t) => t.id} /> : null}
       {making ? <NewToken ts={ts} onClose={() => setMaking(false)} /> : null}
     </Section>
   );
