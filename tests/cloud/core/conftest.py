@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from fastapi import APIRouter
 
 from blixt.cloud.api import Cloud, build_app, open_cloud
 from blixt.cloud.settings import Settings
@@ -43,12 +44,21 @@ class Api:
 
 
 @pytest.fixture
-def api(cloud: Cloud) -> Iterator[Api]:
+def extra_routers() -> list[APIRouter]:
+    """Routers a test adds to the server; overridden where needed."""
+    return []
+
+
+@pytest.fixture
+def api(cloud: Cloud, extra_routers: list[APIRouter]) -> Iterator[Api]:
     """A real uvicorn on a port the system chose; connections queue until it is ready."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
-        build_app(cloud), log_level="warning", timeout_graceful_shutdown=1, access_log=False
+        build_app(cloud, extra_routers),
+        log_level="critical",
+        timeout_graceful_shutdown=1,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

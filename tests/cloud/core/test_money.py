@@ -218,3 +218,21 @@ def _write(prices: PriceList, folder: Path, text: str) -> None:
     file.write_text(text)
     # A clock of coarse grain must not hide the change from the test.
     os.utime(file, ns=(1, file.stat().st_mtime_ns + 10**9))
+
+
+def test_what_runs_over_the_end_of_a_month_counts_in_each_month_for_its_part(
+    cloud: Cloud, settings_clock: Clock, job: Object
+) -> None:
+    november = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
+    _budget(cloud, 10 * PRICE, period="month")
+    money = Money(cloud.db, cloud.money.prices, settings_clock)
+    money.place_hold("a1", job, "cpu-1", november - 3600)
+    money.open_segment("a1", job, "cpu-1", november - 3600)
+    settings_clock.now = november + 1800
+    money.extend_holds(settings_clock.now)
+    running = money.budget_uses("default")[0]
+    assert (running.spent_uc, running.held_uc) == (0, PRICE // 2 + MINUTE)
+    money.close_segment("a1", settings_clock.now)
+    assert money.budget_uses("default")[0].spent_uc == PRICE // 2
+    october, both = money.bill("default", until=november), money.bill("default")
+    assert (october.total_uc, both.total_uc) == (PRICE, PRICE * 3 // 2)

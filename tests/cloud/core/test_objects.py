@@ -217,3 +217,38 @@ def test_watching_from_before_the_kept_log_says_to_list_again(
     with pytest.raises(Gone, match="begins at 4"):
         cloud.store.changes(0)
     assert [change.seq for change in cloud.store.changes(3)] == [4]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({}, "give model or command"),
+        ({"model": "GPT"}, "name or name:version"),
+        ({"model": "gpt:0"}, "name or name:version"),
+        ({"model": "gpt", "min_replicas": 3, "max_replicas": 2}, "larger than max_replicas"),
+        ({"model": "gpt", "health_path": "health"}, "begin with /"),
+        ({"model": "gpt", "public": "yes"}, "public"),
+    ],
+)
+def test_a_deployment_that_makes_no_sense_is_refused(cloud: Cloud, spec: dict[str, Any], says: str) -> None:
+    with pytest.raises(Invalid, match=says):
+        cloud.store.create("deployment", "default", "d", spec, owner="admin", actor="admin")
+
+
+@pytest.mark.parametrize("model", ["gpt", "gpt:1", "gpt:latest"])
+def test_a_deployment_names_a_model_and_maybe_a_version(cloud: Cloud, model: str) -> None:
+    spec = {"model": model}
+    made = cloud.store.create("deployment", "default", "d", spec, owner="admin", actor="admin")
+    assert (made.spec["model"], made.status["state"]) == (model, "sleeping")
+
+
+def test_a_budget_applies_to_the_teamspace_or_a_user(cloud: Cloud) -> None:
+    spec = {"limit_uc": 1, "applies_to": "everybody"}
+    with pytest.raises(Invalid, match="neither 'teamspace' nor 'user:NAME'"):
+        cloud.store.create("budget", "default", "b", spec, owner="admin", actor="admin")
+
+
+def test_labels_that_are_too_many_or_not_printable_are_refused(cloud: Cloud) -> None:
+    for labels in ({f"k{n}": "v" for n in range(33)}, {"k y": "v"}, {"k": "a\nb"}, {"k": "v" * 257}):
+        with pytest.raises(Invalid):
+            cloud.store.create("studio", "default", "s", {}, owner="admin", actor="admin", labels=labels)

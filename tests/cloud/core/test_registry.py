@@ -2,7 +2,10 @@ import errno
 import hashlib
 import math
 import socket
+import threading
+import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +256,17 @@ def test_an_upload_cut_off_halfway_leaves_nothing(api: Api) -> None:
             f"PUT {VERSIONS}/{version}/files/a HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: {api.admin.headers['Authorization']}\r\nContent-Length: 99\r\n\r\nx".encode()
         )
-    # The server answers requests in turn per connection only, so ask until the cut connection was noticed.
-    for _ in range(200):
-        if not _files(api) and not api.admin.get(f"{VERSIONS}/{version}").json()["files"]:
-            break
-    assert _files(api) == []
+        _until(lambda: len(_files(api)) == 1)
+    _until(lambda: _files(api) == [])
+    assert api.admin.get(f"{VERSIONS}/{version}").json()["files"] == []
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that the server brings about by itself."""
+    wait, deadline = threading.Event(), time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        wait.wait(0.01)
 
 
 def test_deleting_a_model_removes_its_bytes_unless_something_else_has_them(api: Api) -> None:

@@ -1,6 +1,5 @@
 """What a route demands of its caller: declared where the route is, checked when the app is built."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, WebSocket
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
 from blixt.cloud.api.context import Cloud, cloud_of
@@ -49,7 +49,7 @@ class Access:
         try:
             cloud.identity.authorize(principal, self.action, self.kind, teamspace)
         except Forbidden:
-            await asyncio.to_thread(self._write_refusal, cloud, principal, teamspace, connection)
+            await run_in_threadpool(self._write_refusal, cloud, principal, teamspace, connection)
             raise
         return principal
 
@@ -92,7 +92,7 @@ async def principal_of(connection: HTTPConnection) -> Principal | None:
     if not token:
         return None
     identity = cloud_of(connection).identity
-    return identity.cached(token) or await asyncio.to_thread(identity.authenticate, token)
+    return identity.cached(token) or await run_in_threadpool(identity.authenticate, token)
 
 
 async def websocket_principal(websocket: WebSocket) -> Principal | None:

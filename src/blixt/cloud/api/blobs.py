@@ -1,9 +1,9 @@
 """Blobs: raw bytes by their hash."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from blixt.cloud.api.access import allow
@@ -25,7 +25,7 @@ async def put_blob(
     blobs = cloud.registry.blobs
     upload = await receive_upload(request, blobs.content)
     try:
-        blob_id, size_bytes = await asyncio.to_thread(blobs.put, ts, upload, actor=caller.actor)
+        blob_id, size_bytes = await run_in_threadpool(blobs.put, ts, upload, actor=caller.actor)
     except BaseException:
         upload.abort()
         raise

@@ -1,10 +1,10 @@
 """Versions of models and their files."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from blixt.cloud.api.access import allow
@@ -107,10 +107,10 @@ async def put_file(
 ) -> dict[str, Any]:
     """Upload one file of a version, as the raw body."""
     models, number = cloud.registry.models, _number(version, name)
-    await asyncio.to_thread(models.check_upload, ts, name, number, path)
+    await run_in_threadpool(models.check_upload, ts, name, number, path)
     upload = await receive_upload(request, models.content)
     try:
-        file = await asyncio.to_thread(models.put_file, ts, name, number, path, upload)
+        file = await run_in_threadpool(models.put_file, ts, name, number, path, upload)
     except BaseException:
         upload.abort()
         raise

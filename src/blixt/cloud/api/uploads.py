@@ -1,8 +1,7 @@
 """Raw bodies streamed to the disk, never held in memory."""
 
-import asyncio
-
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from blixt.cloud.errors import BadRequest
@@ -18,17 +17,17 @@ async def receive_upload(request: Request, content: ContentStore) -> Upload:
         StorageFull: When the disk is full; nothing is left behind.
         BadRequest: When the client goes away halfway; nothing is left behind.
     """
-    upload = await asyncio.to_thread(content.begin)
+    upload = await run_in_threadpool(content.begin)
     buffer = bytearray()
     try:
         async for chunk in request.stream():
             buffer += chunk
             if len(buffer) >= _BUFFER_BYTES:
-                await asyncio.to_thread(upload.write, bytes(buffer))
+                await run_in_threadpool(upload.write, bytes(buffer))
                 buffer.clear()
-        await asyncio.to_thread(upload.write, bytes(buffer))
+        await run_in_threadpool(upload.write, bytes(buffer))
     except ClientDisconnect as error:
-        await asyncio.to_thread(upload.abort)
+        await run_in_threadpool(upload.abort)
         raise BadRequest("The upload was cut off.", "Send it again.") from error
     except BaseException:
         # Cancellation included; a thread hop could be cancelled again.

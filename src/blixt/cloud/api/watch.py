@@ -1,9 +1,9 @@
 """Watching objects change, as server-sent events."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from blixt.cloud.api.access import allow, principal_of
@@ -35,10 +35,10 @@ async def watch(
     if last_id.isascii() and last_id.isdigit() and len(last_id) < 19:
         since = int(last_id)
     if since is None:
-        since = await asyncio.to_thread(cloud.store.last_seq)
+        since = await run_in_threadpool(cloud.store.last_seq)
     else:
         # A position the log no longer has is an error answer, not a broken stream.
-        await asyncio.to_thread(cloud.store.changes, since, 1)
+        await run_in_threadpool(cloud.store.changes, since, 1)
     return sse_response(_events(request, cloud, teamspace, kind, since))
 
 
@@ -54,8 +54,8 @@ async def _events(
                 return
             visible = [teamspace] if teamspace is not None else list(caller.roles)
             # Changes of other teamspaces are read over once, not at every wake-up.
-            newest = await asyncio.to_thread(cloud.store.last_seq)
-            found = await asyncio.to_thread(_read, cloud, since, kind, visible)
+            newest = await run_in_threadpool(cloud.store.last_seq)
+            found = await run_in_threadpool(_read, cloud, since, kind, visible)
             for change in found:
                 yield sse_event("change", change.to_json(), id=change.seq)
             since = found[-1].seq if found else max(since, newest)
