@@ -16,7 +16,8 @@ const client = new QueryClient({
     queries: {
       staleTime: 2_000,
       // A refusal will be a refusal again; only what never reached the server is worth another try.
-      retry: (count, error) => count < 3 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
+      retry: (count, error) =>
+        count < 3 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
     },
   },
 });

@@ -1,7 +1,12 @@
 import { call, get, path, post } from "./http";
 import type { Kinds, Plural, Role } from "./types";
 
-export function create<P extends Plural>(ts: string, plural: P, name: string, spec: Partial<Kinds[P]["spec"]>) {
+export function create<P extends Plural>(
+  ts: string,
+  plural: P,
+  name: string,
+  spec: Partial<Kinds[P]["spec"]>,
+) {
   return post<Kinds[P]>(path(ts, plural), { name, spec, labels: {} });
 }
 
@@ -32,7 +37,8 @@ export const signIn = (body: { token: string } | { ticket: string }) => post<unk
 export const signOut = () => post<unknown>("/logout");
 export const createTeamspace = (name: string) => post<unknown>("/teamspaces", { name });
 export const createUser = (name: string) => post<{ name: string; token: string }>("/users", { name });
-export const createToken = (body: { label: string; expires_s?: number }) => post<{ token: string }>("/tokens", body);
+export const createToken = (body: { label: string; expires_s?: number }) =>
+  post<{ token: string }>("/tokens", body);
 export const revokeToken = (id: string) => call<void>("DELETE", `/tokens/${encodeURIComponent(id)}`);
 
 export function setRole(ts: string, user: string, role: Role) {

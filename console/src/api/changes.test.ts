@@ -11,7 +11,11 @@ const change = (seq: number, type: Change["type"], object: Job): Change => ({ se
 
 describe("applyChange", () => {
   it("adds what is new", () => {
-    expect(applyChange(listing, change(11, "created", job("c", 1, 200))).items.map((j) => j.uid)).toEqual(["a", "b", "c"]);
+    expect(applyChange(listing, change(11, "created", job("c", 1, 200))).items.map((j) => j.uid)).toEqual([
+      "a",
+      "b",
+      "c",
+    ]);
   });
 
   it("replaces what has changed, in its place", () => {

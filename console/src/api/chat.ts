@@ -25,7 +25,12 @@ export async function generate(options: GenerateOptions): Promise<{ finish: stri
   const reader = await stream(`${base}/${isChat ? "chat/completions" : "completions"}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model, stream: true, ...sampling, ...(isChat ? { messages: prompt } : { prompt }) }),
+    body: JSON.stringify({
+      model,
+      stream: true,
+      ...sampling,
+      ...(isChat ? { messages: prompt } : { prompt }),
+    }),
     signal,
   });
   const parser = new EventParser();

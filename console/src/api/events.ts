@@ -58,7 +58,10 @@ async function once(options: EventsOptions, signal: AbortSignal, opened: () => v
   signal.addEventListener("abort", stop);
   document.addEventListener("visibilitychange", hidden);
   try {
-    const reader = await stream(options.url(), { headers: { accept: "text/event-stream" }, signal: attempt.signal });
+    const reader = await stream(options.url(), {
+      headers: { accept: "text/event-stream" },
+      signal: attempt.signal,
+    });
     options.onState?.("open");
     opened();
     const parser = new EventParser();
@@ -67,7 +70,7 @@ async function once(options: EventsOptions, signal: AbortSignal, opened: () => v
       const { done, value } = await reader.read();
       if (done) return false;
       for (const event of parser.push(decoder.decode(value, { stream: true }))) {
-        if (options.onEvent(event) === true) return stop(), true;
+        if (options.onEvent(event) === true) return (stop(), true);
       }
     }
   } catch (error) {

@@ -8,7 +8,13 @@ interface ExecMessage {
 }
 
 /** Runs a command in a Studio; gives its output piece by piece, then its exit code. */
-export async function exec(ts: string, studio: string, command: string, signal: AbortSignal, onText: (text: string) => void): Promise<number> {
+export async function exec(
+  ts: string,
+  studio: string,
+  command: string,
+  signal: AbortSignal,
+  onText: (text: string) => void,
+): Promise<number> {
   const reader = await stream(`/api/v1${path(ts, "studios", studio, "exec")}`, {
     method: "POST",
     headers: { "content-type": "application/json" },

@@ -31,7 +31,10 @@ export const get = <T>(path: string) => call<T>("GET", path);
 export const post = <T>(path: string, body: unknown = {}) => call<T>("POST", path, body);
 
 /** A call whose answer is read piece by piece. */
-export async function stream(url: string, init: RequestInit = {}): Promise<ReadableStreamDefaultReader<Uint8Array>> {
+export async function stream(
+  url: string,
+  init: RequestInit = {},
+): Promise<ReadableStreamDefaultReader<Uint8Array>> {
   const response = await reach(url, { credentials: "same-origin", ...init });
   if (!response.ok) throw await failure(response);
   if (!response.body) throw new ApiError(response.status, "no_body", "The server sent an empty answer.");
@@ -44,7 +47,12 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
     return await fetch(url, init);
   } catch (error) {
     if (init.signal?.aborted) throw error;
-    throw new ApiError(0, "unreachable", "The server cannot be reached.", "Check that `blixt up` is still running.");
+    throw new ApiError(
+      0,
+      "unreachable",
+      "The server cannot be reached.",
+      "Check that `blixt up` is still running.",
+    );
   }
 }
 

@@ -1,7 +1,17 @@
 import { useQuery } from "@tanstack/react-query";
 import { ApiError, get, path } from "./http";
 import { keys } from "./keys";
-import type { AuditEntry, Bill, Kinds, LedgerEntry, Listing, Machine, Member, ModelVersion, Plural } from "./types";
+import type {
+  AuditEntry,
+  Bill,
+  Kinds,
+  LedgerEntry,
+  Listing,
+  Machine,
+  Member,
+  ModelVersion,
+  Plural,
+} from "./types";
 import type { Run, Series, Token, WhoAmI } from "./types";
 
 /** How often what has no event stream is asked for again, while the page is in front. */
@@ -35,7 +45,12 @@ export function useObject<P extends Plural>(ts: string, plural: P, name: string)
   const missing = list.data && !object;
   const noun = plural.slice(0, -1);
   const error = missing
-    ? new ApiError(404, "not_found", `There is no ${noun} named ${name} here.`, `It may have been deleted; see the list of ${plural}.`)
+    ? new ApiError(
+        404,
+        "not_found",
+        `There is no ${noun} named ${name} here.`,
+        `It may have been deleted; see the list of ${plural}.`,
+      )
     : list.error;
   return { object, error, isPending: list.isPending };
 }
@@ -50,7 +65,11 @@ export function useMachines() {
 }
 
 export function useBill(ts: string) {
-  return useQuery({ queryKey: keys.bill(ts), queryFn: () => get<Bill>(path(ts, "bill")), refetchInterval: BILL_MS });
+  return useQuery({
+    queryKey: keys.bill(ts),
+    queryFn: () => get<Bill>(path(ts, "bill")),
+    refetchInterval: BILL_MS,
+  });
 }
 
 export function useLedger(ts: string) {
@@ -70,7 +89,10 @@ export function useTokens() {
 }
 
 export function useAudit(ts: string) {
-  return useQuery({ queryKey: keys.audit(ts), queryFn: () => get<Listing<AuditEntry>>(`${path(ts, "audit")}?limit=50`) });
+  return useQuery({
+    queryKey: keys.audit(ts),
+    queryFn: () => get<Listing<AuditEntry>>(`${path(ts, "audit")}?limit=50`),
+  });
 }
 
 /** Runs of an experiment. The watch tells of new ones; the values of live ones have no event stream and are asked for again. */
@@ -80,7 +102,8 @@ export function useRuns(ts: string, experiment: string | null | undefined) {
     queryFn: () => get<Listing<Run>>(path(ts, "experiments", experiment!, "runs")),
     enabled: Boolean(experiment),
     retry: false,
-    refetchInterval: (query) => (query.state.data?.items.some((run) => run.state === "running") ? LIVE_MS : false),
+    refetchInterval: (query) =>
+      query.state.data?.items.some((run) => run.state === "running") ? LIVE_MS : false,
     select: (data) => data.items,
   });
 }
@@ -88,7 +111,8 @@ export function useRuns(ts: string, experiment: string | null | undefined) {
 export function seriesQuery(ts: string, experiment: string, run: string, live: boolean) {
   return {
     queryKey: keys.series(ts, experiment, run),
-    queryFn: () => get<Series>(`${path(ts, "experiments", experiment, "runs", run, "metrics")}?max_points=2000`),
+    queryFn: () =>
+      get<Series>(`${path(ts, "experiments", experiment, "runs", run, "metrics")}?max_points=2000`),
     refetchInterval: live ? LIVE_MS : false,
     retry: false,
   } as const;

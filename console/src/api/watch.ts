@@ -12,7 +12,8 @@ export function useWatch(ts: string): ConnectionState {
   useEffect(() => {
     let since: number | null = null;
     return follow({
-      url: () => `/api/v1/watch?teamspace=${encodeURIComponent(ts)}${since === null ? "" : `&since=${since}`}`,
+      url: () =>
+        `/api/v1/watch?teamspace=${encodeURIComponent(ts)}${since === null ? "" : `&since=${since}`}`,
       onState: (next) => {
         setState(next);
         // Between a listing's fetch and the stream's opening something may have happened; ask once more.
@@ -42,7 +43,8 @@ function apply(client: QueryClient, ts: string, change: Change): void {
   client.setQueryData<Listing<AnyObject>>(list, (old) => old && applyChange(old, change));
   // A fetch under way may have read the state before this change; it must not have the last word.
   if (client.isFetching({ queryKey: list })) void client.invalidateQueries({ queryKey: list });
-  if (plural === "experiments") void client.invalidateQueries({ queryKey: keys.runs(ts, change.object.name) });
+  if (plural === "experiments")
+    void client.invalidateQueries({ queryKey: keys.runs(ts, change.object.name) });
   if (plural === "models") void client.invalidateQueries({ queryKey: keys.versions(ts, change.object.name) });
   if (plural === "jobs" || plural === "studios" || plural === "deployments" || plural === "budgets") {
     void client.invalidateQueries({ queryKey: keys.bill(ts) });

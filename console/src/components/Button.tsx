@@ -8,7 +8,14 @@ interface ButtonProps extends ButtonHTMLAttributes<HTMLButtonElement> {
 }
 
 /** The one button. It never submits a form unless told to. */
-export function Button({ look = "plain", size = "normal", busy = false, className, onClick, ...rest }: ButtonProps) {
+export function Button({
+  look = "plain",
+  size = "normal",
+  busy = false,
+  className,
+  onClick,
+  ...rest
+}: ButtonProps) {
   return (
     <button
       type="button"

@@ -33,7 +33,11 @@ export default function Chart({ title, lines, axis, logScale, smoothing }: Chart
 
   useEffect(() => {
     const element = frame.current!;
-    const chart = new uPlot(options(element, lines, axis, logScale, smoothing > 0), table(element, lines, smoothing), element);
+    const chart = new uPlot(
+      options(element, lines, axis, logScale, smoothing > 0),
+      table(element, lines, smoothing),
+      element,
+    );
     plot.current = chart;
     const observer = new ResizeObserver(() => chart.setSize({ width: element.clientWidth, height: HEIGHT }));
     observer.observe(element);
@@ -77,11 +81,22 @@ function table(element: HTMLElement, lines: Line[], smoothing: number): uPlot.Al
   return columns.length ? uPlot.join(columns) : [[]];
 }
 
-function options(element: HTMLElement, lines: Line[], axis: string, logScale: boolean, smoothed: boolean): uPlot.Options {
+function options(
+  element: HTMLElement,
+  lines: Line[],
+  axis: string,
+  logScale: boolean,
+  smoothed: boolean,
+): uPlot.Options {
   const ink = colour(element, "--text-soft");
   const grid = colour(element, "--line");
   const font = `11px ${getComputedStyle(element).fontFamily}`;
-  const look = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font };
+  const look = {
+    stroke: ink,
+    grid: { stroke: grid, width: 1 },
+    ticks: { stroke: grid, width: 1, size: 4 },
+    font,
+  };
   const showX = axis === "time" ? duration : (v: number) => v.toLocaleString("en-US");
   return {
     width: element.clientWidth,

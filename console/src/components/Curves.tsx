@@ -27,7 +27,12 @@ export function Curves({ ts, experiment, runs }: CurvesProps) {
   const stamps = results.map((result) => result.dataUpdatedAt).join();
   const names = runs.map(({ run }) => run.id).join();
   const charts = useMemo(
-    () => byMetric(runs.map(({ run, colour }, i) => ({ name: run.name, colour, series: results[i]?.data })), axis, logScale),
+    () =>
+      byMetric(
+        runs.map(({ run, colour }, i) => ({ name: run.name, colour, series: results[i]?.data })),
+        axis,
+        logScale,
+      ),
     // The answers' time stamps stand for the answers.
     [stamps, names, axis, logScale],
   );
@@ -37,11 +42,19 @@ export function Curves({ ts, experiment, runs }: CurvesProps) {
       <div className="toolbar" role="group" aria-label="How to draw the curves">
         <label className="slider">
           Smoothing
-          <input type="range" min="0" max="0.99" step="0.01" value={smoothing} onChange={(e) => setSmoothing(e.target.valueAsNumber)} />
+          <input
+            type="range"
+            min="0"
+            max="0.99"
+            step="0.01"
+            value={smoothing}
+            onChange={(e) => setSmoothing(e.target.valueAsNumber)}
+          />
           <output>{smoothing.toFixed(2)}</output>
         </label>
         <label className="check">
-          <input type="checkbox" checked={logScale} onChange={(e) => setLogScale(e.target.checked)} /> Log scale
+          <input type="checkbox" checked={logScale} onChange={(e) => setLogScale(e.target.checked)} /> Log
+          scale
         </label>
         <label className="inline-select">
           Across
@@ -56,7 +69,14 @@ export function Curves({ ts, experiment, runs }: CurvesProps) {
         <Suspense fallback={<p className="loading">Loading charts …</p>}>
           <div className="charts">
             {charts.map(([name, lines]) => (
-              <Chart key={name} title={name} lines={lines} axis={axis} logScale={logScale} smoothing={smoothing} />
+              <Chart
+                key={name}
+                title={name}
+                lines={lines}
+                axis={axis}
+                logScale={logScale}
+                smoothing={smoothing}
+              />
             ))}
           </div>
         </Suspense>
@@ -80,7 +100,11 @@ function Legend({ runs }: { runs: CurvesProps["runs"] }) {
   );
 }
 
-function byMetric(runs: { name: string; colour: number; series: Series | undefined }[], axis: "step" | "time", logScale: boolean): [string, Line[]][] {
+function byMetric(
+  runs: { name: string; colour: number; series: Series | undefined }[],
+  axis: "step" | "time",
+  logScale: boolean,
+): [string, Line[]][] {
   const charts = new Map<string, Line[]>();
   for (const { name, colour, series } of runs) {
     for (const [metric, points] of Object.entries(series ?? {})) {

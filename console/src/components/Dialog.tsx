@@ -19,7 +19,9 @@ export function Dialog({ title, onClose, wide = false, children }: DialogProps) 
     if (element && !element.open) {
       element.showModal();
       // The browser would focus the close button; people want the first field, or the harmless answer.
-      element.querySelector<HTMLElement>(".dialog-body :is(input, select, textarea), .dialog-foot button")?.focus();
+      element
+        .querySelector<HTMLElement>(".dialog-body :is(input, select, textarea), .dialog-foot button")
+        ?.focus();
     }
     return () => {
       if (before instanceof HTMLElement && before.isConnected) before.focus();

@@ -34,7 +34,9 @@ export function EditDialog<P extends Plural>({ ts, plural, object, onClose, chil
       done={`Saved ${object.name}.`}
       onClose={onClose}
       onSubmit={() => replace(ts, plural, base, spec)}
-      onProblem={(error) => (isConflict(error) ? <Conflict what={object.name} onReload={() => void reload()} /> : null)}
+      onProblem={(error) =>
+        isConflict(error) ? <Conflict what={object.name} onReload={() => void reload()} /> : null
+      }
     >
       {children(spec, (part) => setSpec((old) => ({ ...old, ...part })))}
     </FormDialog>

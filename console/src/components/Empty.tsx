@@ -2,7 +2,15 @@ import type { ReactNode } from "react";
 import { Command } from "./Copy";
 
 /** An empty page teaches its first command. */
-export function Empty({ title, children, command }: { title: string; children: ReactNode; command?: string }) {
+export function Empty({
+  title,
+  children,
+  command,
+}: {
+  title: string;
+  children: ReactNode;
+  command?: string;
+}) {
   return (
     <div className="empty">
       <h2>{title}</h2>

@@ -1,4 +1,10 @@
-import { type InputHTMLAttributes, type ReactNode, type SelectHTMLAttributes, type TextareaHTMLAttributes, useId } from "react";
+import {
+  type InputHTMLAttributes,
+  type ReactNode,
+  type SelectHTMLAttributes,
+  type TextareaHTMLAttributes,
+  useId,
+} from "react";
 
 interface Common {
   label: ReactNode;
@@ -26,7 +32,10 @@ function Frame(props: Common & { id: string; wide?: boolean; children: ReactNode
 }
 
 function describe(id: string, { hint, problem }: Common) {
-  return { "aria-describedby": hint || problem ? `${id}-note` : undefined, "aria-invalid": problem ? true : undefined };
+  return {
+    "aria-describedby": hint || problem ? `${id}-note` : undefined,
+    "aria-invalid": problem ? true : undefined,
+  };
 }
 
 export function TextField({ label, hint, problem, ...rest }: Common & InputHTMLAttributes<HTMLInputElement>) {
@@ -39,7 +48,12 @@ export function TextField({ label, hint, problem, ...rest }: Common & InputHTMLA
   );
 }
 
-export function TextArea({ label, hint, problem, ...rest }: Common & TextareaHTMLAttributes<HTMLTextAreaElement>) {
+export function TextArea({
+  label,
+  hint,
+  problem,
+  ...rest
+}: Common & TextareaHTMLAttributes<HTMLTextAreaElement>) {
   const id = useId();
   const common = { label, hint, problem };
   return (
@@ -49,7 +63,12 @@ export function TextArea({ label, hint, problem, ...rest }: Common & TextareaHTM
   );
 }
 
-export function SelectField({ label, hint, problem, ...rest }: Common & SelectHTMLAttributes<HTMLSelectElement>) {
+export function SelectField({
+  label,
+  hint,
+  problem,
+  ...rest
+}: Common & SelectHTMLAttributes<HTMLSelectElement>) {
   const id = useId();
   const common = { label, hint, problem };
   return (

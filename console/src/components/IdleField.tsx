@@ -13,7 +13,9 @@ interface IdleFieldProps {
 
 /** After how long without use something goes to sleep. */
 export function IdleField({ label = "Stop when idle", value, never = true, onChange }: IdleFieldProps) {
-  const choices = [...new Set([...CHOICES, value])].filter((seconds) => never || seconds > 0).sort((a, b) => a - b);
+  const choices = [...new Set([...CHOICES, value])]
+    .filter((seconds) => never || seconds > 0)
+    .sort((a, b) => a - b);
   return (
     <SelectField
       label={label}

@@ -18,7 +18,11 @@ export const LogBlock = memo(
         {block.lines.map((line, i) => {
           const number = block.first + i;
           return (
-            <div key={number} data-line={number} className={number === current ? "log-line log-current" : "log-line"}>
+            <div
+              key={number}
+              data-line={number}
+              className={number === current ? "log-line log-current" : "log-line"}
+            >
               {query ? highlight(line, query) : colour(line)}
             </div>
           );

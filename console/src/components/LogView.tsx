@@ -51,7 +51,12 @@ export function LogView({ address, fileName, children }: LogViewProps) {
         <label className="check">
           <input type="checkbox" checked={wrap} onChange={(e) => setWrap(e.target.checked)} /> Wrap
         </label>
-        <Button size="small" className="toolbar-end" disabled={!buffer.lineCount} onClick={() => download(buffer.lines(), fileName)}>
+        <Button
+          size="small"
+          className="toolbar-end"
+          disabled={!buffer.lineCount}
+          onClick={() => download(buffer.lines(), fileName)}
+        >
           Download
         </Button>
       </div>
@@ -65,11 +70,21 @@ export function LogView({ address, fileName, children }: LogViewProps) {
         tabIndex={0}
         onScroll={onScroll}
       >
-        {buffer.droppedCount ? <p className="log-note">{plural(buffer.droppedCount, "earlier line")} not kept in this page.</p> : null}
+        {buffer.droppedCount ? (
+          <p className="log-note">{plural(buffer.droppedCount, "earlier line")} not kept in this page.</p>
+        ) : null}
         {buffer.blocks.map((block) => (
-          <LogBlock key={block.first} block={block} version={block.version} query={search.query} current={search.line} />
+          <LogBlock
+            key={block.first}
+            block={block}
+            version={block.version}
+            query={search.query}
+            current={search.line}
+          />
         ))}
-        {buffer.lineCount ? null : <p className="log-note">{ended ? "It wrote nothing." : "Waiting for the first line …"}</p>}
+        {buffer.lineCount ? null : (
+          <p className="log-note">{ended ? "It wrote nothing." : "Waiting for the first line …"}</p>
+        )}
       </div>
       <p className="log-foot" aria-live="polite">
         {plural(buffer.lineCount, "line")}
@@ -89,7 +104,8 @@ function useSearch(lines: () => string[], version: number, firstLine: number) {
     // The version stands for the lines.
   }, [query, version]);
   useEffect(() => setAt(-1), [query]);
-  const go = (step: number) => hits.length && setAt((old) => (old + step + hits.length + (old < 0 && step < 0 ? 1 : 0)) % hits.length);
+  const go = (step: number) =>
+    hits.length && setAt((old) => (old + step + hits.length + (old < 0 && step < 0 ? 1 : 0)) % hits.length);
   return { text, setText, query, hits, at, go, line: at < 0 ? null : (hits[at] ?? null) };
 }
 
@@ -109,10 +125,22 @@ function SearchBox({ search }: { search: ReturnType<typeof useSearch> }) {
       <span className="log-found" role="status">
         {found}
       </span>
-      <Button look="quiet" size="small" aria-label="Previous match" disabled={!hits.length} onClick={() => search.go(-1)}>
+      <Button
+        look="quiet"
+        size="small"
+        aria-label="Previous match"
+        disabled={!hits.length}
+        onClick={() => search.go(-1)}
+      >
         <UpIcon />
       </Button>
-      <Button look="quiet" size="small" aria-label="Next match" disabled={!hits.length} onClick={() => search.go(1)}>
+      <Button
+        look="quiet"
+        size="small"
+        aria-label="Next match"
+        disabled={!hits.length}
+        onClick={() => search.go(1)}
+      >
         <DownIcon />
       </Button>
     </div>

@@ -13,7 +13,11 @@ export function MachineField({ value, onChange }: { value: string; onChange: (ma
       label="Machine"
       value={value}
       onChange={(event) => onChange(event.target.value)}
-      hint={chosen ? `${plural(chosen.cpus, "core")}, ${chosen.memory_gb} GB${chosen.gpus ? `, ${plural(chosen.gpus, "GPU")}` : ""}; ${credits(chosen.price_uc_per_hour)} per hour while it runs` : undefined}
+      hint={
+        chosen
+          ? `${plural(chosen.cpus, "core")}, ${chosen.memory_gb} GB${chosen.gpus ? `, ${plural(chosen.gpus, "GPU")}` : ""}; ${credits(chosen.price_uc_per_hour)} per hour while it runs`
+          : undefined
+      }
     >
       {unknown || !machines.length ? <option>{value}</option> : null}
       {machines.map((machine) => (

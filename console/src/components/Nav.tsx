@@ -9,7 +9,17 @@ import { type Theme, setTheme, useTheme } from "@/lib/theme";
 import { Button } from "./Button";
 import { NewTeamspace } from "./NewTeamspace";
 import { useAction } from "./action";
-import { BillingIcon, DeploymentIcon, ExperimentIcon, HomeIcon, JobIcon, Mark, MembersIcon, ModelIcon, StudioIcon } from "./icons";
+import {
+  BillingIcon,
+  DeploymentIcon,
+  ExperimentIcon,
+  HomeIcon,
+  JobIcon,
+  Mark,
+  MembersIcon,
+  ModelIcon,
+  StudioIcon,
+} from "./icons";
 
 /** Where to go, in which teamspace, as whom, and in which light. */
 export function Nav({ me, ts }: { me: WhoAmI; ts: string }) {
@@ -66,7 +76,11 @@ function TeamspaceSwitcher({ me, ts }: { me: WhoAmI; ts: string }) {
   return (
     <div className="switcher">
       <label htmlFor="teamspace">Teamspace</label>
-      <select id="teamspace" value={ts} onChange={(e) => (e.target.value === NEW ? setAdding(true) : navigate(`/t/${e.target.value}`))}>
+      <select
+        id="teamspace"
+        value={ts}
+        onChange={(e) => (e.target.value === NEW ? setAdding(true) : navigate(`/t/${e.target.value}`))}
+      >
         {me.teamspaces.map((teamspace) => (
           <option key={teamspace.name}>{teamspace.name}</option>
         ))}

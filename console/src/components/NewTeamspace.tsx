@@ -17,7 +17,13 @@ export function NewTeamspace({ onClose }: { onClose: () => void }) {
     await navigate(`/t/${name}`);
   };
   return (
-    <FormDialog title="New teamspace" submit="Create teamspace" onClose={onClose} onSubmit={submit} disabled={nameProblem(name) !== null}>
+    <FormDialog
+      title="New teamspace"
+      submit="Create teamspace"
+      onClose={onClose}
+      onSubmit={submit}
+      disabled={nameProblem(name) !== null}
+    >
       <TextField
         label="Name"
         value={name}

@@ -17,7 +17,9 @@ export class Oops extends Component<{ children: ReactNode }, { error: Error | nu
           <div>
             <h1>This page could not be drawn</h1>
             <p>{this.state.error.message}</p>
-            <p className="problem-hint">The server may have been updated; loading the page again usually helps.</p>
+            <p className="problem-hint">
+              The server may have been updated; loading the page again usually helps.
+            </p>
             <Button look="primary" onClick={() => location.reload()}>
               Load again
             </Button>

@@ -3,7 +3,15 @@ import { Button } from "./Button";
 import { WarnIcon } from "./icons";
 
 /** What went wrong, in the server's sentence, and what to do about it. */
-export function Problem({ error, onRetry, retry = "Try again" }: { error: unknown; onRetry?: () => void; retry?: string }) {
+export function Problem({
+  error,
+  onRetry,
+  retry = "Try again",
+}: {
+  error: unknown;
+  onRetry?: () => void;
+  retry?: string;
+}) {
   if (!error) return null;
   const hint = error instanceof ApiError ? error.hint : null;
   return (

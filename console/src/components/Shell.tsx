@@ -31,7 +31,14 @@ function Frame({ me, ts }: { me: WhoAmI; ts: string }) {
         Skip to content
       </a>
       <header className="topbar">
-        <Button look="quiet" className="menu-button" aria-label={open ? "Close menu" : "Open menu"} aria-expanded={open} aria-controls="nav" onClick={() => setOpen(!open)}>
+        <Button
+          look="quiet"
+          className="menu-button"
+          aria-label={open ? "Close menu" : "Open menu"}
+          aria-expanded={open}
+          aria-controls="nav"
+          onClick={() => setOpen(!open)}
+        >
           {open ? <CloseIcon /> : <MenuIcon />}
         </Button>
         <span className="topbar-mark">

@@ -19,4 +19,5 @@ export function State({ state, deleting = false }: { state: string | undefined; 
 }
 
 /** States in which nothing more happens by itself. */
-export const isFinal = (state: string | undefined) => state === "succeeded" || state === "failed" || state === "stopped";
+export const isFinal = (state: string | undefined) =>
+  state === "succeeded" || state === "failed" || state === "stopped";

@@ -77,7 +77,9 @@ function Heading<T>(props: { column: Column<T>; order: Order | null; onSort: (or
       <button
         type="button"
         className="sort"
-        onClick={() => props.onSort({ column: column.name, descending: active ? !order.descending : column.numeric })}
+        onClick={() =>
+          props.onSort({ column: column.name, descending: active ? !order.descending : column.numeric })
+        }
       >
         {column.name}
         {active ? order.descending ? <DownIcon /> : <UpIcon /> : null}

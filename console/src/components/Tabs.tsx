@@ -15,7 +15,12 @@ export function Tabs({ label, tabs }: { label: string; tabs: Tab[] }) {
   const active = tabs.find((tab) => tab.id === params.get("tab")) ?? tabs[0]!;
   const choose = (tab: Tab) => setParams((old) => (old.set("tab", tab.id), old), { replace: true });
   const onKeyDown = (event: KeyboardEvent) => {
-    const steps: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, Home: -tabs.indexOf(active), End: tabs.length - 1 - tabs.indexOf(active) };
+    const steps: Record<string, number> = {
+      ArrowRight: 1,
+      ArrowLeft: -1,
+      Home: -tabs.indexOf(active),
+      End: tabs.length - 1 - tabs.indexOf(active),
+    };
     const step = steps[event.key];
     if (step === undefined) return;
     event.preventDefault();
@@ -41,7 +46,13 @@ export function Tabs({ label, tabs }: { label: string; tabs: Tab[] }) {
           </button>
         ))}
       </div>
-      <div className="tabpanel" role="tabpanel" id={`${id}-panel`} aria-labelledby={`${id}-${active.id}`} key={active.id}>
+      <div
+        className="tabpanel"
+        role="tabpanel"
+        id={`${id}-panel`}
+        aria-labelledby={`${id}-${active.id}`}
+        key={active.id}
+      >
         {active.body()}
       </div>
     </div>

@@ -102,7 +102,9 @@ function describe(state: LinkState): string {
 function sessionOf(key: string): string {
   const known = sessionStorage.getItem(key);
   if (known) return known;
-  const made = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) => b.toString(16).padStart(2, "0")).join("");
+  const made = Array.from(crypto.getRandomValues(new Uint8Array(8)), (b) =>
+    b.toString(16).padStart(2, "0"),
+  ).join("");
   sessionStorage.setItem(key, made);
   return made;
 }

@@ -31,9 +31,7 @@ export function ConfirmProvider({ children }: { children: ReactNode }) {
         <Dialog title={open.question.title} onClose={() => close(false)}>
           <div className="dialog-body">{open.question.body}</div>
           <footer className="dialog-foot">
-            <Button onClick={() => close(false)}>
-              Keep it
-            </Button>
+            <Button onClick={() => close(false)}>Keep it</Button>
             <Button look="danger" onClick={() => close(true)}>
               {open.question.action}
             </Button>

@@ -17,7 +17,9 @@ export const JobIcon = icon(<path d="M2.5 13.5V9.2M6.2 13.5V5.8M9.9 13.5V8M13.5 
 export const ExperimentIcon = icon(<path d="M2 2.5v11h12M4.5 5c1.5 5 3 5.5 4.5 5.5S11.5 10.8 13.5 11" />);
 export const ModelIcon = icon(<path d="M8 1.8 13.8 5v6L8 14.2 2.2 11V5zM2.2 5 8 8.2 13.8 5M8 8.2v6" />);
 export const DeploymentIcon = icon(<path d="M8 14V5.5M4.5 8.5 8 5l3.5 3.5M2.5 2.5h11" />);
-export const BillingIcon = icon(<path d="M3.5 1.8h9v12.7l-2.2-1.4-2.3 1.4-2.3-1.4-2.2 1.4zM5.8 5.2h4.4M5.8 8.2h4.4" />);
+export const BillingIcon = icon(
+  <path d="M3.5 1.8h9v12.7l-2.2-1.4-2.3 1.4-2.3-1.4-2.2 1.4zM5.8 5.2h4.4M5.8 8.2h4.4" />,
+);
 export const MembersIcon = icon(
   <path d="M6 7.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5M1.5 13.5c.3-2.5 2-4 4.5-4s4.2 1.5 4.5 4M11 2.8a2.3 2.3 0 0 1 0 4.4M12.3 9.9c1.3.6 2 1.9 2.2 3.6" />,
 );

@@ -4,7 +4,11 @@ import { type LiveBill, carryForward } from "@/lib/bill";
 import { useNow } from "@/lib/hooks";
 
 /** The teamspace's bill, ticking between the server's answers; undefined until the first one. */
-export function useLiveBill(ts: string): { bill: LiveBill | undefined; prices: ReadonlyMap<string, number>; error: Error | null } {
+export function useLiveBill(ts: string): {
+  bill: LiveBill | undefined;
+  prices: ReadonlyMap<string, number>;
+  error: Error | null;
+} {
   const { data, dataUpdatedAt, error } = useBill(ts);
   const machines = useMachines().data;
   const now = useNow();

@@ -35,7 +35,8 @@ export class TerminalLink {
   }
 
   resize(cols: number, rows: number): void {
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ resize: [cols, rows] }));
+    if (this.socket?.readyState === WebSocket.OPEN)
+      this.socket.send(JSON.stringify({ resize: [cols, rows] }));
   }
 
   close(): void {
@@ -64,7 +65,9 @@ export class TerminalLink {
     const message = JSON.parse(data) as { exit?: number | null; taken_over?: boolean };
     if (!("exit" in message)) return;
     this.closed = true;
-    this.events.onState(message.taken_over ? { kind: "taken" } : { kind: "exited", code: message.exit ?? null });
+    this.events.onState(
+      message.taken_over ? { kind: "taken" } : { kind: "exited", code: message.exit ?? null },
+    );
     this.socket?.close();
   }
 

@@ -36,7 +36,7 @@ function nextLook(current: string, codes: string): string {
     if (code === 0) look.clear();
     else if (code === 1) look.add("bold");
     else if (code === 2) look.add("dim");
-    else if (code === 22) look.delete("bold"), look.delete("dim");
+    else if (code === 22) (look.delete("bold"), look.delete("dim"));
     else if (code === 38 || code === 48) i += list[i + 1] === 5 ? 2 : 4;
     else if (code === 39) clearColour();
     else if ((code >= 30 && code <= 37) || (code >= 90 && code <= 97)) {

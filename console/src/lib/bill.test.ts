@@ -11,7 +11,12 @@ const line = (open: boolean): BillLine => ({
   amount_uc: 1_000,
   open,
 });
-const bill = (open: boolean): Bill => ({ lines: [line(open)], total_uc: 1_000, budget_uc: 50_000, remaining_uc: 49_000 });
+const bill = (open: boolean): Bill => ({
+  lines: [line(open)],
+  total_uc: 1_000,
+  budget_uc: 50_000,
+  remaining_uc: 49_000,
+});
 const prices = new Map([["cpu-1", 36_000]]);
 
 it("runs open lines on at the machine's price", () => {
@@ -21,9 +26,15 @@ it("runs open lines on at the machine's price", () => {
 });
 
 it("leaves closed lines as the ledger has them", () => {
-  expect(carryForward(bill(false), prices, 10)).toMatchObject({ rateUc: 0, totalUc: 1_000, remainingUc: 49_000 });
+  expect(carryForward(bill(false), prices, 10)).toMatchObject({
+    rateUc: 0,
+    totalUc: 1_000,
+    remainingUc: 49_000,
+  });
 });
 
 it("keeps an unlimited budget unlimited", () => {
-  expect(carryForward({ ...bill(true), budget_uc: null, remaining_uc: null }, prices, 10).remainingUc).toBeNull();
+  expect(
+    carryForward({ ...bill(true), budget_uc: null, remaining_uc: null }, prices, 10).remainingUc,
+  ).toBeNull();
 });

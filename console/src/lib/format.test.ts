@@ -14,7 +14,8 @@ describe("money", () => {
 
   it("shows a dash for what is not known", () => expect(credits(null)).toBe("–"));
 
-  it("groups thousands with the decimals asked for", () => expect(creditNumber(1_234_567_890_000, 2)).toBe("1,234,567.89"));
+  it("groups thousands with the decimals asked for", () =>
+    expect(creditNumber(1_234_567_890_000, 2)).toBe("1,234,567.89"));
 
   it.each([
     ["12.5", 12_500_000],
@@ -23,7 +24,9 @@ describe("money", () => {
     ["0.000001", 1],
   ])("reads %s", (text, uc) => expect(parseCredits(text)).toBe(uc));
 
-  it.each(["", "-3", "five", "1.2.3", "0.0000001"])("refuses %j", (text) => expect(parseCredits(text)).toBeNull());
+  it.each(["", "-3", "five", "1.2.3", "0.0000001"])("refuses %j", (text) =>
+    expect(parseCredits(text)).toBeNull(),
+  );
 
   it("prices an open segment by the second", () => expect(costOf(3_600_000, 90)).toBe(90_000));
 
@@ -50,7 +53,8 @@ describe("time", () => {
     [200_000, "2 d ago"],
   ])("says %d seconds as %s", (back, text) => expect(ago(1_000_000 - back, 1_000_000)).toBe(text));
 
-  it("stamps a time so that it sorts", () => expect(stamp(1_700_000_000)).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/));
+  it("stamps a time so that it sorts", () =>
+    expect(stamp(1_700_000_000)).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/));
 });
 
 describe("numbers", () => {

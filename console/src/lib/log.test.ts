@@ -9,9 +9,11 @@ function filled(...pieces: string[]): LogBuffer {
 }
 
 describe("LogBuffer", () => {
-  it("joins lines that arrive in pieces", () => expect(filled("he", "llo\nwor", "ld\n").lines()).toEqual(["hello", "world"]));
+  it("joins lines that arrive in pieces", () =>
+    expect(filled("he", "llo\nwor", "ld\n").lines()).toEqual(["hello", "world"]));
 
-  it("shows a line that has not ended yet, once", () => expect(filled("a\nb", "c").lines()).toEqual(["a", "bc"]));
+  it("shows a line that has not ended yet, once", () =>
+    expect(filled("a\nb", "c").lines()).toEqual(["a", "bc"]));
 
   it("lets a progress bar rewrite its line", () => {
     expect(filled("10%\r", "20%\r", "done\nnext\n").lines()).toEqual(["done", "next"]);

@@ -17,7 +17,10 @@ export function creditNumber(uc: number, decimals = 4): string {
 
 /** Reads what a person typed ("12.5", "1,200", "3 cr") as micro-credits; null when it is no amount. */
 export function parseCredits(text: string): number | null {
-  const clean = text.trim().replace(/\s*cr$/i, "").replace(/,/g, "");
+  const clean = text
+    .trim()
+    .replace(/\s*cr$/i, "")
+    .replace(/,/g, "");
   if (!/^\d+(\.\d{1,6})?$/.test(clean)) return null;
   return Math.round(Number(clean) * MICRO);
 }

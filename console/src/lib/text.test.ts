@@ -12,15 +12,20 @@ describe("EventParser", () => {
   });
 
   it("joins several data lines and ignores comments", () => {
-    expect(new EventParser().push(": hello\ndata: a\ndata: b\n\n")).toEqual([{ id: "", event: "message", data: "a\nb" }]);
+    expect(new EventParser().push(": hello\ndata: a\ndata: b\n\n")).toEqual([
+      { id: "", event: "message", data: "a\nb" },
+    ]);
   });
 
   it("accepts CRLF even when it is split between pieces", () => {
     const parser = new EventParser();
-    expect([...parser.push("data: x\r\n\r"), ...parser.push("\n")]).toEqual([{ id: "", event: "message", data: "x" }]);
+    expect([...parser.push("data: x\r\n\r"), ...parser.push("\n")]).toEqual([
+      { id: "", event: "message", data: "x" },
+    ]);
   });
 
-  it("sends nothing for an event without data", () => expect(new EventParser().push("event: ping\n\n")).toEqual([]));
+  it("sends nothing for an event without data", () =>
+    expect(new EventParser().push("event: ping\n\n")).toEqual([]));
 });
 
 describe("names", () => {
@@ -41,7 +46,11 @@ describe("sortBy", () => {
 
   it("puts missing values last in both directions", () => {
     expect(sortBy(items, (i) => i.v).map((i) => i.v)).toEqual([1, 2, 10, undefined, Number.NaN]);
-    expect(sortBy(items, (i) => i.v, true).map((i) => i.v).slice(0, 3)).toEqual([10, 2, 1]);
+    expect(
+      sortBy(items, (i) => i.v, true)
+        .map((i) => i.v)
+        .slice(0, 3),
+    ).toEqual([10, 2, 1]);
   });
 
   it("sorts numbered names as a person would", () => {

@@ -31,8 +31,21 @@ export function AddMember({ ts, onClose }: { ts: string; onClose: () => void }) 
     setToken(made.token);
   };
   return (
-    <FormDialog title="Add a member" submit="Add member" onClose={() => undefined} onCancel={onClose} onSubmit={submit} disabled={nameProblem(name) !== null}>
-      <TextField label="Name" value={name} required problem={name ? nameProblem(name) : null} onChange={(event) => setName(event.target.value)} />
+    <FormDialog
+      title="Add a member"
+      submit="Add member"
+      onClose={() => undefined}
+      onCancel={onClose}
+      onSubmit={submit}
+      disabled={nameProblem(name) !== null}
+    >
+      <TextField
+        label="Name"
+        value={name}
+        required
+        problem={name ? nameProblem(name) : null}
+        onChange={(event) => setName(event.target.value)}
+      />
       <SelectField label="Role" value={role} onChange={(event) => setChosen(event.target.value as Role)}>
         <option value="owner">owner</option>
         <option value="member">member</option>

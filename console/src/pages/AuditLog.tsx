@@ -17,9 +17,13 @@ export function AuditLog({ ts }: { ts: string }) {
   ];
   return (
     <Section title="Audit log">
-      <p className="quiet">Each entry carries the hash of the one before it, so that a change to the past shows.</p>
+      <p className="quiet">
+        Each entry carries the hash of the one before it, so that a change to the past shows.
+      </p>
       <Problem error={audit.error} />
-      {audit.data ? <Table label="Audit log" columns={columns} items={audit.data.items} rowKey={(e) => String(e.seq)} /> : null}
+      {audit.data ? (
+        <Table label="Audit log" columns={columns} items={audit.data.items} rowKey={(e) => String(e.seq)} />
+      ) : null}
     </Section>
   );
 }

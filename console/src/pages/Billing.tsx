@@ -20,14 +20,19 @@ export default function Billing() {
   const { bill, prices, error } = useLiveBill(ts);
   const budgetUc = useBill(ts).data?.budget_uc ?? null;
   return (
-    <Page title="Billing" lead="Every second that a machine runs for this teamspace, at that machine's price. Open lines tick until they close.">
+    <Page
+      title="Billing"
+      lead="Every second that a machine runs for this teamspace, at that machine's price. Open lines tick until they close."
+    >
       <Problem error={error} />
       {bill && !bill.lines.length ? (
         <Empty title="Nothing on the bill yet" command="blixt machines">
           What you start appears here at once, with its price. This shows what machines cost:
         </Empty>
       ) : null}
-      {bill?.lines.length ? <Lines ts={ts} lines={bill.lines} totalUc={bill.totalUc} rateUc={bill.rateUc} prices={prices} /> : null}
+      {bill?.lines.length ? (
+        <Lines ts={ts} lines={bill.lines} totalUc={bill.totalUc} rateUc={bill.rateUc} prices={prices} />
+      ) : null}
       <Budgets ts={ts} limited={budgetUc !== null} />
       <Ledger ts={ts} />
     </Page>
@@ -44,11 +49,26 @@ interface LinesProps {
 
 function Lines({ ts, lines, totalUc, rateUc, prices }: LinesProps) {
   const columns: Column<BillLine>[] = [
-    { name: "Name", header: true, sort: (l) => l.name, cell: (l) => <Link to={`/t/${ts}/${l.kind}s/${l.name}`}>{l.name}</Link> },
+    {
+      name: "Name",
+      header: true,
+      sort: (l) => l.name,
+      cell: (l) => <Link to={`/t/${ts}/${l.kind}s/${l.name}`}>{l.name}</Link>,
+    },
     { name: "Kind", wide: true, sort: (l) => l.kind, cell: (l) => l.kind },
     { name: "Machine", wide: true, sort: (l) => l.machine, cell: (l) => l.machine },
-    { name: "State", sort: (l) => String(l.open), cell: (l) => <State state={l.open ? "running" : "closed"} /> },
-    { name: "Per hour", numeric: true, wide: true, sort: (l) => prices.get(l.machine), cell: (l) => credits(prices.get(l.machine)) },
+    {
+      name: "State",
+      sort: (l) => String(l.open),
+      cell: (l) => <State state={l.open ? "running" : "closed"} />,
+    },
+    {
+      name: "Per hour",
+      numeric: true,
+      wide: true,
+      sort: (l) => prices.get(l.machine),
+      cell: (l) => credits(prices.get(l.machine)),
+    },
     { name: "Time", numeric: true, sort: (l) => l.seconds, cell: (l) => duration(l.seconds) },
     { name: "Amount", numeric: true, sort: (l) => l.amount_uc, cell: (l) => credits(l.amount_uc) },
   ];
@@ -65,7 +85,13 @@ function Lines({ ts, lines, totalUc, rateUc, prices }: LinesProps) {
   );
   return (
     <Section title="Bill">
-      <Table label="Bill" columns={columns} items={lines} rowKey={(l) => `${l.uid}/${l.machine}`} foot={foot} />
+      <Table
+        label="Bill"
+        columns={columns}
+        items={lines}
+        rowKey={(l) => `${l.uid}/${l.machine}`}
+        foot={foot}
+      />
     </Section>
   );
 }
@@ -88,13 +114,22 @@ function Budgets({ ts, limited }: { ts: string; limited: boolean }) {
       }
     >
       <Problem error={list.error} />
-      {items.length ? null : <p className="quiet">No limit is set. With one, nothing starts that it could not pay for.</p>}
+      {items.length ? null : (
+        <p className="quiet">No limit is set. With one, nothing starts that it could not pay for.</p>
+      )}
       <div className="cards">
         {items.map((budget) => (
-          <BudgetCard key={budget.uid} ts={ts} budget={budget} onEdit={isOwner ? () => setEditing(budget) : null} />
+          <BudgetCard
+            key={budget.uid}
+            ts={ts}
+            budget={budget}
+            onEdit={isOwner ? () => setEditing(budget) : null}
+          />
         ))}
       </div>
-      {creating ? <BudgetForm ts={ts} taken={items.map((b) => b.name)} onClose={() => setCreating(false)} /> : null}
+      {creating ? (
+        <BudgetForm ts={ts} taken={items.map((b) => b.name)} onClose={() => setCreating(false)} />
+      ) : null}
       {editing ? <EditBudget ts={ts} budget={editing} onClose={() => setEditing(null)} /> : null}
     </Section>
   );
@@ -121,7 +156,8 @@ function BudgetCard({ ts, budget, onEdit }: { ts: string; budget: Budget; onEdit
         <span className="gauge-held" style={{ width: share(held) }} />
       </div>
       <p>
-        <b>{creditNumber(Math.max(0, limit_uc - spent - held), 2)}</b> of {creditNumber(limit_uc, 2)} cr left{period === "month" ? " this month" : ""}
+        <b>{creditNumber(Math.max(0, limit_uc - spent - held), 2)}</b> of {creditNumber(limit_uc, 2)} cr left
+        {period === "month" ? " this month" : ""}
       </p>
       <p className="quiet">
         {credits(spent)} spent, {credits(held)} held for what is running

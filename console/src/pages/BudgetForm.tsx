@@ -9,11 +9,21 @@ import { MICRO, parseCredits } from "@/lib/money";
 
 /** A new budget; its name follows from whom it binds. */
 export function BudgetForm({ ts, taken, onClose }: { ts: string; taken: string[]; onClose: () => void }) {
-  const [spec, setSpec] = useState<BudgetSpec>({ limit_uc: 10 * MICRO, period: "month", applies_to: "teamspace" });
+  const [spec, setSpec] = useState<BudgetSpec>({
+    limit_uc: 10 * MICRO,
+    period: "month",
+    applies_to: "teamspace",
+  });
   const base = spec.applies_to.replace("user:", "user-");
   const name = taken.includes(base) ? `${base}-${spec.period}` : base;
   return (
-    <FormDialog title="Set a budget" submit="Set budget" done="Budget set." onClose={onClose} onSubmit={() => create(ts, "budgets", name, spec)}>
+    <FormDialog
+      title="Set a budget"
+      submit="Set budget"
+      done="Budget set."
+      onClose={onClose}
+      onSubmit={() => create(ts, "budgets", name, spec)}
+    >
       <BudgetFields ts={ts} spec={spec} change={(part) => setSpec((old) => ({ ...old, ...part }))} />
     </FormDialog>
   );
@@ -27,7 +37,15 @@ export function EditBudget({ ts, budget, onClose }: { ts: string; budget: Budget
   );
 }
 
-function BudgetFields({ ts, spec, change }: { ts: string; spec: BudgetSpec; change: (part: Partial<BudgetSpec>) => void }) {
+function BudgetFields({
+  ts,
+  spec,
+  change,
+}: {
+  ts: string;
+  spec: BudgetSpec;
+  change: (part: Partial<BudgetSpec>) => void;
+}) {
   const members = useMembers(ts).data?.items ?? [];
   const [text, setText] = useState(String(spec.limit_uc / MICRO));
   const amount = parseCredits(text);
@@ -46,11 +64,19 @@ function BudgetFields({ ts, spec, change }: { ts: string; spec: BudgetSpec; chan
           if (read !== null) change({ limit_uc: read });
         }}
       />
-      <SelectField label="Counts" value={spec.period} onChange={(event) => change({ period: event.target.value as BudgetSpec["period"] })}>
+      <SelectField
+        label="Counts"
+        value={spec.period}
+        onChange={(event) => change({ period: event.target.value as BudgetSpec["period"] })}
+      >
         <option value="month">each calendar month (UTC)</option>
         <option value="total">everything, for ever</option>
       </SelectField>
-      <SelectField label="Binds" value={spec.applies_to} onChange={(event) => change({ applies_to: event.target.value })}>
+      <SelectField
+        label="Binds"
+        value={spec.applies_to}
+        onChange={(event) => change({ applies_to: event.target.value })}
+      >
         <option value="teamspace">the whole teamspace</option>
         {members.map((member) => (
           <option key={member.user} value={`user:${member.user}`}>

@@ -56,7 +56,14 @@ export function Chat({ base, model }: { base: string; model: string }) {
         {note}
       </p>
       <div className="chat-entry">
-        <textarea aria-label="Message" rows={2} value={draft} placeholder="Message (Enter sends, Shift+Enter is a new line)" onChange={(e) => setDraft(e.target.value)} onKeyDown={onKeyDown} />
+        <textarea
+          aria-label="Message"
+          rows={2}
+          value={draft}
+          placeholder="Message (Enter sends, Shift+Enter is a new line)"
+          onChange={(e) => setDraft(e.target.value)}
+          onKeyDown={onKeyDown}
+        />
         {busy ? (
           <Button onClick={stop}>Stop</Button>
         ) : (

@@ -18,7 +18,12 @@ export function Completion({ base, model }: { base: string; model: string }) {
   };
   return (
     <div className="chat">
-      <TextArea label="Prompt" className="mono" value={prompt} onChange={(event) => setPrompt(event.target.value)} />
+      <TextArea
+        label="Prompt"
+        className="mono"
+        value={prompt}
+        onChange={(event) => setPrompt(event.target.value)}
+      />
       <div className="row">
         {busy ? (
           <Button onClick={stop}>Stop</Button>

@@ -51,8 +51,16 @@ export default function DeploymentPage() {
         label={`About ${name}`}
         tabs={[
           { id: "try", label: "Try it", body: () => <Playground key={deployment.uid} address={address} /> },
-          { id: "code", label: "Use it from code", body: () => <Snippets deployment={deployment} address={address} /> },
-          { id: "replicas", label: "Replicas", body: () => <Replicas replicas={deployment.status.replicas ?? []} /> },
+          {
+            id: "code",
+            label: "Use it from code",
+            body: () => <Snippets deployment={deployment} address={address} />,
+          },
+          {
+            id: "replicas",
+            label: "Replicas",
+            body: () => <Replicas replicas={deployment.status.replicas ?? []} />,
+          },
           { id: "logs", label: "Logs", body: () => <DeploymentLog ts={ts} deployment={deployment} /> },
         ]}
       />
@@ -70,11 +78,16 @@ function DeploymentActions({ ts, deployment }: { ts: string; deployment: Deploym
   const erase = async () => {
     const body = <p>Its address stops answering at once. Requests in flight are ended.</p>;
     if (!(await confirm({ title: `Delete ${name}?`, body, action: "Delete Deployment" }))) return;
-    if (await run(() => remove(ts, "deployments", name), `Deleting ${name}.`)) void navigate(`/t/${ts}/deployments`);
+    if (await run(() => remove(ts, "deployments", name), `Deleting ${name}.`))
+      void navigate(`/t/${ts}/deployments`);
   };
   return (
     <>
-      <Button busy={busy} disabled={deleting} onClick={() => void run(() => command(ts, "deployments", name, stopped ? "start" : "stop"))}>
+      <Button
+        busy={busy}
+        disabled={deleting}
+        onClick={() => void run(() => command(ts, "deployments", name, stopped ? "start" : "stop"))}
+      >
         {stopped ? "Start" : "Stop"}
       </Button>
       <Button onClick={() => setEditing(true)}>Edit</Button>
@@ -86,17 +99,44 @@ function DeploymentActions({ ts, deployment }: { ts: string; deployment: Deploym
   );
 }
 
-function EditDeployment({ ts, deployment, onClose }: { ts: string; deployment: Deployment; onClose: () => void }) {
+function EditDeployment({
+  ts,
+  deployment,
+  onClose,
+}: {
+  ts: string;
+  deployment: Deployment;
+  onClose: () => void;
+}) {
   return (
     <EditDialog ts={ts} plural="deployments" object={deployment} onClose={onClose}>
       {(spec, change) => (
         <>
           <MachineField value={spec.machine} onChange={(machine) => change({ machine })} />
           <div className="columns">
-            <NumberField label="Least replicas" min={0} value={spec.min_replicas} onChange={(n) => change({ min_replicas: n, max_replicas: Math.max(n, spec.max_replicas) })} />
-            <NumberField label="Most replicas" value={spec.max_replicas} onChange={(n) => change({ max_replicas: n, min_replicas: Math.min(n, spec.min_replicas) })} />
-            <NumberField label="Requests at once per replica" max={10_000} value={spec.concurrency} onChange={(concurrency) => change({ concurrency })} />
-            <IdleField label="Sleep when idle" never={false} value={spec.idle_timeout_s} onChange={(idle_timeout_s) => change({ idle_timeout_s })} />
+            <NumberField
+              label="Least replicas"
+              min={0}
+              value={spec.min_replicas}
+              onChange={(n) => change({ min_replicas: n, max_replicas: Math.max(n, spec.max_replicas) })}
+            />
+            <NumberField
+              label="Most replicas"
+              value={spec.max_replicas}
+              onChange={(n) => change({ max_replicas: n, min_replicas: Math.min(n, spec.min_replicas) })}
+            />
+            <NumberField
+              label="Requests at once per replica"
+              max={10_000}
+              value={spec.concurrency}
+              onChange={(concurrency) => change({ concurrency })}
+            />
+            <IdleField
+              label="Sleep when idle"
+              never={false}
+              value={spec.idle_timeout_s}
+              onChange={(idle_timeout_s) => change({ idle_timeout_s })}
+            />
           </div>
         </>
       )}

@@ -43,10 +43,23 @@ export function DeploymentForm({ ts, taken, model: given, onClose }: DeploymentF
     await navigate(`/t/${ts}/deployments/${name}`);
   };
   return (
-    <FormDialog title="New Deployment" submit="Create Deployment" wide done={`Created Deployment ${name}.`} disabled={blocked} onClose={onClose} onSubmit={submit}>
+    <FormDialog
+      title="New Deployment"
+      submit="Create Deployment"
+      wide
+      done={`Created Deployment ${name}.`}
+      disabled={blocked}
+      onClose={onClose}
+      onSubmit={submit}
+    >
       <NameField value={name} taken={taken} onChange={setName} />
       <div className="columns">
-        <SelectField label="Model" value={model} hint="Served with an OpenAI-compatible API." onChange={(event) => setModel(event.target.value)}>
+        <SelectField
+          label="Model"
+          value={model}
+          hint="Served with an OpenAI-compatible API."
+          onChange={(event) => setModel(event.target.value)}
+        >
           <option value="">none</option>
           {given ? <option>{given}</option> : null}
           {models.map((m) => (
@@ -68,7 +81,12 @@ export function DeploymentForm({ ts, taken, model: given, onClose }: DeploymentF
         <NumberField label="Most replicas" min={1} value={most} onChange={setMost} />
         <IdleField label="Sleep when idle" never={false} value={idle} onChange={setIdle} />
       </div>
-      <CheckField label="Open to everyone" hint="Without it, a request needs a token of this teamspace." checked={open} onChange={(event) => setOpen(event.target.checked)} />
+      <CheckField
+        label="Open to everyone"
+        hint="Without it, a request needs a token of this teamspace."
+        checked={open}
+        onChange={(event) => setOpen(event.target.checked)}
+      />
     </FormDialog>
   );
 }

@@ -21,7 +21,10 @@ export default function ExperimentPage() {
   const { object, error } = useObject(ts, "experiments", name);
   const runs = useRuns(ts, name);
   const [chosen, setChosen] = useState<ReadonlySet<string> | null>(null);
-  const sorted = useMemo(() => [...(runs.data ?? [])].sort((a, b) => b.started_at - a.started_at), [runs.data]);
+  const sorted = useMemo(
+    () => [...(runs.data ?? [])].sort((a, b) => b.started_at - a.started_at),
+    [runs.data],
+  );
   const colours = useMemo(() => colourOf(runs.data ?? []), [runs.data]);
   const shown = sorted.filter((run, i) => (chosen ? chosen.has(run.id) : i < FIRST_SHOWN));
   const toggle = (id: string) => {
@@ -30,16 +33,30 @@ export default function ExperimentPage() {
     setChosen(next);
   };
   return (
-    <Page title={name} up={{ to: `/t/${ts}/experiments`, label: "Experiments" }} lead={object?.spec.description}>
+    <Page
+      title={name}
+      up={{ to: `/t/${ts}/experiments`, label: "Experiments" }}
+      lead={object?.spec.description}
+    >
       <Problem error={runs.data ? null : (error ?? runs.error)} />
       {runs.isPending ? <Loading what="runs" /> : null}
       {runs.data ? (
         <>
           <Section title="Curves">
-            <Curves ts={ts} experiment={name} runs={shown.map((run) => ({ run, colour: colours.get(run.id) ?? 0 }))} />
+            <Curves
+              ts={ts}
+              experiment={name}
+              runs={shown.map((run) => ({ run, colour: colours.get(run.id) ?? 0 }))}
+            />
           </Section>
           <Section title={plural(sorted.length, "run")}>
-            <RunTable ts={ts} runs={sorted} shown={new Set(shown.map((run) => run.id))} colours={colours} onToggle={toggle} />
+            <RunTable
+              ts={ts}
+              runs={sorted}
+              shown={new Set(shown.map((run) => run.id))}
+              colours={colours}
+              onToggle={toggle}
+            />
           </Section>
         </>
       ) : null}
@@ -78,22 +95,54 @@ function RunTable({ ts, runs, shown, colours, onToggle }: RunTableProps) {
         />
       ),
     },
-    { name: "Run", header: true, sort: (run) => run.name, cell: (run) => (run.job ? <Link to={`/t/${ts}/jobs/${run.job}?tab=metrics`}>{run.name}</Link> : run.name) },
+    {
+      name: "Run",
+      header: true,
+      sort: (run) => run.name,
+      cell: (run) =>
+        run.job ? <Link to={`/t/${ts}/jobs/${run.job}?tab=metrics`}>{run.name}</Link> : run.name,
+    },
     { name: "State", sort: (run) => run.state, cell: (run) => <State state={run.state} /> },
     ...metrics.map((name): Column<Run> => {
       const value = (run: Run) => run.summary?.[name];
-      return { name, numeric: true, sort: (run) => (value(run) === undefined ? null : toNumber(value(run)!)), cell: (run) => metric(value(run)) };
+      return {
+        name,
+        numeric: true,
+        sort: (run) => (value(run) === undefined ? null : toNumber(value(run)!)),
+        cell: (run) => metric(value(run)),
+      };
     }),
-    ...params.map((name): Column<Run> => ({ name, wide: true, sort: (run) => text(run.params[name]), cell: (run) => text(run.params[name]) })),
-    { name: "Started", numeric: true, wide: true, sort: (run) => run.started_at, cell: (run) => stamp(run.started_at) },
+    ...params.map((name): Column<Run> => ({
+      name,
+      wide: true,
+      sort: (run) => text(run.params[name]),
+      cell: (run) => text(run.params[name]),
+    })),
+    {
+      name: "Started",
+      numeric: true,
+      wide: true,
+      sort: (run) => run.started_at,
+      cell: (run) => stamp(run.started_at),
+    },
   ];
-  return <Table label="Runs" columns={columns} items={runs} rowKey={(run) => run.id} initial={{ column: "Started", descending: true }} />;
+  return (
+    <Table
+      label="Runs"
+      columns={columns}
+      items={runs}
+      rowKey={(run) => run.id}
+      initial={{ column: "Started", descending: true }}
+    />
+  );
 }
 
 /** Parameters that differ between runs: the ones worth a column. */
 function varying(runs: Run[]): string[] {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.params ?? {})))];
-  return names.filter((name) => runs.length === 1 || new Set(runs.map((run) => text(run.params?.[name]))).size > 1).slice(0, 8);
+  return names
+    .filter((name) => runs.length === 1 || new Set(runs.map((run) => text(run.params?.[name]))).size > 1)
+    .slice(0, 8);
 }
 
 function text(value: unknown): string {

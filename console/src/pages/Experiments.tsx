@@ -23,7 +23,8 @@ export default function Experiments() {
       {list.isPending ? <Loading what="Experiments" /> : null}
       {items?.length === 0 ? (
         <Empty title="No Experiment yet" command="blixt run --experiment first -- python train.py">
-          An Experiment gathers runs and their curves. Any Job that trains with <code>blixt.Trainer</code> makes one by itself.
+          An Experiment gathers runs and their curves. Any Job that trains with <code>blixt.Trainer</code>{" "}
+          makes one by itself.
         </Empty>
       ) : null}
       {items?.length ? <ExperimentTable items={items} ts={ts} /> : null}
@@ -34,14 +35,36 @@ export default function Experiments() {
 function ExperimentTable({ items, ts }: { items: Experiment[]; ts: string }) {
   const now = useNow();
   const columns: Column<Experiment>[] = [
-    { name: "Name", header: true, sort: (e) => e.name, cell: (e) => <Link to={`/t/${ts}/experiments/${e.name}`}>{e.name}</Link> },
-    { name: "Description", wide: true, cell: (e) => <span className="clip">{e.spec.description || "–"}</span> },
+    {
+      name: "Name",
+      header: true,
+      sort: (e) => e.name,
+      cell: (e) => <Link to={`/t/${ts}/experiments/${e.name}`}>{e.name}</Link>,
+    },
+    {
+      name: "Description",
+      wide: true,
+      cell: (e) => <span className="clip">{e.spec.description || "–"}</span>,
+    },
     { name: "Runs", numeric: true, sort: (e) => e.status.runs, cell: (e) => e.status.runs ?? 0 },
     { name: "Owner", wide: true, sort: (e) => e.owner, cell: (e) => e.owner },
-    { name: "Created", numeric: true, sort: (e) => e.created_at, cell: (e) => <span title={stamp(e.created_at)}>{ago(e.created_at, now)}</span> },
+    {
+      name: "Created",
+      numeric: true,
+      sort: (e) => e.created_at,
+      cell: (e) => <span title={stamp(e.created_at)}>{ago(e.created_at, now)}</span>,
+    },
     { name: "Actions", hideName: true, cell: (e) => <Erase ts={ts} name={e.name} /> },
   ];
-  return <Table label="Experiments" columns={columns} items={items} rowKey={(e) => e.uid} initial={{ column: "Created", descending: true }} />;
+  return (
+    <Table
+      label="Experiments"
+      columns={columns}
+      items={items}
+      rowKey={(e) => e.uid}
+      initial={{ column: "Created", descending: true }}
+    />
+  );
 }
 
 function Erase({ ts, name }: { ts: string; name: string }) {

@@ -20,17 +20,32 @@ export function Home() {
     <Page title="Home">
       <Problem error={error} />
       <div className="figures">
-        <Figure label="Running now" value={String(open.length)} note={open.length === 1 ? "machine" : "machines"} live={open.length > 0} />
+        <Figure
+          label="Running now"
+          value={String(open.length)}
+          note={open.length === 1 ? "machine" : "machines"}
+          live={open.length > 0}
+        />
         <Figure label="Costs now" value={creditNumber(bill?.rateUc ?? 0)} note="cr per hour" />
         <Figure label="Spent so far" value={creditNumber(bill?.totalUc ?? 0)} note="cr" />
         <Figure
           label="Budget left"
           value={bill?.remainingUc == null ? "No limit" : creditNumber(bill.remainingUc, 2)}
-          note={bill?.remainingUc == null ? "" : bill.rateUc > 0 ? `cr, enough for ${duration((bill.remainingUc / bill.rateUc) * 3600)}` : "cr"}
+          note={
+            bill?.remainingUc == null
+              ? ""
+              : bill.rateUc > 0
+                ? `cr, enough for ${duration((bill.remainingUc / bill.rateUc) * 3600)}`
+                : "cr"
+          }
         />
       </div>
       <Section title="Running now">
-        {open.length ? <Running lines={open} prices={prices} ts={ts} /> : <p className="quiet">Nothing is running, so nothing is being billed.</p>}
+        {open.length ? (
+          <Running lines={open} prices={prices} ts={ts} />
+        ) : (
+          <p className="quiet">Nothing is running, so nothing is being billed.</p>
+        )}
       </Section>
       <RecentJobs ts={ts} />
       <QuickStarts />
@@ -38,7 +53,17 @@ export function Home() {
   );
 }
 
-function Figure({ label, value, note, live = false }: { label: string; value: string; note: string; live?: boolean }) {
+function Figure({
+  label,
+  value,
+  note,
+  live = false,
+}: {
+  label: string;
+  value: string;
+  note: string;
+  live?: boolean;
+}) {
   return (
     <div className={`figure ${live ? "figure-live" : ""}`}>
       <p className="figure-label">{label}</p>
@@ -49,16 +74,42 @@ function Figure({ label, value, note, live = false }: { label: string; value: st
   );
 }
 
-function Running({ lines, prices, ts }: { lines: BillLine[]; prices: ReadonlyMap<string, number>; ts: string }) {
+function Running({
+  lines,
+  prices,
+  ts,
+}: {
+  lines: BillLine[];
+  prices: ReadonlyMap<string, number>;
+  ts: string;
+}) {
   const columns: Column<BillLine>[] = [
-    { name: "Name", header: true, sort: (l) => l.name, cell: (l) => <Link to={`/t/${ts}/${l.kind}s/${l.name}`}>{l.name}</Link> },
+    {
+      name: "Name",
+      header: true,
+      sort: (l) => l.name,
+      cell: (l) => <Link to={`/t/${ts}/${l.kind}s/${l.name}`}>{l.name}</Link>,
+    },
     { name: "Kind", sort: (l) => l.kind, cell: (l) => l.kind },
     { name: "Machine", wide: true, sort: (l) => l.machine, cell: (l) => l.machine },
     { name: "Time", numeric: true, sort: (l) => l.seconds, cell: (l) => duration(l.seconds) },
-    { name: "Per hour", numeric: true, wide: true, sort: (l) => prices.get(l.machine), cell: (l) => credits(prices.get(l.machine)) },
+    {
+      name: "Per hour",
+      numeric: true,
+      wide: true,
+      sort: (l) => prices.get(l.machine),
+      cell: (l) => credits(prices.get(l.machine)),
+    },
     { name: "So far", numeric: true, sort: (l) => l.amount_uc, cell: (l) => credits(l.amount_uc) },
   ];
-  return <Table label="Running now" columns={columns} items={lines} rowKey={(l) => `${l.uid}/${l.machine}/${l.name}`} />;
+  return (
+    <Table
+      label="Running now"
+      columns={columns}
+      items={lines}
+      rowKey={(l) => `${l.uid}/${l.machine}/${l.name}`}
+    />
+  );
 }
 
 function RecentJobs({ ts }: { ts: string }) {
@@ -80,9 +131,21 @@ function RecentJobs({ ts }: { ts: string }) {
 }
 
 const STARTS: [string, string, string][] = [
-  ["Open a Studio", "A machine with your files, JupyterLab and a terminal. It keeps everything when it stops.", "blixt studio create my-studio"],
-  ["Run a Job", "Sends this folder and a command to a machine, follows its log, and bills by the second.", "blixt run -- python train.py"],
-  ["Deploy a model", "An OpenAI-compatible address that sleeps at zero replicas and wakes on the first request.", "blixt deploy chat --model my-model"],
+  [
+    "Open a Studio",
+    "A machine with your files, JupyterLab and a terminal. It keeps everything when it stops.",
+    "blixt studio create my-studio",
+  ],
+  [
+    "Run a Job",
+    "Sends this folder and a command to a machine, follows its log, and bills by the second.",
+    "blixt run -- python train.py",
+  ],
+  [
+    "Deploy a model",
+    "An OpenAI-compatible address that sleeps at zero replicas and wakes on the first request.",
+    "blixt deploy chat --model my-model",
+  ],
 ];
 
 function QuickStarts() {

@@ -62,18 +62,26 @@ function JobActions({ ts, job }: { ts: string; job: Job }) {
   const navigate = useNavigate();
   const stop = async () => {
     const body = <p>Its command is told to end, then ended. What it wrote and logged so far stays.</p>;
-    if (await confirm({ title: `Stop ${job.name}?`, body, action: "Stop Job" })) void run(() => command(ts, "jobs", job.name, "stop"));
+    if (await confirm({ title: `Stop ${job.name}?`, body, action: "Stop Job" }))
+      void run(() => command(ts, "jobs", job.name, "stop"));
   };
   const erase = async () => {
-    const body = <p>This deletes the Job with its log and files. Its line on the bill and its run's metrics stay.</p>;
+    const body = (
+      <p>This deletes the Job with its log and files. Its line on the bill and its run's metrics stay.</p>
+    );
     if (!(await confirm({ title: `Delete ${job.name}?`, body, action: "Delete Job" }))) return;
-    if (await run(() => remove(ts, "jobs", job.name), `Deleting ${job.name}.`)) void navigate(`/t/${ts}/jobs`);
+    if (await run(() => remove(ts, "jobs", job.name), `Deleting ${job.name}.`))
+      void navigate(`/t/${ts}/jobs`);
   };
   const ended = isFinal(job.status.state);
   return (
     <>
       {ended ? null : (
-        <Button busy={busy} disabled={job.deleting || job.spec.desired === "stopped"} onClick={() => void stop()}>
+        <Button
+          busy={busy}
+          disabled={job.deleting || job.spec.desired === "stopped"}
+          onClick={() => void stop()}
+        >
           Stop
         </Button>
       )}
@@ -87,7 +95,9 @@ function JobActions({ ts, job }: { ts: string; job: Job }) {
 function JobFacts({ ts, job }: { ts: string; job: Job }) {
   const now = useNow();
   const { bill } = useLiveBill(ts);
-  const cost = bill?.lines.filter((line) => line.uid === job.uid).reduce((sum, line) => sum + line.amount_uc, 0);
+  const cost = bill?.lines
+    .filter((line) => line.uid === job.uid)
+    .reduce((sum, line) => sum + line.amount_uc, 0);
   const { spec, status } = job;
   const experiment = spec.experiment ?? job.name;
   return (
@@ -98,7 +108,14 @@ function JobFacts({ ts, job }: { ts: string; job: Job }) {
         ["Cost", credits(cost)],
         ["Experiment", <Link to={`/t/${ts}/experiments/${experiment}`}>{experiment}</Link>],
         ...(spec.model
-          ? [["Model", <Link to={`/t/${ts}/models/${spec.model}`}>{spec.model + (status.model_version ? ` v${status.model_version}` : "")}</Link>] as [string, React.ReactNode]]
+          ? [
+              [
+                "Model",
+                <Link to={`/t/${ts}/models/${spec.model}`}>
+                  {spec.model + (status.model_version ? ` v${status.model_version}` : "")}
+                </Link>,
+              ] as [string, React.ReactNode],
+            ]
           : []),
         ["Attempt", `${status.attempt ?? 0} of ${spec.max_restarts + 1}`],
         ["Exit code", status.exit_code ?? "–"],
@@ -130,12 +147,14 @@ function JobLog({ ts, job }: { ts: string; job: Job }) {
 function JobMetrics({ ts, job }: { ts: string; job: Job }) {
   const experiment = job.spec.experiment ?? job.name;
   const runs = useRuns(ts, experiment);
-  const mine = runs.data?.filter((run) => run.job === job.name || run.name === job.name || run.id === job.name) ?? [];
+  const mine =
+    runs.data?.filter((run) => run.job === job.name || run.name === job.name || run.id === job.name) ?? [];
   if (runs.isPending) return <Loading what="metrics" />;
   if (!mine.length) {
     return (
       <p className="quiet">
-        No metrics yet. A <code>blixt.Trainer</code> reports them by itself; any other program can with <code>blixt.Experiment</code>.
+        No metrics yet. A <code>blixt.Trainer</code> reports them by itself; any other program can with{" "}
+        <code>blixt.Experiment</code>.
       </p>
     );
   }

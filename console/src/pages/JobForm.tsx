@@ -39,10 +39,22 @@ export function JobForm({ ts, taken, onClose }: { ts: string; taken: string[]; o
       onSubmit={() => create(ts, "jobs", draft.name, toSpec(draft, env.env))}
     >
       <NameField value={draft.name} taken={taken} onChange={(name) => change({ name })} />
-      <TextArea label="Command" className="mono" required value={draft.command} placeholder="python train.py --epochs 3" onChange={(e) => change({ command: e.target.value })} />
+      <TextArea
+        label="Command"
+        className="mono"
+        required
+        value={draft.command}
+        placeholder="python train.py --epochs 3"
+        onChange={(e) => change({ command: e.target.value })}
+      />
       <div className="columns">
         <MachineField value={draft.machine} onChange={(machine) => change({ machine })} />
-        <SelectField label="Files from" value={draft.studio} hint="Starts from a copy of a Studio's files." onChange={(e) => change({ studio: e.target.value })}>
+        <SelectField
+          label="Files from"
+          value={draft.studio}
+          hint="Starts from a copy of a Studio's files."
+          onChange={(e) => change({ studio: e.target.value })}
+        >
           <option value="">nothing</option>
           {studios.map((studio) => (
             <option key={studio.uid}>{studio.name}</option>
@@ -52,13 +64,43 @@ export function JobForm({ ts, taken, onClose }: { ts: string; taken: string[]; o
       <details className="more">
         <summary>More: machines, experiment, model, environment</summary>
         <div className="columns">
-          <NumberField label="Machines" value={draft.machines} onChange={(machines) => change({ machines })} />
-          <NumberField label="Processes per machine" value={draft.processes} onChange={(processes) => change({ processes })} />
-          <NumberField label="Restarts after failure" min={0} value={draft.restarts} onChange={(restarts) => change({ restarts })} />
-          <TextField label="Experiment" value={draft.experiment} hint="Empty: the job's name." onChange={(e) => change({ experiment: e.target.value })} />
-          <TextField label="Model" value={draft.model} hint="Keeps $BLIXT_MODEL_OUT as a new version." onChange={(e) => change({ model: e.target.value })} />
+          <NumberField
+            label="Machines"
+            value={draft.machines}
+            onChange={(machines) => change({ machines })}
+          />
+          <NumberField
+            label="Processes per machine"
+            value={draft.processes}
+            onChange={(processes) => change({ processes })}
+          />
+          <NumberField
+            label="Restarts after failure"
+            min={0}
+            value={draft.restarts}
+            onChange={(restarts) => change({ restarts })}
+          />
+          <TextField
+            label="Experiment"
+            value={draft.experiment}
+            hint="Empty: the job's name."
+            onChange={(e) => change({ experiment: e.target.value })}
+          />
+          <TextField
+            label="Model"
+            value={draft.model}
+            hint="Keeps $BLIXT_MODEL_OUT as a new version."
+            onChange={(e) => change({ model: e.target.value })}
+          />
         </div>
-        <TextArea label="Environment" className="mono" value={draft.env} placeholder="KEY=value" problem={env.problem} onChange={(e) => change({ env: e.target.value })} />
+        <TextArea
+          label="Environment"
+          className="mono"
+          value={draft.env}
+          placeholder="KEY=value"
+          problem={env.problem}
+          onChange={(e) => change({ env: e.target.value })}
+        />
       </details>
     </FormDialog>
   );
@@ -66,7 +108,18 @@ export function JobForm({ ts, taken, onClose }: { ts: string; taken: string[]; o
 
 function empty(taken: string[]): Draft {
   const name = suggestName(taken);
-  return { name, command: "", machine: "cpu-1", machines: 1, processes: 1, studio: "", experiment: "", model: "", restarts: 0, env: "" };
+  return {
+    name,
+    command: "",
+    machine: "cpu-1",
+    machines: 1,
+    processes: 1,
+    studio: "",
+    experiment: "",
+    model: "",
+    restarts: 0,
+    env: "",
+  };
 }
 
 function toSpec(draft: Draft, env: Record<string, string>) {

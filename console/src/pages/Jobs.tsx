@@ -35,7 +35,9 @@ export default function Jobs() {
         </Empty>
       ) : null}
       {items?.length ? <JobTable items={items} ts={ts} /> : null}
-      {creating ? <JobForm ts={ts} taken={items?.map((j) => j.name) ?? []} onClose={() => setCreating(false)} /> : null}
+      {creating ? (
+        <JobForm ts={ts} taken={items?.map((j) => j.name) ?? []} onClose={() => setCreating(false)} />
+      ) : null}
     </Page>
   );
 }
@@ -43,14 +45,37 @@ export default function Jobs() {
 function JobTable({ items, ts }: { items: Job[]; ts: string }) {
   const now = useNow();
   const columns: Column<Job>[] = [
-    { name: "Name", header: true, sort: (j) => j.name, cell: (j) => <Link to={`/t/${ts}/jobs/${j.name}`}>{j.name}</Link> },
-    { name: "State", sort: (j) => j.status.state, cell: (j) => <State state={j.status.state} deleting={j.deleting} /> },
+    {
+      name: "Name",
+      header: true,
+      sort: (j) => j.name,
+      cell: (j) => <Link to={`/t/${ts}/jobs/${j.name}`}>{j.name}</Link>,
+    },
+    {
+      name: "State",
+      sort: (j) => j.status.state,
+      cell: (j) => <State state={j.status.state} deleting={j.deleting} />,
+    },
     { name: "Command", wide: true, cell: (j) => <code className="clip">{commandLine(j.spec.command)}</code> },
     { name: "Machine", wide: true, sort: (j) => j.spec.machine, cell: (j) => machines(j) },
     { name: "Time", numeric: true, sort: (j) => runTime(j, now), cell: (j) => duration(runTime(j, now)) },
-    { name: "Created", numeric: true, wide: true, sort: (j) => j.created_at, cell: (j) => ago(j.created_at, now) },
+    {
+      name: "Created",
+      numeric: true,
+      wide: true,
+      sort: (j) => j.created_at,
+      cell: (j) => ago(j.created_at, now),
+    },
   ];
-  return <Table label="Jobs" columns={columns} items={items} rowKey={(j) => j.uid} initial={{ column: "Created", descending: true }} />;
+  return (
+    <Table
+      label="Jobs"
+      columns={columns}
+      items={items}
+      rowKey={(j) => j.uid}
+      initial={{ column: "Created", descending: true }}
+    />
+  );
 }
 
 /** "cpu-1", "2 × cpu-4". */

@@ -58,12 +58,33 @@ export default function Members({ me }: { me: WhoAmI }) {
   );
 }
 
-function MemberTable({ ts, items, me, canChange }: { ts: string; items: Member[]; me: string; canChange: boolean }) {
+function MemberTable({
+  ts,
+  items,
+  me,
+  canChange,
+}: {
+  ts: string;
+  items: Member[];
+  me: string;
+  canChange: boolean;
+}) {
   const columns: Column<Member>[] = [
-    { name: "Name", header: true, sort: (m) => m.user, cell: (m) => (m.user === me ? `${m.user} (you)` : m.user) },
-    { name: "Role", sort: (m) => m.role, cell: (m) => (canChange ? <RoleChoice ts={ts} member={m} /> : m.role) },
+    {
+      name: "Name",
+      header: true,
+      sort: (m) => m.user,
+      cell: (m) => (m.user === me ? `${m.user} (you)` : m.user),
+    },
+    {
+      name: "Role",
+      sort: (m) => m.role,
+      cell: (m) => (canChange ? <RoleChoice ts={ts} member={m} /> : m.role),
+    },
     { name: "Since", numeric: true, wide: true, sort: (m) => m.created_at, cell: (m) => stamp(m.created_at) },
-    ...(canChange ? [{ name: "Actions", hideName: true, cell: (m: Member) => <Remove ts={ts} member={m} /> }] : []),
+    ...(canChange
+      ? [{ name: "Actions", hideName: true, cell: (m: Member) => <Remove ts={ts} member={m} /> }]
+      : []),
   ];
   return <Table label="Members" columns={columns} items={items} rowKey={(m) => m.user} />;
 }
@@ -77,7 +98,12 @@ function RoleChoice({ ts, member }: { ts: string; member: Member }) {
       await client.invalidateQueries({ queryKey: keys.members(ts) });
     }, `${member.user} is now ${role}.`);
   return (
-    <select aria-label={`Role of ${member.user}`} value={member.role} disabled={busy} onChange={(event) => void change(event.target.value as Role)}>
+    <select
+      aria-label={`Role of ${member.user}`}
+      value={member.role}
+      disabled={busy}
+      onChange={(event) => void change(event.target.value as Role)}
+    >
       {Object.keys(ROLES).map((role) => (
         <option key={role}>{role}</option>
       ))}
@@ -90,7 +116,9 @@ function Remove({ ts, member }: { ts: string; member: Member }) {
   const { run, busy } = useAction();
   const confirm = useConfirm();
   const remove = async () => {
-    const body = <p>They lose access to this teamspace at once. What they started goes on and stays on its bill.</p>;
+    const body = (
+      <p>They lose access to this teamspace at once. What they started goes on and stays on its bill.</p>
+    );
     if (!(await confirm({ title: `Remove ${member.user}?`, body, action: "Remove member" }))) return;
     void run(async () => {
       await removeMember(ts, member.user);
@@ -98,7 +126,13 @@ function Remove({ ts, member }: { ts: string; member: Member }) {
     }, `Removed ${member.user}.`);
   };
   return (
-    <Button look="quiet" size="small" busy={busy} aria-label={`Remove ${member.user}`} onClick={() => void remove()}>
+    <Button
+      look="quiet"
+      size="small"
+      busy={busy}
+      aria-label={`Remove ${member.user}`}
+      onClick={() => void remove()}
+    >
       Remove
     </Button>
   );

@@ -43,11 +43,22 @@ export default function ModelPage() {
       <Problem error={error ?? versions.error} />
       {versions.isPending && !error ? <Loading what="versions" /> : null}
       {versions.data?.map((version) => (
-        <Version key={version.version} ts={ts} model={name} version={version} onDeploy={() => setDeploying(version)} />
+        <Version
+          key={version.version}
+          ts={ts}
+          model={name}
+          version={version}
+          onDeploy={() => setDeploying(version)}
+        />
       ))}
       {versions.data?.length === 0 ? <p className="quiet">No version yet.</p> : null}
       {deploying ? (
-        <DeploymentForm ts={ts} taken={taken} model={`${name}:${deploying.version}`} onClose={() => setDeploying(null)} />
+        <DeploymentForm
+          ts={ts}
+          taken={taken}
+          model={`${name}:${deploying.version}`}
+          onClose={() => setDeploying(null)}
+        />
       ) : null}
     </Page>
   );
@@ -85,16 +96,37 @@ function Version(props: { ts: string; model: string; version: ModelVersion; onDe
   );
 }
 
-function FileTable({ ts, model, version, files }: { ts: string; model: string; version: number; files: ModelFile[] }) {
+function FileTable({
+  ts,
+  model,
+  version,
+  files,
+}: {
+  ts: string;
+  model: string;
+  version: number;
+  files: ModelFile[];
+}) {
   if (!files.length) return null;
   const address = (file: ModelFile) =>
     `/api/v1/teamspaces/${ts}/models/${model}/versions/${version}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`;
   const columns: Column<ModelFile>[] = [
-    { name: "File", header: true, sort: (f) => f.path, cell: (f) => <a href={address(f)} download={f.path.split("/").at(-1)}>{f.path}</a> },
+    {
+      name: "File",
+      header: true,
+      sort: (f) => f.path,
+      cell: (f) => (
+        <a href={address(f)} download={f.path.split("/").at(-1)}>
+          {f.path}
+        </a>
+      ),
+    },
     { name: "Size", numeric: true, sort: (f) => f.size_bytes, cell: (f) => bytes(f.size_bytes) },
     { name: "SHA-256", wide: true, cell: (f) => <code title={f.sha256}>{f.sha256.slice(0, 16)}…</code> },
   ];
-  return <Table label={`Files of version ${version}`} columns={columns} items={files} rowKey={(f) => f.path} />;
+  return (
+    <Table label={`Files of version ${version}`} columns={columns} items={files} rowKey={(f) => f.path} />
+  );
 }
 
 function Erase({ ts, name }: { ts: string; name: string }) {
@@ -102,7 +134,9 @@ function Erase({ ts, name }: { ts: string; name: string }) {
   const confirm = useConfirm();
   const navigate = useNavigate();
   const erase = async () => {
-    const body = <p>This deletes the Model with every version and file. Deployments of it can no longer start.</p>;
+    const body = (
+      <p>This deletes the Model with every version and file. Deployments of it can no longer start.</p>
+    );
     if (!(await confirm({ title: `Delete ${name}?`, body, action: "Delete Model" }))) return;
     if (await run(() => remove(ts, "models", name), `Deleted ${name}.`)) void navigate(`/t/${ts}/models`);
   };

@@ -18,7 +18,8 @@ export default function Models() {
       {list.isPending ? <Loading what="Models" /> : null}
       {items?.length === 0 ? (
         <Empty title="No Model yet" command="blixt run --model my-model -- python train.py">
-          A Model is a name with versions. What a Job leaves in <code>$BLIXT_MODEL_OUT</code> becomes a new version.
+          A Model is a name with versions. What a Job leaves in <code>$BLIXT_MODEL_OUT</code> becomes a new
+          version.
         </Empty>
       ) : null}
       {items?.length ? <ModelTable items={items} ts={ts} /> : null}
@@ -29,11 +30,32 @@ export default function Models() {
 function ModelTable({ items, ts }: { items: Model[]; ts: string }) {
   const now = useNow();
   const columns: Column<Model>[] = [
-    { name: "Name", header: true, sort: (m) => m.name, cell: (m) => <Link to={`/t/${ts}/models/${m.name}`}>{m.name}</Link> },
-    { name: "Newest", sort: (m) => m.status.latest_version, cell: (m) => (m.status.latest_version ? `v${m.status.latest_version}` : "–") },
-    { name: "Description", wide: true, cell: (m) => <span className="clip">{m.spec.description || "–"}</span> },
+    {
+      name: "Name",
+      header: true,
+      sort: (m) => m.name,
+      cell: (m) => <Link to={`/t/${ts}/models/${m.name}`}>{m.name}</Link>,
+    },
+    {
+      name: "Newest",
+      sort: (m) => m.status.latest_version,
+      cell: (m) => (m.status.latest_version ? `v${m.status.latest_version}` : "–"),
+    },
+    {
+      name: "Description",
+      wide: true,
+      cell: (m) => <span className="clip">{m.spec.description || "–"}</span>,
+    },
     { name: "Owner", wide: true, sort: (m) => m.owner, cell: (m) => m.owner },
     { name: "Created", numeric: true, sort: (m) => m.created_at, cell: (m) => ago(m.created_at, now) },
   ];
-  return <Table label="Models" columns={columns} items={items} rowKey={(m) => m.uid} initial={{ column: "Name" }} />;
+  return (
+    <Table
+      label="Models"
+      columns={columns}
+      items={items}
+      rowKey={(m) => m.uid}
+      initial={{ column: "Name" }}
+    />
+  );
 }

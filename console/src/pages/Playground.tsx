@@ -56,7 +56,11 @@ function WithModel({ base, mode }: { base: string; mode: "chat" | "completion" }
   }, [base]);
   if (models === null) return <Loading what="model; a sleeping Deployment wakes up first" />;
   if (!models.length) {
-    return <p className="quiet">It lists no models at {base}/models, so it may not speak the OpenAI API. Use HTTP request instead.</p>;
+    return (
+      <p className="quiet">
+        It lists no models at {base}/models, so it may not speak the OpenAI API. Use HTTP request instead.
+      </p>
+    );
   }
   const chosen = model || models[0]!;
   return (

@@ -36,12 +36,25 @@ export function RawRequest({ address }: { address: string }) {
             <option key={name}>{name}</option>
           ))}
         </SelectField>
-        <TextField label="Path" className="mono" value={path} onChange={(event) => setPath(event.target.value)} />
+        <TextField
+          label="Path"
+          className="mono"
+          value={path}
+          onChange={(event) => setPath(event.target.value)}
+        />
         <Button type="submit" look="primary" busy={busy}>
           Send
         </Button>
       </div>
-      {method === "GET" || method === "DELETE" ? null : <TextArea label="JSON body" className="mono" rows={5} value={body} onChange={(event) => setBody(event.target.value)} />}
+      {method === "GET" || method === "DELETE" ? null : (
+        <TextArea
+          label="JSON body"
+          className="mono"
+          rows={5}
+          value={body}
+          onChange={(event) => setBody(event.target.value)}
+        />
+      )}
       <Problem error={problem} />
       <div role="status">
         {answer ? (
@@ -69,7 +82,12 @@ async function request(url: string, method: string, body: string): Promise<Answe
   });
   const text = (await response.text()).slice(0, LONGEST);
   const ms = Math.round(performance.now() - from);
-  return { status: `${response.status} ${response.statusText}`.trim(), good: response.ok, ms, body: pretty(text) };
+  return {
+    status: `${response.status} ${response.statusText}`.trim(),
+    good: response.ok,
+    ms,
+    body: pretty(text),
+  };
 }
 
 function pretty(text: string): string {

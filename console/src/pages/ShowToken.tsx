@@ -3,7 +3,17 @@ import { Snippet } from "@/components/Copy";
 import { Dialog } from "@/components/Dialog";
 
 /** A secret's only appearance. */
-export function ShowToken({ title, token, who, onClose }: { title: string; token: string; who: string; onClose: () => void }) {
+export function ShowToken({
+  title,
+  token,
+  who,
+  onClose,
+}: {
+  title: string;
+  token: string;
+  who: string;
+  onClose: () => void;
+}) {
   return (
     <Dialog title={title} onClose={onClose}>
       <div className="dialog-body">

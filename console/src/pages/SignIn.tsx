@@ -72,7 +72,9 @@ export function NoTeamspace({ user }: { user: string }) {
           <Button look="primary" onClick={() => setOpen(true)}>
             New teamspace
           </Button>
-          <Button onClick={() => void run(() => signOut().then(() => client.setQueryData(keys.me, null)))}>Sign out</Button>
+          <Button onClick={() => void run(() => signOut().then(() => client.setQueryData(keys.me, null)))}>
+            Sign out
+          </Button>
         </div>
         {open ? <NewTeamspace onClose={() => setOpen(false)} /> : null}
       </div>

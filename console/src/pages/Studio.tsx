@@ -60,7 +60,8 @@ function StudioActions({ ts, studio }: { ts: string; studio: Studio }) {
   const erase = async () => {
     const body = <p>This deletes the Studio and every file in it. There is no way back.</p>;
     if (!(await confirm({ title: `Delete ${studio.name}?`, body, action: "Delete Studio" }))) return;
-    if (await run(() => remove(ts, "studios", studio.name), `Deleting ${studio.name}.`)) void navigate(`/t/${ts}/studios`);
+    if (await run(() => remove(ts, "studios", studio.name), `Deleting ${studio.name}.`))
+      void navigate(`/t/${ts}/studios`);
   };
   return (
     <>
@@ -75,7 +76,10 @@ function StudioActions({ ts, studio }: { ts: string; studio: Studio }) {
           {(spec, change) => (
             <>
               <MachineField value={spec.machine} onChange={(machine) => change({ machine })} />
-              <IdleField value={spec.idle_timeout_s} onChange={(idle_timeout_s) => change({ idle_timeout_s })} />
+              <IdleField
+                value={spec.idle_timeout_s}
+                onChange={(idle_timeout_s) => change({ idle_timeout_s })}
+              />
               <p className="field-hint">A new machine is used from the next start.</p>
             </>
           )}
@@ -95,7 +99,10 @@ function OpenJupyter({ ts, name, disabled }: { ts: string; name: string; disable
     if (tab) tab.document.body.textContent = `Starting JupyterLab in ${name} …`;
     const worked = await run(async () => {
       const { url } = await openApp(ts, name, "jupyter");
-      if (!tab) return toast.fail(new Error("The browser blocked the new tab. Allow pop-ups for this site and try again."));
+      if (!tab)
+        return toast.fail(
+          new Error("The browser blocked the new tab. Allow pop-ups for this site and try again."),
+        );
       tab.opener = null;
       tab.location.replace(url);
     });
@@ -111,14 +118,20 @@ function OpenJupyter({ ts, name, disabled }: { ts: string; name: string; disable
 function StudioFacts({ studio }: { studio: Studio }) {
   const now = useNow();
   const machine = useMachines().data?.find((m) => m.name === studio.spec.machine);
-  const up = studio.status.state === "running" && studio.status.started_at ? duration(now - studio.status.started_at) : "–";
+  const up =
+    studio.status.state === "running" && studio.status.started_at
+      ? duration(now - studio.status.started_at)
+      : "–";
   return (
     <Facts
       items={[
         ["Machine", studio.spec.machine],
         ["Price", machine ? `${credits(machine.price_uc_per_hour)} per hour` : "–"],
         ["Up for", up],
-        ["Stops when idle", studio.spec.idle_timeout_s ? `after ${duration(studio.spec.idle_timeout_s)}` : "never"],
+        [
+          "Stops when idle",
+          studio.spec.idle_timeout_s ? `after ${duration(studio.spec.idle_timeout_s)}` : "never",
+        ],
         ["Owner", studio.owner],
         ["Created", stamp(studio.created_at)],
       ]}
@@ -130,8 +143,13 @@ function StudioTabs({ ts, studio }: { ts: string; studio: Studio }) {
   const base = `/api/v1/teamspaces/${ts}/studios/${studio.name}`;
   const running = studio.status.state === "running";
   const canWork = useCanWork();
-  if (!canWork) return <p className="quiet">Viewers see that a Studio is there, not what is in it. A member can work in it.</p>;
-  const needsStart = <p className="quiet">Start the Studio to use this. It keeps its files while it is stopped.</p>;
+  if (!canWork)
+    return (
+      <p className="quiet">Viewers see that a Studio is there, not what is in it. A member can work in it.</p>
+    );
+  const needsStart = (
+    <p className="quiet">Start the Studio to use this. It keeps its files while it is stopped.</p>
+  );
   return (
     <Tabs
       label={`Inside ${studio.name}`}
@@ -148,7 +166,11 @@ function StudioTabs({ ts, studio }: { ts: string; studio: Studio }) {
               needsStart
             ),
         },
-        { id: "command", label: "Run a command", body: () => (running ? <StudioCommand ts={ts} name={studio.name} /> : needsStart) },
+        {
+          id: "command",
+          label: "Run a command",
+          body: () => (running ? <StudioCommand ts={ts} name={studio.name} /> : needsStart),
+        },
       ]}
     />
   );

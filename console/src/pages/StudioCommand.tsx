@@ -21,7 +21,9 @@ export function StudioCommand({ ts, name }: { ts: string; name: string }) {
     const { signal } = stop.current;
     void run(async () => {
       try {
-        setExit(await exec(ts, name, line, signal, (text) => setOutput((old) => (old + text).slice(-200_000))));
+        setExit(
+          await exec(ts, name, line, signal, (text) => setOutput((old) => (old + text).slice(-200_000))),
+        );
       } catch (error) {
         if (!signal.aborted) throw error;
       }

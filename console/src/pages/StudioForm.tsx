@@ -19,7 +19,9 @@ export function StudioForm({ ts, taken, onClose }: { ts: string; taken: string[]
       done={`Created Studio ${name}.`}
       disabled={nameTrouble(name, taken) !== null}
       onClose={onClose}
-      onSubmit={() => create(ts, "studios", name, { machine, idle_timeout_s: idle, desired: start ? "running" : "stopped" })}
+      onSubmit={() =>
+        create(ts, "studios", name, { machine, idle_timeout_s: idle, desired: start ? "running" : "stopped" })
+      }
     >
       <NameField value={name} taken={taken} onChange={setName} />
       <MachineField value={machine} onChange={setMachine} />

@@ -5,7 +5,15 @@ import { useAction } from "@/components/action";
 import { useCanWork } from "@/components/role";
 
 /** Starts or stops a Studio, whichever makes sense now. */
-export function StudioSwitch({ ts, studio, size = "normal" }: { ts: string; studio: Studio; size?: "small" | "normal" }) {
+export function StudioSwitch({
+  ts,
+  studio,
+  size = "normal",
+}: {
+  ts: string;
+  studio: Studio;
+  size?: "small" | "normal";
+}) {
   const { run, busy } = useAction();
   const canWork = useCanWork();
   const verb = studio.spec.desired === "running" && studio.status.state !== "failed" ? "stop" : "start";

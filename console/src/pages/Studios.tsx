@@ -31,11 +31,14 @@ export default function Studios() {
       {list.isPending ? <Loading what="Studios" /> : null}
       {items?.length === 0 ? (
         <Empty title="No Studio yet" command="blixt studio create my-studio">
-          A Studio is a machine of your own with JupyterLab and a terminal. Stop it and it costs nothing; its files stay.
+          A Studio is a machine of your own with JupyterLab and a terminal. Stop it and it costs nothing; its
+          files stay.
         </Empty>
       ) : null}
       {items?.length ? <StudioTable items={items} ts={ts} /> : null}
-      {creating ? <StudioForm ts={ts} taken={items?.map((s) => s.name) ?? []} onClose={() => setCreating(false)} /> : null}
+      {creating ? (
+        <StudioForm ts={ts} taken={items?.map((s) => s.name) ?? []} onClose={() => setCreating(false)} />
+      ) : null}
     </Page>
   );
 }
@@ -43,8 +46,17 @@ export default function Studios() {
 function StudioTable({ items, ts }: { items: Studio[]; ts: string }) {
   const now = useNow();
   const columns: Column<Studio>[] = [
-    { name: "Name", header: true, sort: (s) => s.name, cell: (s) => <Link to={`/t/${ts}/studios/${s.name}`}>{s.name}</Link> },
-    { name: "State", sort: (s) => s.status.state, cell: (s) => <State state={s.status.state} deleting={s.deleting} /> },
+    {
+      name: "Name",
+      header: true,
+      sort: (s) => s.name,
+      cell: (s) => <Link to={`/t/${ts}/studios/${s.name}`}>{s.name}</Link>,
+    },
+    {
+      name: "State",
+      sort: (s) => s.status.state,
+      cell: (s) => <State state={s.status.state} deleting={s.deleting} />,
+    },
     { name: "Machine", wide: true, sort: (s) => s.spec.machine, cell: (s) => s.spec.machine },
     { name: "Owner", wide: true, sort: (s) => s.owner, cell: (s) => s.owner },
     {
@@ -52,10 +64,25 @@ function StudioTable({ items, ts }: { items: Studio[]; ts: string }) {
       numeric: true,
       wide: true,
       sort: (s) => s.status.started_at,
-      cell: (s) => (s.status.state === "running" && s.status.started_at ? duration(now - s.status.started_at) : "–"),
+      cell: (s) =>
+        s.status.state === "running" && s.status.started_at ? duration(now - s.status.started_at) : "–",
     },
-    { name: "Created", numeric: true, wide: true, sort: (s) => s.created_at, cell: (s) => stamp(s.created_at) },
+    {
+      name: "Created",
+      numeric: true,
+      wide: true,
+      sort: (s) => s.created_at,
+      cell: (s) => stamp(s.created_at),
+    },
     { name: "Actions", hideName: true, cell: (s) => <StudioSwitch ts={ts} studio={s} size="small" /> },
   ];
-  return <Table label="Studios" columns={columns} items={items} rowKey={(s) => s.uid} initial={{ column: "Name" }} />;
+  return (
+    <Table
+      label="Studios"
+      columns={columns}
+      items={items}
+      rowKey={(s) => s.uid}
+      initial={{ column: "Name" }}
+    />
+  );
 }

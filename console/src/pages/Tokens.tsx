@@ -20,11 +20,31 @@ export function Tokens({ ts }: { ts: string }) {
   const tokens = useTokens();
   const [making, setMaking] = useState(false);
   const columns: Column<Token>[] = [
-    { name: "Label", header: true, sort: (t) => t.label, cell: (t) => (t.label || t.kind) + (t.current ? " (this browser)" : "") },
+    {
+      name: "Label",
+      header: true,
+      sort: (t) => t.label,
+      cell: (t) => (t.label || t.kind) + (t.current ? " (this browser)" : ""),
+    },
     { name: "Kind", wide: true, sort: (t) => t.kind, cell: (t) => t.kind },
-    { name: "Reaches", cell: (t) => (t.teamspace ? `${t.teamspace}${t.role ? ` as ${t.role}` : ""}` : "all your teamspaces") },
-    { name: "Created", numeric: true, wide: true, sort: (t) => t.created_at, cell: (t) => stamp(t.created_at) },
-    { name: "Expires", numeric: true, wide: true, sort: (t) => t.expires_at, cell: (t) => (t.expires_at ? stamp(t.expires_at) : "never") },
+    {
+      name: "Reaches",
+      cell: (t) => (t.teamspace ? `${t.teamspace}${t.role ? ` as ${t.role}` : ""}` : "all your teamspaces"),
+    },
+    {
+      name: "Created",
+      numeric: true,
+      wide: true,
+      sort: (t) => t.created_at,
+      cell: (t) => stamp(t.created_at),
+    },
+    {
+      name: "Expires",
+      numeric: true,
+      wide: true,
+      sort: (t) => t.expires_at,
+      cell: (t) => (t.expires_at ? stamp(t.expires_at) : "never"),
+    },
     { name: "Actions", hideName: true, cell: (t) => <Revoke token={t} /> },
   ];
   return (
@@ -37,7 +57,14 @@ export function Tokens({ ts }: { ts: string }) {
       }
     >
       <Problem error={tokens.error} />
-      {tokens.data ? <Table label="Your tokens" columns={columns} items={tokens.data.items.filter((t) => t.kind !== "workload")} rowKey={(t) => t.id} /> : null}
+      {tokens.data ? (
+        <Table
+          label="Your tokens"
+          columns={columns}
+          items={tokens.data.items.filter((t) => t.kind !== "workload")}
+          rowKey={(t) => t.id}
+        />
+      ) : null}
       {making ? <NewToken ts={ts} onClose={() => setMaking(false)} /> : null}
     </Section>
   );
@@ -49,7 +76,8 @@ function NewToken({ ts, onClose }: { ts: string; onClose: () => void }) {
   const [onlyHere, setOnlyHere] = useState(true);
   const [token, setToken] = useState<string | null>(null);
   const client = useQueryClient();
-  if (token) return <ShowToken title="New token" token={token} who="yourself or your program" onClose={onClose} />;
+  if (token)
+    return <ShowToken title="New token" token={token} who="yourself or your program" onClose={onClose} />;
   const submit = async () => {
     const made = await createToken({
       label,
@@ -60,8 +88,19 @@ function NewToken({ ts, onClose }: { ts: string; onClose: () => void }) {
     setToken(made.token);
   };
   return (
-    <FormDialog title="New token" submit="Create token" onClose={() => undefined} onCancel={onClose} onSubmit={submit}>
-      <TextField label="Label" value={label} hint="So that you know later what it is for." onChange={(event) => setLabel(event.target.value)} />
+    <FormDialog
+      title="New token"
+      submit="Create token"
+      onClose={() => undefined}
+      onCancel={onClose}
+      onSubmit={submit}
+    >
+      <TextField
+        label="Label"
+        value={label}
+        hint="So that you know later what it is for."
+        onChange={(event) => setLabel(event.target.value)}
+      />
       <SelectField label="Expires" value={days} onChange={(event) => setDays(Number(event.target.value))}>
         {[7, 30, 90, 365].map((count) => (
           <option key={count} value={count}>
@@ -70,7 +109,11 @@ function NewToken({ ts, onClose }: { ts: string; onClose: () => void }) {
         ))}
         <option value={0}>never</option>
       </SelectField>
-      <CheckField label={`Only for ${ts}`} checked={onlyHere} onChange={(event) => setOnlyHere(event.target.checked)} />
+      <CheckField
+        label={`Only for ${ts}`}
+        checked={onlyHere}
+        onChange={(event) => setOnlyHere(event.target.checked)}
+      />
     </FormDialog>
   );
 }
@@ -80,15 +123,24 @@ function Revoke({ token }: { token: Token }) {
   const { run, busy } = useAction();
   const confirm = useConfirm();
   const revoke = async () => {
-    const body = <p>Whatever uses it is refused from now on.{token.current ? " You will be signed out." : ""}</p>;
-    if (!(await confirm({ title: `Revoke ${token.label || "this token"}?`, body, action: "Revoke token" }))) return;
+    const body = (
+      <p>Whatever uses it is refused from now on.{token.current ? " You will be signed out." : ""}</p>
+    );
+    if (!(await confirm({ title: `Revoke ${token.label || "this token"}?`, body, action: "Revoke token" })))
+      return;
     void run(async () => {
       await revokeToken(token.id);
       await client.invalidateQueries({ queryKey: keys.tokens });
     }, "Token revoked.");
   };
   return (
-    <Button look="quiet" size="small" busy={busy} aria-label={`Revoke ${token.label || token.kind}`} onClick={() => void revoke()}>
+    <Button
+      look="quiet"
+      size="small"
+      busy={busy}
+      aria-label={`Revoke ${token.label || token.kind}`}
+      onClick={() => void revoke()}
+    >
       Revoke
     </Button>
   );

@@ -6,17 +6,33 @@ import { useAction } from "@/components/action";
 export const FIRST_SAMPLING: Sampling = { temperature: 0.7, max_tokens: 200 };
 
 /** The two settings that matter when trying a model. */
-export function SamplingFields({ value, onChange }: { value: Sampling; onChange: (value: Sampling) => void }) {
+export function SamplingFields({
+  value,
+  onChange,
+}: {
+  value: Sampling;
+  onChange: (value: Sampling) => void;
+}) {
   return (
     <div className="toolbar sampling">
       <label className="slider">
         Temperature
-        <input type="range" min="0" max="2" step="0.1" value={value.temperature} onChange={(e) => onChange({ ...value, temperature: e.target.valueAsNumber })} />
+        <input
+          type="range"
+          min="0"
+          max="2"
+          step="0.1"
+          value={value.temperature}
+          onChange={(e) => onChange({ ...value, temperature: e.target.valueAsNumber })}
+        />
         <output>{value.temperature.toFixed(1)}</output>
       </label>
       <label className="inline-select">
         Longest answer
-        <select value={value.max_tokens} onChange={(e) => onChange({ ...value, max_tokens: Number(e.target.value) })}>
+        <select
+          value={value.max_tokens}
+          onChange={(e) => onChange({ ...value, max_tokens: Number(e.target.value) })}
+        >
           {[50, 200, 500, 2000].map((count) => (
             <option key={count} value={count}>
               {count} tokens
