@@ -10,10 +10,12 @@ from blixt.serve.errors import ConfigError
 class Limits:
     """Every bound and deadline of a server.
 
-    `timeout_s` is how long a client waits for progress: the whole answer, or the next piece of a stream.
+    `timeout_s` is how long a client waits for progress: the whole answer, or the next piece of a stream;
+    `kill_grace_s` how long after that a running request may still end before its worker is killed.
     """
 
     timeout_s: float = 30.0
+    kill_grace_s: float = 2.0
     max_queue: int = 1024
     max_queue_bytes: int = 512 * 2**20
     max_payload_bytes: int = 32 * 2**20
@@ -30,11 +32,6 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ConfigError(f"{name}={value!r} is not a positive number.")
-
-    @property
-    def kill_grace_s(self) -> float:
-        """How long after its deadline a running request may still end before its worker is killed."""
-        return min(5.0, max(0.5, self.timeout_s / 4))
 
 
 def api_key_of(argument: str | None) -> str | None:
