@@ -1,20 +1,69 @@
-"""The change log, and objects as rows of the database."""
+"""The change log: every change of an object, numbered in the order of the commits."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal
 
 import sqlalchemy as sa
 
-from blixt.cloud.db import Session
+from blixt.cloud.db import Database, Session
 from blixt.cloud.db.tables import changes
 from blixt.cloud.errors import Gone
-from blixt.cloud.objects.object import Change, Object
+from blixt.cloud.objects.object import Change, Object, from_row, to_row
+from blixt.cloud.objects.watch import Subscription, Watchers
 
+ChangeType = Literal["created", "updated", "deleted"]
 KEEP_CHANGES = 100_000
 _PRUNE_EVERY = 1000
 
 
-def append_change(s: Session, type_: Literal["created", "updated", "deleted"], after: Object) -> int:
+class ChangeLog:
+    """Reading and watching the log; the store, which writes it, builds on this.
+
+    Args:
+        db: The database.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._watchers = Watchers()
+
+    def last_seq(self, *, session: Session | None = None) -> int:
+        """Return the sequence number of the newest change, 0 when there is none."""
+        with self.db.viewed(session) as s:
+            return newest_seq(s)
+
+    def changes(
+        self,
+        since: int,
+        limit: int = 500,
+        *,
+        kind: str | None = None,
+        teamspaces: Iterable[str] | None = None,
+        session: Session | None = None,
+    ) -> Sequence[Change]:
+        """Return changes after `since`, oldest first, optionally of one kind or some teamspaces.
+
+        Raises:
+            Gone: When changes after `since` were already dropped from the log.
+        """
+        with self.db.viewed(session) as s:
+            return read_changes(s, since, limit, kind, teamspaces)
+
+    def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
+        """Return an async context manager giving a wake-up that fires after each commit of a change."""
+        return self._watchers.subscribe()
+
+    def close(self) -> None:
+        """End all watches, because the server is shutting down."""
+        self._watchers.close()
+
+    def _append(self, s: Session, type_: ChangeType, after: Object) -> None:
+        append_change(s, type_, after)
+        self.db.after_commit(self._watchers.notify)
+
+
+def append_change(s: Session, type_: ChangeType, after: Object) -> int:
     """Write a change in the caller's transaction and return its number.
 
     There is one writer at a time, so these numbers grow in the order of the commits.
@@ -62,14 +111,3 @@ def read_changes(
 def newest_seq(s: Session) -> int:
     """Return the number of the newest change, 0 when there is none."""
     return s.execute(sa.select(sa.func.max(changes.c.seq))).scalar() or 0
-
-
-def to_row(item: Object) -> dict[str, Any]:
-    """Return an object as a row of the table `objects`."""
-    return {**item.to_json(), "finalizers": list(item.finalizers)}
-
-
-def from_row(row: Mapping[Any, Any]) -> Object:
-    """Return the object of a row."""
-    values: dict[str, Any] = {**row, "finalizers": tuple(row["finalizers"])}
-    return Object(**values)

@@ -1,5 +1,6 @@
 """An object and a change to it, as plain frozen data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,3 +65,14 @@ class Change:
     def to_json(self) -> dict[str, Any]:
         """Return the change as the watch sends it."""
         return {"seq": self.seq, "type": self.type, "object": self.object.to_json()}
+
+
+def to_row(item: Object) -> dict[str, Any]:
+    """Return an object as a row of the table `objects`."""
+    return {**item.to_json(), "finalizers": list(item.finalizers)}
+
+
+def from_row(row: Mapping[Any, Any]) -> Object:
+    """Return the object of a row."""
+    values: dict[str, Any] = {**row, "finalizers": tuple(row["finalizers"])}
+    return Object(**values)

@@ -2,10 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,14 +13,13 @@ from blixt.cloud.db.tables import objects, teamspaces
 from blixt.cloud.errors import Conflict, NotFound
 from blixt.cloud.identity.audit import append as audit_append
 from blixt.cloud.kinds import kind_of, validate_labels, validate_name, validate_spec, validate_status
-from blixt.cloud.objects.log import append_change, from_row, newest_seq, read_changes, to_row
-from blixt.cloud.objects.object import Change, Object
-from blixt.cloud.objects.watch import Subscription, Watchers
+from blixt.cloud.objects.log import ChangeLog
+from blixt.cloud.objects.object import Object, from_row, to_row
 
 Objects = list[Object]  # `Store.list` hides the builtin inside the class
 
 
-class Store:
+class Store(ChangeLog):
     """Objects of every kind.
 
     Every method takes `session=` to join a transaction; `actor` is who did it, for the audit log.
@@ -39,10 +37,9 @@ class Store:
         machines: Callable[[], Collection[str]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.db = db
+        super().__init__(db)
         self._machines = machines
         self._clock = clock
-        self._watchers = Watchers()
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -142,7 +139,7 @@ class Store:
                     "Choose another name, or change or delete the one there is.",
                 )
             s.execute(objects.insert().values(**to_row(created)))
-            self._log(s, "created", created)
+            self._append(s, "created", created)
             self._audit(s, actor, "create", created, {})
         return created
 
@@ -238,38 +235,6 @@ class Store:
             left = replace(current, finalizers=tuple(f for f in current.finalizers if f != finalizer))
             return self._vanish(s, left) if left.deleting and not left.finalizers else self._save(s, left)
 
-    # -- watching ------------------------------------------------------------------------------------------
-
-    def last_seq(self, *, session: Session | None = None) -> int:
-        """Return the sequence number of the newest change, 0 when there is none."""
-        with self.db.viewed(session) as s:
-            return newest_seq(s)
-
-    def changes(
-        self,
-        since: int,
-        limit: int = 500,
-        *,
-        kind: str | None = None,
-        teamspaces: Iterable[str] | None = None,
-        session: Session | None = None,
-    ) -> Sequence[Change]:
-        """Return changes after `since`, oldest first, optionally of one kind or some teamspaces.
-
-        Raises:
-            Gone: When changes after `since` were already dropped from the log.
-        """
-        with self.db.viewed(session) as s:
-            return read_changes(s, since, limit, kind, teamspaces)
-
-    def subscribe(self) -> AbstractAsyncContextManager[Subscription]:
-        """Return an async context manager giving a wake-up that fires after each commit of a change."""
-        return self._watchers.subscribe()
-
-    def close(self) -> None:
-        """End all watches, because the server is shutting down."""
-        self._watchers.close()
-
     # -- inside --------------------------------------------------------------------------------------------
 
     def _known_machines(self) -> Collection[str] | None:
@@ -300,18 +265,14 @@ class Store:
     def _save(self, s: Session, changed: Object) -> Object:
         saved = replace(changed, updated_at=self._clock())
         s.execute(objects.update().where(objects.c.uid == saved.uid).values(**to_row(saved)))
-        self._log(s, "updated", saved)
+        self._append(s, "updated", saved)
         return saved
 
     def _vanish(self, s: Session, last: Object) -> Object:
         gone = replace(last, deleting=True, updated_at=self._clock())
         s.execute(objects.delete().where(objects.c.uid == last.uid))
-        self._log(s, "deleted", gone)
+        self._append(s, "deleted", gone)
         return gone
-
-    def _log(self, s: Session, type_: Literal["created", "updated", "deleted"], after: Object) -> None:
-        append_change(s, type_, after)
-        self.db.after_commit(self._watchers.notify)
 
 
 def _check_revision(current: Object, revision: int) -> None:
