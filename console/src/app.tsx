@@ -23,6 +23,7 @@ const Models = lazy(() => import("./pages/Models"));
 const Model = lazy(() => import("./pages/Model"));
 const Deployments = lazy(() => import("./pages/Deployments"));
 const Deployment = lazy(() => import("./pages/Deployment"));
+const Secrets = lazy(() => import("./pages/Secrets"));
 const Billing = lazy(() => import("./pages/Billing"));
 const Members = lazy(() => import("./pages/Members"));
 
@@ -105,6 +106,7 @@ function Signed({ me }: { me: WhoAmI }) {
           <Route path="models/:name" element={<Model />} />
           <Route path="deployments" element={<Deployments />} />
           <Route path="deployments/:name" element={<Deployment />} />
+          <Route path="secrets" element={<Secrets />} />
           <Route path="billing" element={<Billing />} />
           <Route path="members" element={<Members me={me} />} />
           <Route path="*" element={<NotFound />} />

@@ -24,11 +24,13 @@ PAGES = {
     "deployments/parrot": "parrot",
     "deployments/parrot?tab=code": "parrot",
     "deployments/parrot?tab=logs": "parrot",
+    "secrets": "Secrets",
     "billing": "Billing",
     "members": "Members",
     "nowhere": "Nothing here",
 }
 DIALOGS = {
+    "secrets": "New Secret",
     "studios": "New Studio",
     "jobs": "New Job",
     "deployments": "New Deployment",
@@ -43,7 +45,9 @@ def visit(page: Page, cloud: Cloud, path: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_page(browser: Browser, cloud: Cloud, theme: str) -> None:
+def test_axe_finds_nothing_on_any_page_and_the_browser_complains_of_nothing(
+    browser: Browser, cloud: Cloud, theme: str
+) -> None:
     with opened(browser, color_scheme=theme) as context:
         page = context.new_page()
         page.goto(cloud.url)
@@ -51,6 +55,9 @@ def test_axe_finds_nothing_on_any_page(browser: Browser, cloud: Cloud, theme: st
         found = {"sign in": violations(page)}
         page.goto(cloud.ticket_url())
         page.get_by_role("heading", name="Home").wait_for()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         for path in PAGES:
             visit(page, cloud, path)
             found[path] = violations(page)
@@ -60,6 +67,7 @@ def test_axe_finds_nothing_on_any_page(browser: Browser, cloud: Cloud, theme: st
             page.get_by_role("dialog").wait_for()
             found[button] = violations(page)
     assert {where: what for where, what in found.items() if what} == {}
+    assert complaints == []
 
 
 def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, cloud: Cloud) -> None:

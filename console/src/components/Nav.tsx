@@ -18,6 +18,7 @@ import {
   Mark,
   MembersIcon,
   ModelIcon,
+  SecretIcon,
   StudioIcon,
 } from "./icons";
 
@@ -42,6 +43,7 @@ export function Nav({ me, ts }: { me: WhoAmI; ts: string }) {
           <Item to={`${base}/experiments`} icon={<ExperimentIcon />} label="Experiments" />
           <Item to={`${base}/models`} icon={<ModelIcon />} label="Models" />
           <Item to={`${base}/deployments`} icon={<DeploymentIcon />} label="Deployments" count={ready} />
+          <Item to={`${base}/secrets`} icon={<SecretIcon />} label="Secrets" />
           <Item to={`${base}/billing`} icon={<BillingIcon />} label="Billing" />
           <Item to={`${base}/members`} icon={<MembersIcon />} label="Members" />
         </ul>

@@ -23,6 +23,7 @@ export const BillingIcon = icon(
 export const MembersIcon = icon(
   <path d="M6 7.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5M1.5 13.5c.3-2.5 2-4 4.5-4s4.2 1.5 4.5 4M11 2.8a2.3 2.3 0 0 1 0 4.4M12.3 9.9c1.3.6 2 1.9 2.2 3.6" />,
 );
+export const SecretIcon = icon(<path d="M3.5 7h9v6.5h-9zM5.5 7V4.8a2.5 2.5 0 0 1 5 0V7M8 9.5v1.8" />);
 export const MenuIcon = icon(<path d="M2 4h12M2 8h12M2 12h12" />);
 export const CloseIcon = icon(<path d="m3.5 3.5 9 9M12.5 3.5l-9 9" />);
 export const CopyIcon = icon(<path d="M5.5 5.5h8v8h-8zM3 10.5h-.5v-8h8V3" />);

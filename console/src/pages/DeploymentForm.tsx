@@ -8,6 +8,7 @@ import { IdleField } from "@/components/IdleField";
 import { MachineField } from "@/components/MachineField";
 import { NameField, nameTrouble } from "@/components/NameField";
 import { NumberField } from "@/components/NumberField";
+import { SecretsField } from "@/components/SecretsField";
 import { suggestName } from "@/lib/names";
 
 interface DeploymentFormProps {
@@ -27,6 +28,7 @@ export function DeploymentForm({ ts, taken, model: given, onClose }: DeploymentF
   const [least, setLeast] = useState(0);
   const [most, setMost] = useState(1);
   const [idle, setIdle] = useState(300);
+  const [secrets, setSecrets] = useState<string[]>([]);
   const [open, setOpen] = useState(false);
   const navigate = useNavigate();
   const blocked = nameTrouble(name, taken) !== null || (!model && !command.trim());
@@ -38,6 +40,7 @@ export function DeploymentForm({ ts, taken, model: given, onClose }: DeploymentF
       min_replicas: least,
       max_replicas: Math.max(least, most, 1),
       idle_timeout_s: idle,
+      secrets,
       public: open,
     });
     await navigate(`/t/${ts}/deployments/${name}`);
@@ -81,6 +84,7 @@ export function DeploymentForm({ ts, taken, model: given, onClose }: DeploymentF
         <NumberField label="Most replicas" min={1} value={most} onChange={setMost} />
         <IdleField label="Sleep when idle" never={false} value={idle} onChange={setIdle} />
       </div>
+      <SecretsField ts={ts} value={secrets} onChange={setSecrets} />
       <CheckField
         label="Open to everyone"
         hint="Without it, a request needs a token of this teamspace."

@@ -6,6 +6,7 @@ import { FormDialog } from "@/components/FormDialog";
 import { MachineField } from "@/components/MachineField";
 import { NameField, nameTrouble } from "@/components/NameField";
 import { NumberField } from "@/components/NumberField";
+import { SecretsField } from "@/components/SecretsField";
 import { parseEnv } from "@/lib/env";
 import { suggestName } from "@/lib/names";
 
@@ -20,6 +21,7 @@ interface Draft {
   model: string;
   restarts: number;
   env: string;
+  secrets: string[];
 }
 
 export function JobForm({ ts, taken, onClose }: { ts: string; taken: string[]; onClose: () => void }) {
@@ -101,6 +103,7 @@ export function JobForm({ ts, taken, onClose }: { ts: string; taken: string[]; o
           problem={env.problem}
           onChange={(e) => change({ env: e.target.value })}
         />
+        <SecretsField ts={ts} value={draft.secrets} onChange={(secrets) => change({ secrets })} />
       </details>
     </FormDialog>
   );
@@ -119,6 +122,7 @@ function empty(taken: string[]): Draft {
     model: "",
     restarts: 0,
     env: "",
+    secrets: [],
   };
 }
 
@@ -133,5 +137,6 @@ function toSpec(draft: Draft, env: Record<string, string>) {
     model: draft.model || null,
     max_restarts: draft.restarts,
     env,
+    secrets: draft.secrets,
   };
 }
