@@ -128,6 +128,23 @@ def test_the_agents_token_is_in_a_private_file_and_on_no_command_line(tmp_path: 
         engine.close()
 
 
+def test_a_server_that_is_not_root_builds_a_user_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    engine = LocalEngine(tmp_path / "data", isolation="sandbox")
+    engine.allocate(_request(tmp_path), "mapped")
+    try:
+        (agent,) = _agents("mapped")
+        assert os.readlink(f"/proc/{agent}/ns/user") != os.readlink("/proc/self/ns/user")
+        assert Path(f"/proc/{agent}/uid_map").read_text().split() == ["1000", str(os.getuid()), "1"]
+        settings = tmp_path / "data" / "engine" / "local" / "mapped" / "run" / "agent.json"
+        wait_until(lambda: not settings.exists(), "the agent read its settings")
+    finally:
+        engine.release("mapped")
+        engine.close()
+
+
 def test_no_sandbox_means_a_warning_or_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "bwrap_path", lambda: None)
     assert "WITHOUT a sandbox" in LocalEngine(tmp_path / "a").warning

@@ -87,6 +87,24 @@ def test_the_system_is_read_only(cluster: Cluster, studio: str) -> None:
     assert ran.stdout == "ok\n"
 
 
+def test_temporary_and_shared_memory_are_writable_and_private(cluster: Cluster, studio: str) -> None:
+    cluster.create("studios", "tempted")
+    use = "from multiprocessing.shared_memory import SharedMemory as S; S(create=True, size=9).unlink()"
+    script = f'python -c "{use}"'
+    assert cluster.exec(studio, f"touch /tmp/mine /dev/shm/mine && {script}").exit == 0
+    assert cluster.exec("tempted", "ls /tmp /dev/shm | grep mine").stdout == ""
+    cluster.http.delete("teamspaces/default/studios/tempted").raise_for_status()
+
+
+def test_a_sandbox_resolves_its_own_name_and_sees_the_interfaces(cluster: Cluster, studio: str) -> None:
+    code = (
+        "import os, socket; print(socket.gethostbyname(socket.gethostname()), os.listdir('/sys/class/net'))"
+    )
+    ran = cluster.exec(studio, ["python", "-c", code])  # what gloo and NCCL ask before ranks can meet
+    assert ran.stdout.startswith("127.0.0.1 ["), ran.stderr
+    assert "'lo'" in ran.stdout
+
+
 def test_the_agents_token_is_on_no_command_line(cluster: Cluster, studio: str) -> None:
     ran = cluster.exec(studio, "cat /proc/1/cmdline | tr '\\0' ' '; ls /run/blixt")
     assert "agent.json" not in ran.stdout.split("agent.json", 1)[1]  # named once, and gone from the folder
@@ -194,6 +212,14 @@ def test_a_terminal_survives_a_lost_connection(cluster: Cluster, studio: str) ->
         assert "mark-42" in _read_until(socket, "mark-42")  # the screen is replayed
         socket.send(b"echo it-is-$KEPT\n")
         _read_until(socket, "it-is-yes")
+
+
+def test_a_terminal_without_a_name_ends_with_its_viewer(cluster: Cluster, studio: str) -> None:
+    with _terminal(cluster, "") as socket:
+        socket.send(b"touch /tmp/shell-$$; ls /tmp/shell-*\n")
+        _read_until(socket, "/tmp/shell-")
+    script = "for f in /tmp/shell-*; do test -d /proc/${f##*-} && echo alive; done; true"
+    wait_until(lambda: cluster.exec(studio, script).stdout == "", "the shell is gone")
 
 
 def test_a_terminal_needs_a_right_and_the_right_origin(cluster: Cluster, studio: str) -> None:

@@ -110,7 +110,7 @@ class Operations:
     async def _terminal(self, channel: Channel, params: Params) -> Any:
         return await self._terminals.attach(
             channel,
-            str(params.get("session") or "main"),
+            str(params.get("session") or ""),
             cols=int(params.get("cols") or 80),
             rows=int(params.get("rows") or 24),
             cwd=self._settings.home,

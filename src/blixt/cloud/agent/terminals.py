@@ -7,6 +7,7 @@ session: a new one takes it over, so a reconnect never fights with its own ghost
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import signal
@@ -22,6 +23,7 @@ from blixt.cloud.agent.reaper import Child, Reaper, SpawnError, shell_exit
 REPLAY_BYTES = 64 * 1024
 READ_BYTES = 16 * 1024
 MAX_SESSIONS = 64
+FULL_PAUSE_S = 0.02
 # Opening a tty as a session leader makes it the controlling one, which needs no code between fork and exec.
 _ON_TTY = 'exec "$@" 0<>"$0" 1>&0 2>&0'
 
@@ -116,7 +118,7 @@ class Terminal:
         await self.child.wait()
         while pending is self._pending:
             if pending.full():
-                await asyncio.sleep(0)
+                await asyncio.sleep(FULL_PAUSE_S)
             elif not self._take():
                 break
         await pending.put(b"")
@@ -145,11 +147,22 @@ class Terminals:
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
         self._sessions: dict[str, Terminal] = {}
+        self._unnamed = itertools.count(1)
 
     async def attach(
         self, channel: Channel, session: str, *, cols: int, rows: int, cwd: Path, env: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Attach a channel to the named session, starting its shell when there is none."""
+        """Attach a channel to the named session, starting its shell when there is none.
+
+        A session without a name ends with its viewer: nobody could come back to it.
+        """
+        if not session:
+            terminal = self._start(f"unnamed-{next(self._unnamed)}", cwd, env)
+            terminal.resize(cols, rows)
+            try:
+                return await terminal.attach(channel)
+            finally:
+                terminal.child.signal_group(signal.SIGHUP)
         terminal = self._sessions.get(session)
         if terminal is None or terminal.child.exited.done():
             terminal = self._start(session, cwd, env)

@@ -106,8 +106,7 @@ async def terminal(
         runtime.cloud.identity.authorize(caller, "shell", "studio", ts)
         studio = await _running(runtime, ts, name)
         await _audit(runtime, caller, "shell", studio, {"session": session[:64]})
-        key = session[:64] or f"unnamed-{id(websocket)}"
-        channel = await _open(runtime, studio, "terminal", session=key, cols=cols, rows=rows)
+        channel = await _open(runtime, studio, "terminal", session=session[:64], cols=cols, rows=rows)
     except CloudError as error:
         await refuse_websocket(websocket, error)
         return

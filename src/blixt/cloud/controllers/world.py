@@ -1,11 +1,13 @@
 """What every controller works with, and the steps they share."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from blixt.cloud.agent import RemoteError
 from blixt.cloud.api import Cloud
 from blixt.cloud.controllers import environment
 from blixt.cloud.controllers.allocations import Allocation, Allocations
@@ -13,7 +15,7 @@ from blixt.cloud.controllers.queue import Lease, WorkQueue
 from blixt.cloud.controllers.volumes import Volumes
 from blixt.cloud.engines import Engine
 from blixt.cloud.gateway import Stats
-from blixt.cloud.hub import Hub, LogStore
+from blixt.cloud.hub import AgentGone, Hub, LogStore
 from blixt.cloud.objects import Object
 
 FINALIZER = "runtime"
@@ -24,6 +26,8 @@ DRAIN_TIMEOUT_S = 15.0
 STOP_GRACE_S = 10.0
 CALL_TIMEOUT_S = 30.0
 LOOK_AGAIN_S = 5.0
+
+log = logging.getLogger("blixt.controllers")
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,8 @@ async def end(world: World, allocation: Allocation, reason: str, *, grace_s: flo
             if grace_s > 0 and connection.processes:
                 await world.hub.call(allocation.id, "stop", grace_s + CALL_TIMEOUT_S, grace_s=grace_s)
             await _drained(world, allocation)
-        except Exception:  # whatever the agent says, the machine is released
-            pass
+        except (AgentGone, RemoteError) as error:
+            log.info("%s is released without a farewell: %s", allocation.id, error)
     await asyncio.to_thread(world.allocations.end, allocation, reason)
     world.hub.forget(allocation.id)
 

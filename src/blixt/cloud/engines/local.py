@@ -133,10 +133,8 @@ class LocalEngine:
     def _layout(self, folder: Path, home: Path, shared: Path, hostname: str, uid: int) -> sandbox.Layout:
         run = folder / "run"
         run.mkdir(exist_ok=True, mode=0o700)
-        passwd = folder / "passwd"
-        passwd.write_text(sandbox.passwd_line(uid))
-        passwd.chmod(0o644)
-        return sandbox.Layout(home, shared, run, passwd, hostname, hidden=self._data_dir)
+        sandbox.write_etc(folder / "etc", uid, hostname)
+        return sandbox.Layout(home, shared, run, folder / "etc", hostname, hidden=self._data_dir)
 
     def _prepare(self, folder: Path, request: MachineRequest) -> None:
         """Write the agent's settings where only the agent reads them (it removes them at once)."""

@@ -25,15 +25,16 @@ from pathlib import Path
 HOME = "/home/blixt"
 RUN = "/run/blixt"
 USER_INSIDE = 1000
+# Facts about the hardware, read-only: number libraries plan threads by them, gloo and NCCL choose interfaces.
+SYS = ("/sys/bus", "/sys/class", "/sys/devices", "/sys/module")
 FIRST_UID = 210_000
 UIDS = 50_000
 PROBE_TIMEOUT_S = 20
+OWN_ETC = ("passwd", "group", "hosts")
 ETC = (
     "alternatives",
     "ca-certificates.conf",
     "fonts",
-    "group",
-    "hosts",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
@@ -58,7 +59,7 @@ class Layout:
     home: Path
     shared: Path
     run: Path
-    passwd: Path
+    etc: Path
     hostname: str
     hidden: Path
 
@@ -109,16 +110,33 @@ def bwrap_arguments(bwrap: str, layout: Layout, *, as_root: bool) -> list[str]:
     arguments += ["--as-pid-1", "--tmpfs", "/", *_parents([HOME, RUN, "/var/tmp", "/etc/passwd"])]
     arguments += [*_system(), *_runtime(layout.hidden)]
     arguments += ["--proc", "/proc", "--dev", "/dev", *_gpus()]
-    arguments += ["--perms", "1777", "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"]
-    arguments += ["--ro-bind", str(layout.passwd), "/etc/passwd"]
+    for folder in ("/tmp", "/dev/shm"):
+        arguments += ["--perms", "1777", "--tmpfs", folder]
+    for folder in SYS:
+        arguments += [*_parents([folder]), "--ro-bind-try", folder, folder]
+    arguments += ["--symlink", "/tmp", "/var/tmp"]
+    for name in OWN_ETC:
+        arguments += ["--ro-bind", str(layout.etc / name), f"/etc/{name}"]
     arguments += ["--bind", str(layout.home), HOME, "--bind", str(layout.shared), f"{HOME}/teamspace"]
     arguments += ["--bind", str(layout.run), RUN, "--remount-ro", "/", "--chdir", "/"]
     return arguments
 
 
-def passwd_line(uid: int) -> str:
-    """The whole /etc/passwd of a sandbox, so that `whoami` and `~` work."""
-    return f"blixt:x:{uid}:{uid}:blixt:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+def write_etc(folder: Path, uid: int, hostname: str) -> None:
+    """Write the sandbox's own names: one user, one group, and its host name on loopback."""
+    folder.mkdir(exist_ok=True, mode=0o755)
+    try:
+        hosts = Path("/etc/hosts").read_text()
+    except OSError:
+        hosts = "127.0.0.1 localhost\n::1 localhost\n"
+    texts = {
+        "passwd": f"blixt:x:{uid}:{uid}:blixt:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        "group": f"blixt:x:{uid}:\nnogroup:x:65534:\n",
+        "hosts": f"{hosts.rstrip()}\n127.0.0.1 {hostname}\n",
+    }
+    for name in OWN_ETC:
+        (folder / name).write_text(texts[name])
+        (folder / name).chmod(0o644)
 
 
 def probe(bwrap: str, layout: Layout, *, as_root: bool) -> str:

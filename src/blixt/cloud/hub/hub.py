@@ -1,9 +1,11 @@
 """Who is connected, what they said last, and how to ask them for something."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from blixt.cloud.agent import Channel, ChannelClosed, Mux, RemoteError
@@ -13,6 +15,9 @@ from blixt.cloud.hub.stream import ChannelStream
 
 DIAL_WAIT_S = 5.0
 DIAL_TIMEOUT_S = 10.0
+LOG_RETRY_S = 2.0
+
+log = logging.getLogger("blixt.hub")
 
 
 class AgentGone(Exception):
@@ -210,22 +215,34 @@ class Hub:
             connection.pumps[process] = asyncio.ensure_future(self._copy_log(connection, process))
 
     async def _copy_log(self, connection: Connection, process: str) -> None:
-        """Append from where our file ends until the agent says that was all."""
+        """Append from where our file ends until the agent says that was all; a full disk only delays it."""
         attached = connection.attached
         part = attached.log_part(process)
         file = self._logs.file(attached.uid, part, attached.attempt)
         try:
-            with open(file, "ab", buffering=0) as log:
-                channel = await connection.mux.open("log", {"process": process, "offset": log.tell()})
-                while (piece := await channel.read()) is not None:
-                    log.write(piece[1])
-                    self._logs.grew(attached.uid)
-                await channel.result()
+            while True:
+                try:
+                    await self._append(connection, process, file)
+                    break
+                except OSError as error:
+                    log.error("the log %s cannot be written: %s", file, error)
+                    await asyncio.sleep(LOG_RETRY_S)
         except (ChannelClosed, RemoteError):
             return  # the next connection goes on from the file's end
         finally:
             connection.pumps.pop(process, None)
         self._wake(attached.uid)
+
+    async def _append(self, connection: Connection, process: str, file: Path) -> None:
+        with open(file, "ab", buffering=0) as out:
+            channel = await connection.mux.open("log", {"process": process, "offset": out.tell()})
+            try:
+                while (piece := await channel.read()) is not None:
+                    out.write(piece[1])
+                    self._logs.grew(connection.attached.uid)
+                await channel.result()
+            finally:
+                await channel.cancel()
 
     def _drop(self, connection: Connection) -> None:
         connection.mux.close()
