@@ -47,6 +47,8 @@ def fill(cloud: Cloud) -> None:
         cloud.wait_for_state("jobs", name, "succeeded", timeout_s=120)
     cloud.create("jobs", "typo", command="pyhton train.py")
     parrot(cloud, "parrot", min_replicas=1, max_replicas=2, idle_timeout_s=600)
+    for name in ("hub-token", "wandb-key"):
+        cloud.put(f"secrets/{name}", {"value": "not a real one"})
     user = cloud.http.post("/api/v1/users", json={"name": "astrid"})
     user.raise_for_status()
     cloud.put("members/astrid", {"role": "member"})
@@ -119,6 +121,7 @@ PAGES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "model": ("models/tiny-gpt", nothing),
     "deployments": ("deployments", nothing),
     "deployment": ("deployments/parrot", chat),
+    "secrets": ("secrets", nothing),
     "billing": ("billing", nothing),
     "members": ("members", nothing),
 }

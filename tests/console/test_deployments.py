@@ -19,6 +19,14 @@ def test_a_sleeping_deployment_wakes_and_answers_a_chat_as_a_stream(page: Page, 
     expect(page.locator(".page-title .state")).to_have_text("ready")
 
 
+def test_a_deployment_that_cannot_start_says_so_where_it_is_tried(page: Page, cloud: Cloud) -> None:
+    cloud.create("deployments", "broken", command="exit 7", start_timeout_s=5)
+    page.goto(cloud.page("deployments/broken"))
+    page.get_by_role("button", name="Connect").click()
+    expect(page.get_by_role("tabpanel").get_by_role("alert")).to_contain_text("broken")
+    cloud.delete("deployments", "broken")
+
+
 def test_a_completion_goes_on_after_the_prompt(page: Page, cloud: Cloud) -> None:
     page.goto(cloud.page("deployments/parrot"))
     page.get_by_role("button", name="Completion").click()

@@ -1,5 +1,5 @@
 import { EventParser } from "@/lib/sse";
-import { stream } from "./http";
+import { failure, stream } from "./http";
 
 export interface ChatMessage {
   role: "system" | "user" | "assistant";
@@ -60,9 +60,10 @@ function readPiece(data: string): { text: string; finish: string | null } {
   return { text: choice?.delta?.content ?? choice?.text ?? "", finish: choice?.finish_reason ?? null };
 }
 
-/** The models that a deployment offers; empty when it does not speak the OpenAI API. */
+/** The models that a deployment offers; empty when it answers but does not speak the OpenAI API. */
 export async function listModels(base: string, signal?: AbortSignal): Promise<string[]> {
   const response = await fetch(`${base}/models`, { credentials: "same-origin", signal: signal ?? null });
+  if (response.status >= 500 || response.status === 429) throw await failure(response);
   if (!response.ok) return [];
   const body = (await response.json().catch(() => null)) as { data?: { id: string }[] } | null;
   return body?.data?.map((model) => model.id) ?? [];

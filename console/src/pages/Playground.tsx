@@ -1,7 +1,9 @@
-import { useEffect, useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { listModels } from "@/api/chat";
 import { Button } from "@/components/Button";
 import { Loading } from "@/components/Empty";
+import { Problem } from "@/components/Problem";
 import { Chat } from "./Chat";
 import { Completion } from "./Completion";
 import { RawRequest } from "./RawRequest";
@@ -45,16 +47,16 @@ export function Playground({ address }: { address: string }) {
 
 /** Asks which model answers, once, then shows the chat or the completion. */
 function WithModel({ base, mode }: { base: string; mode: "chat" | "completion" }) {
-  const [models, setModels] = useState<string[] | null>(null);
   const [model, setModel] = useState("");
-  useEffect(() => {
-    const stop = new AbortController();
-    listModels(base, stop.signal)
-      .then(setModels)
-      .catch(() => stop.signal.aborted || setModels([]));
-    return () => stop.abort();
-  }, [base]);
-  if (models === null) return <Loading what="model; a sleeping Deployment wakes up first" />;
+  const found = useQuery({
+    queryKey: ["models-of", base],
+    queryFn: ({ signal }) => listModels(base, signal),
+    retry: false,
+    staleTime: Infinity,
+  });
+  if (found.isFetching) return <Loading what="model; a sleeping Deployment wakes up first" />;
+  if (found.error) return <Problem error={found.error} onRetry={() => void found.refetch()} />;
+  const models = found.data ?? [];
   if (!models.length) {
     return (
       <p className="quiet">
