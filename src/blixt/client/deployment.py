@@ -11,6 +11,7 @@ from blixt.client.client import Client, default_client
 from blixt.client.errors import ServerUnreachable, StateError, WaitTimeout, error_from
 from blixt.client.http import escape
 from blixt.client.logs import read_logs
+from blixt.client.model import Model
 from blixt.client.resource import Stateful
 from blixt.client.types import LogLine, ObjectData
 
@@ -66,6 +67,10 @@ class Deployment(Stateful):
             start_timeout_s: How long a replica may take to become ready.
             public: Serve without a token.
             client: The connection; the default one when not given.
+
+        Raises:
+            NotFound: When there is no such model or version.
+            Conflict: When the name is taken.
         """
         client = client or default_client()
         spec: dict[str, Any] = {
@@ -81,6 +86,8 @@ class Deployment(Stateful):
             "public": public,
         }
         if model:
+            name_of, _, version = model.partition(":")
+            Model.get(name_of, client=client).version(version or "latest")  # a misspelt name is said now
             spec["model"] = model
         if command:
             spec["command"] = command if isinstance(command, str) else list(command)

