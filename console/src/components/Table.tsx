@@ -58,7 +58,7 @@ export function Table<T>({ label, columns, items, rowKey, initial, foot }: Table
 type Order = { column: string; descending?: boolean };
 
 function classes<T>(column: Column<T>): string {
-  return `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""}`.trim();
+  return `${column.numeric ? "numeric" : ""} ${column.wide ? "wide" : ""} ${column.hideName ? "actions" : ""}`.trim();
 }
 
 function Heading<T>(props: { column: Column<T>; order: Order | null; onSort: (order: Order) => void }) {

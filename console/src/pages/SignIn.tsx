@@ -22,6 +22,8 @@ export function SignIn({ note }: { note: unknown }) {
     event.preventDefault();
     void run(async () => {
       await signIn({ token: token.trim() });
+      // Whoever was signed in before may have seen more.
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== keys.me[0] });
       await client.invalidateQueries({ queryKey: keys.me });
     });
   };
