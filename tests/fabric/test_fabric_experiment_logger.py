@@ -124,6 +124,16 @@ def test_rows_params_and_the_final_state_arrive(experiments: Experiments) -> Non
     assert experiments.tokens == {"Bearer secret"}
 
 
+def test_each_row_arrives_while_the_run_goes_on(experiments: Experiments) -> None:
+    logger = logger_for(experiments)
+    for step in range(5):
+        logger.log_metrics({"loss": step}, step)
+        wait_until(lambda: steps(experiments) == list(range(step + 1)), f"row {step}")
+    logger.log_hyperparams({"lr": 0.1})
+    wait_until(lambda: experiments.runs["run-1"]["params"] == {"lr": 0.1}, "the params")
+    logger.finalize("success")
+
+
 def test_a_server_that_goes_away_and_comes_back_gets_every_row_once(experiments: Experiments) -> None:
     logger = logger_for(experiments)
     for step in range(300):

@@ -89,12 +89,15 @@ class BlixtLogger(Logger):
                 self._dropped += 1
                 return
             self._rows.append(row)
+            if len(self._rows) == 1:
+                self._wake.notify()
         self._ensure_thread()
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Send what the run was made with."""
         with self._wake:
             self._params = {**(self._params or {}), **plain_params(params)}
+            self._wake.notify()
         self._ensure_thread()
 
     def save(self) -> None:
@@ -150,9 +153,10 @@ class BlixtLogger(Logger):
         if self._seq is None:
             self._seq = self._open_run()
         with self._wake:
-            if not self._rows and not self._batch and self._params is None and not self._closing:
-                self._wake.wait()
-            elif not self._closing and len(self._rows) < _BATCH_ROWS and not self._batch:
+            self._wake.wait_for(
+                lambda: self._rows or self._batch or self._params is not None or self._closing
+            )
+            if not self._closing and len(self._rows) < _BATCH_ROWS and not self._batch:
                 self._wake.wait(self._send_every_s)
             if not self._batch:
                 self._batch = [self._rows.popleft() for _ in range(min(_BATCH_ROWS, len(self._rows)))]
@@ -186,7 +190,12 @@ class BlixtLogger(Logger):
 
     def _open_run(self) -> int:
         """Create the run, or come back to it; returns the last number it has."""
-        body = {"id": self._run, "name": self._run, "params": {}, "job": os.environ.get("BLIXT_JOB")}
+        body: dict[str, Any] = {
+            "id": self._run,
+            "name": self._run,
+            "params": {},
+            "job": os.environ.get("BLIXT_JOB"),
+        }
         run = self._call(self._runs_url, "POST", body)
         self._run = str(run.get("id", self._run))
         return int(run.get("metrics_seq", 0))
