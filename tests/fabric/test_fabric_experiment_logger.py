@@ -128,7 +128,7 @@ def test_each_row_arrives_while_the_run_goes_on(experiments: Experiments) -> Non
     logger = logger_for(experiments)
     for step in range(5):
         logger.log_metrics({"loss": step}, step)
-        wait_until(lambda: steps(experiments) == list(range(step + 1)), f"row {step}")
+        wait_until(lambda sent=step: steps(experiments) == list(range(sent + 1)), f"row {step}")
     logger.log_hyperparams({"lr": 0.1})
     wait_until(lambda: experiments.runs["run-1"]["params"] == {"lr": 0.1}, "the params")
     logger.finalize("success")
