@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import stat
@@ -97,10 +98,26 @@ def build(env: dict[str, str], stamp: str) -> None:
             "--logLevel",
             "warn",
         )
+        (fresh / "licenses.txt").write_text(licenses())
         (fresh / ".stamp").write_text(stamp)
         if STATIC.exists():
             STATIC.rename(Path(folder) / "old")
         fresh.rename(STATIC)
+
+
+def licenses() -> str:
+    """The licences of everything that is packed into the static files, as those licences ask for."""
+    lock = json.loads((CONSOLE / "package-lock.json").read_text())
+    parts = []
+    for place, package in sorted(lock["packages"].items()):
+        if not place or package.get("dev"):
+            continue
+        texts = [file.read_text() for file in sorted((CONSOLE / place).glob("LICEN[CS]E*"))]
+        name = place.removeprefix("node_modules/")
+        parts.append(
+            f"{name} {package['version']} ({package.get('license', 'see below')})\n\n{''.join(texts)}"
+        )
+    return f"\n{'-' * 80}\n".join(parts)
 
 
 def npm(env: dict[str, str], *args: str) -> None:

@@ -27,6 +27,14 @@ def test_every_wanted_version_is_exact() -> None:
     assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
 
 
+def test_the_licences_of_what_is_packed_are_packed_too(build: SimpleNamespace) -> None:
+    text = build.licenses()
+    for name in ("react", "@xterm/xterm", "uplot", "@fontsource-variable/geist"):
+        assert f"{name} " in text
+    assert "SIL OPEN FONT LICENSE" in text.upper()
+    assert "vite " not in text
+
+
 def test_a_changed_source_changes_the_stamp(build: SimpleNamespace) -> None:
     source = ROOT / "console" / "src" / "lib" / "money.ts"
     assert build.digest([source]) == build.digest([source])

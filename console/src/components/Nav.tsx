@@ -121,7 +121,9 @@ function Foot({ me }: { me: WhoAmI }) {
           Sign out
         </Button>
       </p>
-      <p className="version">blixt {me.server.version}</p>
+      <p className="version">
+        blixt {me.server.version} · <a href="/licenses.txt">licences</a>
+      </p>
     </footer>
   );
 }
