@@ -3,18 +3,7 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
-from blixt.data import Tokens, optimize
 from client.server import blixt
-
-
-def write(folder: Path) -> None:
-    optimize(tokens, [1, 2, 3], folder, columns={"tokens": Tokens("uint16")}, num_workers=0)
-
-
-def tokens(n: int) -> object:
-    return {"tokens": np.arange(n * 100, dtype="uint16")}
 
 
 def test_a_missing_dataset_and_a_missing_file_are_one_sentence(tmp_path: Path) -> None:
@@ -27,10 +16,11 @@ def test_a_missing_dataset_and_a_missing_file_are_one_sentence(tmp_path: Path) -
 
 
 def test_a_tokenizer_and_shards_are_written_and_looked_into(tmp_path: Path) -> None:
-    (tmp_path / "text.py").write_text("def add(a, b):\n    return a + b\n" * 400)
-    done = blixt("llm", "train-tokenizer", "text.py", "--vocab-size", "300", "--json", cwd=tmp_path)
+    for name in ("add.py", "sub.py"):
+        (tmp_path / name).write_text("def add(a, b):\n    return a + b\n" * 400)
+    done = blixt("llm", "train-tokenizer", ".", "--vocab-size", "300", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["path"] == "tokenizer.json", done.stderr
-    words = ["llm", "prepare", "text.py", "--tokenizer", "tokenizer.json", "--out", "tokens", "--json"]
+    words = ["llm", "prepare", ".", "--tokenizer", "tokenizer.json", "--out", "tokens", "--json"]
     facts = json.loads(blixt(*words, cwd=tmp_path).stdout)
     assert facts["train"]["tokens"] > 100
     info = json.loads(blixt("data", "info", "tokens/train", "--json", cwd=tmp_path).stdout)

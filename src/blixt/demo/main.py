@@ -17,7 +17,7 @@ from blixt.demo.leftovers import Traces
 from blixt.demo.stage import Stage, Untrue
 from blixt.demo.steps import STEPS, Plan, Tour
 
-QUICK = Plan(vocab_size=512, max_bytes="500KB", batch_size=8, steps=60, ranks_steps=30, least_fall=0.5)
+QUICK = Plan(vocab_size=512, max_bytes="500KB", batch_size=8, steps=40, ranks_steps=20, least_fall=0.5)
 _CLEAN_WITHIN_S = 10.0
 
 

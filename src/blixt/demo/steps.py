@@ -230,7 +230,7 @@ class LiveCurve:
         expected, first, last = math.log(plan.vocab_size), loss.value[0], loss.value[-1]
         speed = sorted(speeds)[len(speeds) // 2]
         stage.true(
-            bool(self._seen),
+            bool(self._seen) and min(self._seen) < loss.step[-1],
             f"loss, learning rate and tokens/s came live: at {_steps(self._seen)} while the job ran",
             f"The metrics of {self._run} did not come while it ran.",
         )
