@@ -24,6 +24,7 @@ from pathlib import Path
 CONSOLE = Path(__file__).resolve().parent
 STATIC = CONSOLE.parent / "src" / "blixt" / "cloud" / "static"
 SOURCES = (
+    "build.py",
     "src",
     "public",
     "index.html",
