@@ -118,6 +118,19 @@ def test_a_command_that_never_serves_fails_with_its_last_words(cluster: Cluster)
     _delete(cluster, "broken")
 
 
+def test_traffic_does_not_flood_the_change_log(cluster: Cluster) -> None:
+    cluster.create("deployments", "chatty", command=COMMAND)
+    assert _ask(cluster, "chatty").status_code == 200
+    before = cluster.http.get("teamspaces/default/deployments").json()["seq"]
+    for _ in range(50):
+        assert _ask(cluster, "chatty").status_code == 200
+    wait_until(
+        lambda: cluster.get("deployments", "chatty")["status"]["requests_total"] == 51, "all are counted"
+    )
+    assert cluster.http.get("teamspaces/default/deployments").json()["seq"] - before < 25
+    _delete(cluster, "chatty")
+
+
 def test_a_changed_spec_replaces_the_replicas(cluster: Cluster) -> None:
     cluster.create("deployments", "painted", command=COMMAND, min_replicas=1, env={"COLOUR": "red"})
     cluster.wait_state("deployments", "painted", "ready")

@@ -214,6 +214,17 @@ def test_a_terminal_survives_a_lost_connection(cluster: Cluster, studio: str) ->
         _read_until(socket, "it-is-yes")
 
 
+def test_control_c_reaches_what_runs_in_a_terminal(cluster: Cluster, studio: str) -> None:
+    assert cluster.exec(studio, "grep SigIgn /proc/self/status").stdout.split()[1].strip("0") in ("", "1")
+    with _terminal(cluster, "four") as socket:
+        socket.send(b"sh -c 'echo be\"\"gin; exec sleep 600'\n")
+        _read_until(socket, "begin")
+        socket.send(b"\x03")
+        _read_until(socket, "$ ")
+        socket.send(b"echo still-$((40+3))\n")
+        _read_until(socket, "still-43")
+
+
 def test_a_terminal_without_a_name_ends_with_its_viewer(cluster: Cluster, studio: str) -> None:
     with _terminal(cluster, "") as socket:
         socket.send(b"touch /tmp/shell-$$; ls /tmp/shell-*\n")

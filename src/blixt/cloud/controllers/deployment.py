@@ -1,6 +1,7 @@
 """Deployments: as many healthy replicas as the traffic needs, none when nobody asks."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from blixt.cloud.controllers.world import World, ensure_finalizer, let_go, set_s
 from blixt.cloud.errors import CloudError
 from blixt.cloud.objects import Object
 
+STARTING_LOOK_S = 0.2
 BUSY_LOOK_S = 0.5
 QUIET_LOOK_S = 2.0
 HEALTH_EVERY_S = 10.0
 MOST_FAILURES = 5
 STABLE_S = 20.0
+NOTE_EVERY_S = 1.0
 
 
 class DeploymentController:
@@ -26,6 +29,8 @@ class DeploymentController:
     def __init__(self, world: World) -> None:
         self._world = world
         self._totals: dict[str, int] = {}
+        self._began_at = world.clock()
+        self._noted: dict[str, float] = {}
         self._checked: dict[str, float] = {}
 
     async def reconcile(self, obj: Object, lease: Lease) -> float | None:
@@ -147,8 +152,11 @@ class DeploymentController:
         for replica in surplus:
             if (allocation := allocations.get(replica.allocation)) is not None:
                 await remove(self._world, allocation, "not needed any more")
-        waiting = any(replica.state != "ready" for replica in replicas)
-        return replicas, self._look_again(replicas, waiting=waiting, load=load)
+        if any(replica.state != "ready" for replica in replicas):
+            return replicas, STARTING_LOOK_S
+        if load or self._is_behind(obj, load, changes):
+            return replicas, BUSY_LOOK_S
+        return replicas, QUIET_LOOK_S if replicas else None
 
     def _demand(self, obj: Object, replicas: int, changes: dict[str, Any]) -> tuple[int, int]:
         """The load now and how many replicas to have; notes both in the status.
@@ -166,22 +174,28 @@ class DeploymentController:
         )
         below_since = obj.status.get("below_since")
         below_since = (below_since or now) if enough(load, bounds) < replicas else None
+        changes["below_since"] = below_since
         base = self._totals.setdefault(obj.uid, obj.status["requests_total"] - total)
-        changes |= {
-            "requests_total": base + total,
-            "in_flight": load,
-            "active_at": active_at or None,
-            "below_since": below_since,
-        }
+        counters = {"requests_total": base + total, "in_flight": load, "active_at": active_at or None}
+        self._note(obj, counters, changes)
         below_s = now - below_since if below_since else 0.0
-        return load, wanted(Demand(load, replicas, now - active_at, below_s), bounds)
+        # While the server was away nobody could ask: idleness counts from its start at the earliest.
+        idle_s = now - max(active_at, self._began_at)
+        return load, wanted(Demand(load, replicas, idle_s, below_s), bounds)
 
-    def _look_again(self, replicas: list[Replica], *, waiting: bool, load: int) -> float | None:
-        if waiting:
-            return 0.2
-        if load:
-            return BUSY_LOOK_S
-        return QUIET_LOOK_S if replicas else None
+    def _note(self, obj: Object, counters: dict[str, Any], changes: dict[str, Any]) -> None:
+        """Put the counters in the status, but not more often than people look: each write wakes everybody."""
+        now = time.monotonic()
+        if now - self._noted.get(obj.uid, -NOTE_EVERY_S) >= NOTE_EVERY_S:
+            self._noted[obj.uid] = now
+            changes |= counters
+
+    def _is_behind(self, obj: Object, load: int, changes: dict[str, Any]) -> bool:
+        """Whether the counters in the status are not the last ones."""
+        usage = self._world.usage().get(obj.uid)
+        total = self._totals.get(obj.uid, 0) + (usage.total if usage else 0)
+        shown = {**obj.status, **changes}
+        return (shown["requests_total"], shown["in_flight"]) != (total, load)
 
     def _surplus(self, current: list[Replica], replicas: list[Replica], count: int) -> list[Replica]:
         """Replicas of an old shape once a new one serves, and the youngest above the number wanted."""

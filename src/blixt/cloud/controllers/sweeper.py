@@ -10,6 +10,7 @@ from blixt.cloud.errors import NotFound
 
 SWEEP_EVERY_S = 30.0
 HOLDS_EVERY_S = 5.0
+WAITING_EVERY_S = 1.0
 YOUNG_S = 60.0
 UNPAID = "The budget is used up."
 
@@ -28,6 +29,7 @@ class Sweeper:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._every(SWEEP_EVERY_S, self.sweep))
             group.create_task(self._every(HOLDS_EVERY_S, self.enforce_holds))
+            group.create_task(self._every(WAITING_EVERY_S, self.wake_waiting))
 
     async def sweep(self) -> None:
         """Release machines that no allocation explains, and end allocations whose object is gone."""
@@ -47,6 +49,12 @@ class Sweeper:
         for id in await asyncio.to_thread(money.extend_holds, self._world.clock()):
             uid = await asyncio.to_thread(self._world.allocations.evict, id, UNPAID)
             if uid is not None:
+                self._wake(uid)
+
+    async def wake_waiting(self) -> None:
+        """Look at deployments that hold requests: a wake-up may be lost, a request that waits is not."""
+        for uid, usage in self._world.usage().items():
+            if usage.waiting:
                 self._wake(uid)
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
