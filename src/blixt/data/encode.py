@@ -2,8 +2,8 @@
 
 import struct
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ _PACKERS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
     "float": (float, struct.Struct("<d").pack),
     "bool": (bool, struct.Struct("<?").pack),
 }
+_BYTES: tuple[type, ...] = (bytes, bytearray, memoryview)
 _BAD_LEAF = (TypeError, ValueError, OverflowError, struct.error)
 
 
@@ -69,9 +70,8 @@ def _flattener(structure: Structure, path: str) -> Callable[[Any, list[Any]], No
 
         def flatten_dict(node: Any, leaves: list[Any]) -> None:
             if type(node) is not dict or node.keys() != keys:
-                got = (
-                    f"keys {sorted(map(str, node))}" if isinstance(node, dict) else f"a {type(node).__name__}"
-                )
+                is_dict = isinstance(node, dict)
+                got = f"keys {sorted(map(str, cast('Any', node)))}" if is_dict else f"a {type(node).__name__}"
                 raise _StructureMismatch(f"{here} should be a dict with keys {sorted(keys)}, got {got}")
             for key, flatten in parts:
                 flatten(node[key], leaves)
@@ -84,7 +84,7 @@ def _flattener(structure: Structure, path: str) -> Callable[[Any, list[Any]], No
         if not isinstance(node, container) or len(node) != len(items):
             raise _StructureMismatch(
                 f"{here} should be a {kind} of {len(items)}, got a {type(node).__name__}"
-                + (f" of {len(node)}" if isinstance(node, (list, tuple)) else "")
+                + (f" of {len(cast('Sized', node))}" if isinstance(node, (list, tuple)) else "")
                 + "; wrap sequences of varying length in Ragged or Tokens"
             )
         for item, flatten in zip(node, items, strict=True):
@@ -117,7 +117,7 @@ def _encode_text(value: Any) -> bytes:
 
 
 def _encode_bytes(value: Any) -> bytes:
-    if not isinstance(value, (bytes, bytearray, memoryview)):
+    if not isinstance(value, _BYTES):
         raise TypeError(f"expected bytes, got {type(value).__name__}")
     return bytes(value)
 

@@ -94,7 +94,8 @@ class Order:
     def _rounds(self) -> tuple[Int, Int, list[Int]]:
         """Where the interleaving changes because a stream ran out: position, round, and the streams left."""
         lengths = np.diff(self._first_row(self._stream_slots))
-        starts, rounds, alive = [0], [0], []
+        starts, rounds = [0], [0]
+        alive: list[Int] = []
         for length in np.unique(lengths):
             left = np.flatnonzero(lengths >= length)
             alive.append(left)

@@ -9,7 +9,7 @@ A sample is a tree of dicts (string keys), lists and tuples. Every leaf becomes 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ Kind = Literal["fixed", "variable", "stream"]
 Structure = dict[str, Any]
 """`{"leaf": column}`, `{"dict": {key: structure}}`, `{"list": [...]}` or `{"tuple": [...]}`."""
 
+_NUMPY: tuple[type, ...] = (np.ndarray, np.generic)
 FIXED_TYPES = ("int", "float", "bool", "array")
 VARIABLE_TYPES = ("utf8", "bytes", "array")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -111,8 +112,9 @@ def infer(sample: Any, where: str = "the first sample") -> Schema:
         >>> [column.describe() for column in infer({"id": 7, "text": "hi"}).columns]
         ['int', 'utf8']
     """
-    if isinstance(sample, np.ndarray) and sample.ndim == 1 and sample.dtype.kind in "iu":
-        sample = Tokens(sample)
+    if isinstance(sample, np.ndarray):
+        array = cast("np.ndarray[Any, Any]", sample)
+        sample = Tokens(array) if array.ndim == 1 and array.dtype.kind in "iu" else array
     columns: list[Column] = []
     structure = _infer_node(sample, "", columns, where)
     names = [column.name for column in columns]
@@ -126,18 +128,20 @@ def infer(sample: Any, where: str = "the first sample") -> Schema:
 
 def _infer_node(node: Any, path: str, columns: list[Column], where: str) -> Structure:
     if isinstance(node, dict):
-        for key in node:
+        fields = cast("dict[Any, Any]", node)
+        for key in fields:
             if not isinstance(key, str):
                 raise SchemaError(f"{where}, field {path!r}: dict keys must be strings, got {key!r}")
         return {
             "dict": {
-                key: _infer_node(child, join_path(path, key), columns, where) for key, child in node.items()
+                key: _infer_node(child, join_path(path, key), columns, where) for key, child in fields.items()
             }
         }
     if isinstance(node, (list, tuple)):
         kind = "list" if isinstance(node, list) else "tuple"
+        items = cast("list[Any]", node)
         children = [
-            _infer_node(child, join_path(path, str(i)), columns, where) for i, child in enumerate(node)
+            _infer_node(child, join_path(path, str(i)), columns, where) for i, child in enumerate(items)
         ]
         return {kind: children}
     name = path or "value"
@@ -182,7 +186,7 @@ def _known_dtype(array: np.ndarray[Any, Any]) -> str:
 
 def as_array(leaf: Any) -> np.ndarray[Any, Any] | None:
     """Return numpy arrays, numpy scalars and tensors (anything with `detach`) as an array, else None."""
-    if isinstance(leaf, (np.ndarray, np.generic)):
+    if isinstance(leaf, _NUMPY):
         return native(np.asarray(leaf))
     return np.asarray(leaf.detach().cpu()) if hasattr(leaf, "detach") else None
 

@@ -96,7 +96,7 @@ def open_job(root: Path, fingerprint: str, unit_size: int, dataset_id: UUID | No
     folder = root / ".build"
     make_folder(root / "shards")
     lock = _lock(root, folder)
-    notes = _read_json(folder / "job.json")
+    notes: dict[str, Any] | None = _read_json(folder / "job.json")
     if notes is not None and not (resume and notes["fingerprint"] == fingerprint):
         _discard(root, folder, notes["name"])
         notes = None

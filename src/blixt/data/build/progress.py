@@ -1,7 +1,7 @@
 """Progress of a build: a callback of yours, or a bar where a person is looking."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 Report = Callable[[int, int], None]
@@ -9,7 +9,7 @@ Report = Callable[[int, int], None]
 
 
 @contextmanager
-def reporting(progress: bool | Report | None, title: str) -> Iterator[Report]:
+def reporting(progress: bool | Report | None, title: str) -> Generator[Report]:
     """Give the function to call: yours, a bar's, or one that does nothing; None is a bar on a terminal."""
     if callable(progress):
         yield progress
@@ -22,7 +22,7 @@ def reporting(progress: bool | Report | None, title: str) -> Iterator[Report]:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Report]:
+def _bar(title: str) -> Generator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

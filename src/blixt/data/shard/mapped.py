@@ -118,7 +118,7 @@ def _map_file(path: Path) -> mmap.mmap:
 
 
 def _read_header(data: memoryview, path: Path) -> UUID:
-    if len(data) < HEADER.size + TRAILER.size or data[: len(MAGIC)] != MAGIC:
+    if len(data) < HEADER.size + TRAILER.size or bytes(data[: len(MAGIC)]) != MAGIC:
         raise FormatError(f"{path} is not a blixt shard: it does not start with {MAGIC.decode()}")
     _, major, _, _, dataset_id, crc = HEADER.unpack(data[: HEADER.size])
     if crc32c(data[: HEADER.size - 4]) != crc:
