@@ -77,8 +77,8 @@ class ModelConfig:
             ConfigError: A key is missing, or the file describes something this decoder does not have.
         """
         kind = data.get("model_type", "llama")
-        scaling = data.get("rope_scaling") or {}
-        rope = data.get("rope_parameters") or {}
+        scaling: dict[str, Any] = data.get("rope_scaling") or {}
+        rope: dict[str, Any] = data.get("rope_parameters") or {}
         rope_type = scaling.get("rope_type", scaling.get("type", rope.get("rope_type", "default")))
         if kind != "llama" or rope_type != "default" or data.get("hidden_act", "silu") != "silu":
             raise ConfigError(
@@ -91,7 +91,7 @@ class ModelConfig:
             )
         try:
             heads = data["num_attention_heads"]
-            eos = data.get("eos_token_id")
+            eos: int | list[int] | None = data.get("eos_token_id")
             return cls(
                 vocab=data["vocab_size"],
                 d=data["hidden_size"],

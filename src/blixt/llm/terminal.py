@@ -34,8 +34,16 @@ def generate(
     Raises:
         LLMError: The directory is no checkpoint, or the prompt or an option is impossible.
     """
-    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "stop": stop}
-    return LLM.load(model).stream(prompt, max_tokens=max_tokens, **options)
+    llm = LLM.load(model)
+    return llm.stream(
+        prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop=stop,
+    )
 
 
 def chat(
@@ -67,8 +75,10 @@ def chat(
         said.append(line)
         said = said[_oldest_that_fits(llm, said) :]
         answer = ""
-        options = {"temperature": temperature, "top_p": top_p, "seed": seed}
-        for piece in llm.stream("\n".join(said), max_tokens=max_tokens, **options):
+        pieces = llm.stream(
+            "\n".join(said), max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
+        )
+        for piece in pieces:
             print(piece, end="", flush=True)
             answer += piece
         print()

@@ -3,10 +3,13 @@
 import os
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import (
+    save_file,  # pyright: ignore[reportUnknownVariableType] - the type of its path is half given
+)
 from torch import Tensor
 
 from blixt.llm.config import ModelConfig
@@ -68,7 +71,7 @@ def load_weights(model: GPT, directory: str | Path) -> None:
     """
     path = Path(directory) / FILE
     try:
-        with safe_open(path, framework="pt") as file:
+        with cast("Any", safe_open(path, framework="pt")) as file:
             _fill(model, {name: file.get_tensor(name) for name in file.keys()}, path)  # noqa: SIM118 - no mapping
     except FileNotFoundError:
         raise WeightsError(f"{path} does not exist: is {directory} a checkpoint directory?") from None

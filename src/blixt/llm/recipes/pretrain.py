@@ -17,7 +17,6 @@ from torch import Tensor
 from blixt.data.torch import DataLoader
 from blixt.fabric import seed_everything
 from blixt.llm.config import ModelConfig, preset
-from blixt.llm.errors import LLMError
 from blixt.llm.model import GPT
 from blixt.llm.shards import open_tokens
 from blixt.llm.tokenizer import Tokenizer
@@ -49,11 +48,7 @@ class Blocks(DataModule):
         return self._loader("val")
 
     def _loader(self, part: str) -> DataLoader:
-        if (trainer := self.trainer) is None:
-            raise LLMError(
-                "Blocks knows its ranks from a Trainer: call trainer.fit(module, datamodule=blocks)"
-            )
-        rank, ranks = trainer.global_rank, trainer.world_size
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
         dataset = open_tokens(self.data, part, self.block_size, seed=self.seed, rank=rank, world_size=ranks)
         return DataLoader(dataset, max(1, min(self.batch_size, len(dataset)) // ranks))
 
