@@ -1,11 +1,15 @@
 """Collective operations over nested data, between the processes of the default group."""
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from blixt.fabric.tree import map_tensors
+
+# torch leaves the types of what its collectives take open.
+_untyped = cast("Any", dist)
 
 T = TypeVar("T")
 ReduceOp = Literal["mean", "avg", "sum", "min", "max"]
@@ -36,7 +40,7 @@ def all_reduce(data: T, op: ReduceOp, device: torch.device) -> T:
             tensor = tensor.float()
         home = tensor.device
         result = tensor.detach().to(device, copy=True)
-        dist.all_reduce(result, _OPS[op])
+        _untyped.all_reduce(result, _OPS[op])
         return (result / dist.get_world_size() if averages else result).to(home)
 
     return _with_numbers(data, reduce) if active() else data
@@ -50,7 +54,7 @@ def all_gather(data: T, device: torch.device) -> T:
             return tensor.detach().unsqueeze(0)
         source = tensor.detach().to(device).contiguous()
         parts = [torch.empty_like(source) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, source)
+        _untyped.all_gather(parts, source)
         return torch.stack(parts).to(tensor.device)
 
     return _with_numbers(data, gather)
@@ -61,7 +65,7 @@ def all_gather_objects(item: T) -> list[T]:
     if not active():
         return [item]
     items: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(items, item)
+    _untyped.all_gather_object(items, item)
     return items
 
 
@@ -77,13 +81,13 @@ def broadcast(item: T, source: int) -> T:
 def barrier(device: torch.device) -> None:
     """Wait until every process is here."""
     if active():
-        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+        _untyped.barrier(device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def _with_numbers(data: Any, fn: Any) -> Any:
+def _with_numbers(data: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """`map_tensors`, with bare numbers taken as tensors."""
     if isinstance(data, dict):
-        return {key: _with_numbers(value, fn) for key, value in data.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: _with_numbers(value, fn) for key, value in cast("dict[Any, Any]", data).items()}
     if isinstance(data, (int, float)):
         return fn(torch.tensor(data))
     return map_tensors(data, fn)

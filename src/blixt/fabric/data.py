@@ -60,7 +60,7 @@ class ResumableLoader:
         self._resuming = False
         self._keeper = _keeper_of(loader)
         self._order = _Order()
-        self._map_style = _map_style(loader) if self._keeper is None else None
+        self._map_style = map_style(loader) if self._keeper is None else None
         self._twin = _twin_of(self._map_style, self._order) if self._map_style is not None else None
 
     def __len__(self) -> int:
@@ -112,8 +112,8 @@ class ResumableLoader:
         """Tell every part that wants to know which epoch begins, `but` one that goes on inside it."""
         loader = cast("Any", self.loader)
         parts = [loader]
-        if isinstance(loader, DataLoader):
-            parts += [cast("Any", loader).sampler, cast("Any", loader).batch_sampler, loader.dataset]
+        if isinstance(self.loader, DataLoader):
+            parts += [loader.sampler, loader.batch_sampler, loader.dataset]
         for part in parts:
             if part is not but and hasattr(part, "set_epoch"):
                 part.set_epoch(self.epoch)
@@ -161,15 +161,17 @@ class _Order:
         return self.current
 
 
-def _map_style(loader: Iterable[Any]) -> DataLoader[Any] | None:
-    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-        return cast("DataLoader[Any]", loader)
+def map_style(loader: Iterable[Any]) -> DataLoader[Any] | None:
+    """`loader` if it is a `DataLoader` that asks its dataset for samples by index."""
+    if isinstance(loader, DataLoader):
+        indexed = cast("DataLoader[Any]", loader)
+        return None if isinstance(indexed.dataset, IterableDataset) else indexed
     return None
 
 
 def _level(loader: DataLoader[Any]) -> str:
     """Which part of the loader decides what each batch holds."""
-    return "batch_sampler" if loader.batch_sampler is not None else "sampler"
+    return "batch_sampler" if cast("Any", loader).batch_sampler is not None else "sampler"
 
 
 def _twin_of(loader: DataLoader[Any], order: _Order) -> DataLoader[Any]:
@@ -186,7 +188,8 @@ def _twin_of(loader: DataLoader[Any], order: _Order) -> DataLoader[Any]:
 
 def _generators_of(loader: DataLoader[Any]) -> list[torch.Generator]:
     """The generators that the user gave to the loader or its sampler."""
-    candidates = (loader.generator, getattr(cast("Any", loader).sampler, "generator", None))
+    parts = cast("Any", loader)
+    candidates = (parts.generator, getattr(parts.sampler, "generator", None))
     return [generator for generator in candidates if isinstance(generator, torch.Generator)]
 
 

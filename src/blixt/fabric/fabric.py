@@ -1,21 +1,20 @@
 """One object with few verbs that lets a PyTorch loop run on any device, precision and number of processes."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Never, TypeVar, cast, overload
+from typing import Any, Never, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, IterableDataset
 
 from blixt.fabric import collectives
 from blixt.fabric.accelerators import Accelerator, Devices
 from blixt.fabric.checkpoint import load_file, save_file
 from blixt.fabric.cluster import World
 from blixt.fabric.collectives import ReduceOp
-from blixt.fabric.data import ResumableLoader
+from blixt.fabric.data import ResumableLoader, map_style
 from blixt.fabric.errors import CheckpointError, ConfigError, LaunchError, reject_unknown
 from blixt.fabric.launch import die_with_launcher, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
@@ -253,10 +252,8 @@ class Fabric:
         seed = int(torch.randint(2**62, ()).item())
         if self.world_size > 1:
             seed = self.broadcast(seed)
-            if shard and isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-                loader = shard_loader(
-                    cast("DataLoader[Any]", loader), self.global_rank, self.world_size, even=even
-                )
+            if shard and (indexed := map_style(loader)) is not None:
+                loader = shard_loader(indexed, self.global_rank, self.world_size, even=even)
         device = self._device if move_to_device else None
         return ResumableLoader(loader, device=device, rank=self.global_rank, seed=seed)
 
@@ -270,7 +267,7 @@ class Fabric:
         """`tensor.backward()`, scaled when the precision needs it."""
         if self._scaler is not None:
             tensor = self._scaler.scale(tensor)
-        tensor.backward(**kwargs)
+        tensor.backward(**kwargs)  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
 
     def clip_gradients(
         self,
@@ -337,7 +334,7 @@ class Fabric:
         collectives.barrier(self._device)
 
     @contextmanager
-    def rank_zero_first(self, local: bool = False) -> Iterator[None]:
+    def rank_zero_first(self, local: bool = False) -> Generator[None]:
         """Rank 0 (of each machine, if `local`) runs the body before the others do: downloads, caches."""
         first = (self.local_rank if local else self.global_rank) == 0
         if not first:
@@ -368,12 +365,6 @@ class Fabric:
             save_file(path, content)
         self.barrier()
 
-    @overload
-    def load(self, path: str | os.PathLike[str], state: None = None) -> dict[str, Any]: ...
-    @overload
-    def load(
-        self, path: str | os.PathLike[str], state: dict[str, Any], *, strict: bool = True
-    ) -> dict[str, Any]: ...
     def load(
         self,
         path: str | os.PathLike[str],

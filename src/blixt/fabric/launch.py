@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import multiprocessing
-from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import TCPStore
 
 from blixt.fabric.errors import LaunchError
 
@@ -58,15 +58,15 @@ def launch_function(world_size: int, entry: Callable[..., Any], args: tuple[Any,
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "rank0.pt"
         try:
-            multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
+            multiprocessing.start_processes(  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
                 _function_rank,
                 args=(world_size, store.port, str(answer), entry, args),
                 nprocs=world_size,
                 start_method="spawn",
             )
-        except multiprocessing.ProcessRaisedException as error:  # pyright: ignore[reportPrivateImportUsage]
+        except multiprocessing.ProcessRaisedException as error:
             raise LaunchError(f"A rank failed and the others were stopped.{error}") from error
-        except multiprocessing.ProcessExitedException as error:  # pyright: ignore[reportPrivateImportUsage]
+        except multiprocessing.ProcessExitedException as error:
             raise LaunchError(f"A rank died and the others were stopped: {error}.") from error
         return torch.load(answer, weights_only=False)
 

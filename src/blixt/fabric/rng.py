@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def seed_everything(seed: int | None = None, *, verbose: bool = False) -> int:
     os.environ[_SEED_VARIABLE] = str(seed)
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
     if verbose:
         print(f"seed set to {seed}")
     return seed
@@ -56,7 +56,7 @@ def capture_rng(device: torch.device | None = None) -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(np.array(keys, dtype=np.int64)), position, has_gauss, gauss],
+        "numpy": [name, torch.as_tensor(np.array(keys, dtype=np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
     }
     if device is not None and device.type == "cuda":
@@ -80,7 +80,7 @@ def restore_rng(state: dict[str, Any], device: torch.device | None = None) -> No
 
 
 @contextmanager
-def isolate_rng(device: torch.device | None = None) -> Iterator[None]:
+def isolate_rng(device: torch.device | None = None) -> Generator[None]:
     """Whatever is drawn inside leaves the generators as they were."""
     state = capture_rng(device)
     try:

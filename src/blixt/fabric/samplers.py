@@ -50,9 +50,10 @@ def shard_loader(loader: DataLoader[Any], rank: int, world_size: int, *, even: b
 
     A loader whose sampler already is a `ShardSampler` or torch's `DistributedSampler` comes back as it is.
     """
-    if type(loader.sampler).__name__ in ("ShardSampler", "DistributedSampler"):
+    parts = cast("Any", loader)
+    if type(parts.sampler).__name__ in ("ShardSampler", "DistributedSampler"):
         return loader
-    batches: Any = loader.batch_sampler
+    batches = parts.batch_sampler
     if batches is not None and type(batches) is not BatchSampler:
         raise ConfigError(
             "setup_dataloaders(batch_sampler)",
@@ -60,7 +61,7 @@ def shard_loader(loader: DataLoader[Any], rank: int, world_size: int, *, even: b
             "a batch sampler of your own cannot be divided among processes",
             "Make it yield this rank's batches and pass use_distributed_sampler=False",
         )
-    sampler = ShardSampler(cast("Iterable[int]", loader.sampler), rank, world_size, even=even)
+    sampler = ShardSampler(parts.sampler, rank, world_size, even=even)
     if batches is None:
         return with_parts(loader, sampler=sampler)
     sharded = BatchSampler(sampler, batches.batch_size, batches.drop_last)

@@ -12,13 +12,13 @@ def map_tensors(data: Any, fn: Callable[[torch.Tensor], Any]) -> Any:
     if isinstance(data, torch.Tensor):
         return fn(data)
     if isinstance(data, Mapping):
-        items = {key: map_tensors(value, fn) for key, value in cast("Mapping[Any, Any]", data).items()}
-        return items if type(data) is dict else cast("Any", type(data))(items)
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return cast("Any", type(data))(*(map_tensors(value, fn) for value in cast("tuple[Any, ...]", data)))
+        mapping = cast("Any", data)
+        items = {key: map_tensors(value, fn) for key, value in mapping.items()}
+        return items if type(mapping) is dict else type(mapping)(items)
     if isinstance(data, (list, tuple)):
-        sequence = cast("list[Any] | tuple[Any, ...]", data)
-        return type(sequence)(map_tensors(value, fn) for value in sequence)
+        sequence = cast("Any", data)
+        values = [map_tensors(value, fn) for value in sequence]
+        return type(sequence)(*values) if hasattr(sequence, "_fields") else type(sequence)(values)
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         fields = {f.name: map_tensors(getattr(data, f.name), fn) for f in dataclasses.fields(data) if f.init}
         return dataclasses.replace(data, **fields)

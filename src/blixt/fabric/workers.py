@@ -38,7 +38,7 @@ class SeededDataset(Dataset[Any]):
             seed = mix(worker.seed - worker.id, key)
             random.seed(seed)
             np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
+            torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
         return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:

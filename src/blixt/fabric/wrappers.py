@@ -39,7 +39,11 @@ class FabricModule(nn.Module):
     def mark_forward_method(self, name: str) -> None:
         """Let the method `name` run like `forward`: under the precision and through the strategy."""
         method = getattr(self.module, name)
-        vars(self)[name] = lambda *args, **kwargs: self._through_forward(method, args, kwargs)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return self._through_forward(method, args, kwargs)
+
+        vars(self)[name] = run
 
     def _through_forward(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         original = self.module

@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 class Logger(ABC):
@@ -86,8 +86,8 @@ def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
-            inner: Mapping[str, Any] = value
-            flat.update({f"{key}/{name}": item for name, item in plain_params(inner).items()})
+            inner = plain_params(cast("Mapping[str, Any]", value))
+            flat.update({f"{key}/{name}": item for name, item in inner.items()})
         else:
             flat[key] = value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
     return flat

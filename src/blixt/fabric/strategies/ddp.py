@@ -10,7 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.rendezvous import (
+    rendezvous,  # pyright: ignore[reportUnknownVariableType] - torch leaves its options untyped
+)
 from torch.nn.parallel import DistributedDataParallel
 
 from blixt.fabric.cluster import World
@@ -82,5 +84,5 @@ class DDPStrategy(Strategy):
         """Average gradients one by one: for the rare window that ends where nobody could foresee it."""
         for parameter in parameters:
             if parameter.grad is not None:
-                dist.all_reduce(parameter.grad)
+                cast("Any", dist).all_reduce(parameter.grad)
                 parameter.grad /= dist.get_world_size()
