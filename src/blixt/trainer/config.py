@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from blixt.fabric import ConfigError
 
@@ -135,10 +135,11 @@ def _seconds(max_time: Any) -> float | None:
     if isinstance(max_time, timedelta):
         return max_time.total_seconds()
     if isinstance(max_time, dict):
+        parts = cast("dict[str, float]", max_time)
         try:
-            return timedelta(**max_time).total_seconds()
+            return timedelta(**parts).total_seconds()
         except TypeError as error:
-            raise ConfigError("Trainer(max_time)", max_time, str(error), "Use e.g. {'hours': 1}") from None
+            raise ConfigError("Trainer(max_time)", parts, str(error), "Use e.g. {'hours': 1}") from None
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", str(max_time))
     if match is None:
         raise ConfigError("Trainer(max_time)", max_time, "it is not DD:HH:MM:SS", "Use e.g. '00:01:30:00'")

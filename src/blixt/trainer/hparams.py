@@ -93,7 +93,7 @@ def _init_arguments(instance: object) -> dict[str, Any]:
             code = frame.f_code
             extra = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
             values |= {name: arguments.locals[name] for name in extra}
-            extra_keywords = arguments.locals.get(arguments.keywords or "") or {}
+            extra_keywords: dict[str, Any] = arguments.locals.get(arguments.keywords or "") or {}
             found = {**(found or {}), **values, **extra_keywords}
         frame = frame.f_back
     if found is None:

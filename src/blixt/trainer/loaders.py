@@ -125,7 +125,7 @@ def _limited(limit: Limit, length: int | None, name: str) -> int | None:
 def _in_order(loader: DataLoader[Any]) -> DataLoader[Any]:
     """The same loader without its shuffle: overfitting looks at the same few batches again and again."""
     sampler = SequentialSampler(cast("Any", loader.dataset))
-    batches = cast("BatchSampler", loader.batch_sampler)
+    batches: BatchSampler = cast("Any", loader).batch_sampler
     return with_parts(
         loader, sampler=sampler, batch_sampler=BatchSampler(sampler, batches.batch_size, batches.drop_last)
     )

@@ -1,7 +1,7 @@
 """`self.log`: what is logged where, and the one reduction and host transfer when numbers are due."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -210,7 +210,7 @@ class Logbook:
         if shared and self._fabric.world_size > 1:
             dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
             mine = torch.tensor([pairs[i] for i in shared], dtype=dtype)
-            ranks: list[list[list[float]]] = self._fabric.all_gather(mine).tolist()
+            ranks: list[list[list[float]]] = _as_list(self._fabric.all_gather(mine))
             for position, i in enumerate(shared):
                 column = [rank[position] for rank in ranks]
                 numbers[i] = combine(kinds[i], [pair[0] for pair in column], [pair[1] for pair in column])
@@ -234,8 +234,7 @@ class Logbook:
         on_device = [item for item in items if _is_away(item)]
         if on_device:
             dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
-            column = torch.stack([item.reshape(()).to(dtype) for item in on_device]).tolist()
-            moved = iter(column)
+            moved = iter(_as_list(torch.stack([item.reshape(()).to(dtype) for item in on_device])))
             return [float(next(moved) if _is_away(item) else item) for item in items]
         return [float(item) for item in items]
 
@@ -261,6 +260,10 @@ class Logbook:
             slot.total = torch.tensor(total, dtype=dtype, device=self._fabric.device)
             slot.weight = weight
         self.loader = 0
+
+
+def _as_list(tensor: torch.Tensor) -> list[Any]:
+    return cast("Any", tensor).tolist()  # torch does not say of what the list is
 
 
 def _is_away(item: Any) -> bool:

@@ -1,6 +1,6 @@
 """A model together with how it is trained."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +233,7 @@ class Module(HyperparametersMixin, nn.Module):
 
     def backward(self, loss: torch.Tensor) -> None:
         """Compute the gradients."""
-        loss.backward()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str
@@ -406,7 +406,7 @@ class Module(HyperparametersMixin, nn.Module):
             strategy.clip_norm(parameters, gradient_clip_val, 2.0, False)
 
     @contextmanager
-    def toggled_optimizer(self, optimizer: Optimizer) -> Iterator[None]:
+    def toggled_optimizer(self, optimizer: Optimizer) -> Generator[None]:
         """Inside, only this optimizer's parameters want gradients: for GANs."""
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         changed = [p for p in self.parameters() if p.requires_grad and id(p) not in own]

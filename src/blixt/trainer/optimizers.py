@@ -45,11 +45,10 @@ def parse_optimizers(configured: Any) -> tuple[list[Optimizer], list[SchedulerCo
         return [configured], []
     if isinstance(configured, Mapping):
         return _from_dicts([cast("Mapping[str, Any]", configured)])
-    items = list(cast("Sequence[Any]", configured)) if isinstance(configured, (list, tuple)) else [configured]
+    items = _as_list(configured)
     if len(items) == 2 and isinstance(items[0], (list, tuple)):
         optimizers = list(cast("Sequence[Optimizer]", items[0]))
-        schedulers = cast("Sequence[Any]", items[1] if isinstance(items[1], (list, tuple)) else [items[1]])
-        return optimizers, [_scheduler(item, None) for item in schedulers]
+        return optimizers, [_scheduler(item, None) for item in _as_list(items[1])]
     if items and all(isinstance(item, Optimizer) for item in items):
         return items, []
     if items and all(isinstance(item, Mapping) for item in items):
@@ -60,6 +59,10 @@ def parse_optimizers(configured: Any) -> tuple[list[Optimizer], list[SchedulerCo
         "this is none of the forms it may return",
         "Return an optimizer, a list of them, (optimizers, schedulers), or a dict with 'optimizer'",
     )
+
+
+def _as_list(items: Any) -> list[Any]:
+    return list(cast("Sequence[Any]", items)) if isinstance(items, (list, tuple)) else [items]
 
 
 def _from_dicts(dicts: Sequence[Mapping[str, Any]]) -> tuple[list[Optimizer], list[SchedulerConfig]]:

@@ -1,7 +1,7 @@
 """One logged name: its options, its last value and what its epoch value is made of."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
@@ -108,7 +108,7 @@ def reduction(reduce_fx: Any) -> Reduction:
     """The name of a reduction given by name or as torch's function."""
     name = reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", "")
     if name in ("mean", "sum", "min", "max"):
-        return cast("Reduction", name)
+        return name
     raise ConfigError(
         "log(reduce_fx)", reduce_fx, "an epoch value needs a known reduction", "Use mean, sum, min or max"
     )

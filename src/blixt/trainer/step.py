@@ -14,6 +14,9 @@ from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.module import Module
 from blixt.trainer.progress import Counters
 
+StepOutput = torch.Tensor | dict[str, Any] | None
+"""What `training_step` may return: the loss, a dict that holds it under "loss", or None to skip the batch."""
+
 
 class Step(Protocol):
     """Runs `training_step` and, at the end of a window of batches, the optimizer."""
@@ -92,9 +95,13 @@ class ManualStep:
         def count(*_: Any) -> None:
             counters.global_step += 1
 
-        for optimizer in optimizers:
+        def announce(optimizer: Optimizer, *_: Any) -> None:
             for hook in before:
-                optimizer.register_step_pre_hook(lambda inner, *_, hook=hook: hook(inner))
+                hook(optimizer)
+
+        for optimizer in optimizers:
+            if before:
+                optimizer.register_step_pre_hook(announce)
             optimizer.register_step_post_hook(count)
 
     def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
@@ -115,7 +122,7 @@ class AutomaticStep:
 
     def __init__(
         self,
-        forward: Callable[..., Any],
+        forward: Callable[..., StepOutput],
         no_sync: Callable[[], AbstractContextManager[Any]],
         module: Module,
         fabric: Fabric,

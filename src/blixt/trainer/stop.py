@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from blixt.fabric import Fabric, FabricError
@@ -108,8 +109,11 @@ class SignalHandlers:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, lambda *_: self._ask("SIGTERM"))
+            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
             self._installed = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._ask("SIGTERM")
 
     def __exit__(self, *_: object) -> None:
         if self._installed:

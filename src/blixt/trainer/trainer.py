@@ -454,7 +454,7 @@ class Trainer(TrainerViews):
 
     def _adopt_callbacks(self, own: Any) -> None:
         """The module's callbacks replace those of the same class; checkpoints come last."""
-        extra: list[Callback] = list(own) if isinstance(own, (list, tuple)) else [own]
+        extra: list[Callback] = list(cast("list[Callback]", own)) if isinstance(own, (list, tuple)) else [own]
         kinds = {type(callback) for callback in extra}
         kept = [callback for callback in self.callbacks if type(callback) not in kinds]
         self.callbacks = sorted([*kept, *extra], key=lambda callback: isinstance(callback, ModelCheckpoint))

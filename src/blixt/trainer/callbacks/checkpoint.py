@@ -53,7 +53,7 @@ class ModelCheckpoint(Callback):
         save_on_train_epoch_end: bool | None = None,
     ) -> None:
         _check(monitor, save_top_k, mode, every_n_train_steps, every_n_epochs)
-        self.dirpath = str(dirpath) if dirpath is not None else None
+        self.dirpath: str | None = str(dirpath) if dirpath is not None else None
         self.filename = filename or "{epoch}-{step}"
         self.monitor = monitor
         self.verbose = verbose
