@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,15 @@ def _groups(data_dir: Path) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"**/{group_folder(data_dir / 'engine' / 'local')}"))
 
 
-def test_down_stops_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    mounts = _mounts()
-    cluster = Cluster(tmp_path / "data")
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Cluster]:
+    running = Cluster(tmp_path / "data")
+    yield running
+    running.down()
+
+
+def test_down_stops_everything_and_leaves_nothing(own: Cluster) -> None:
+    cluster, mounts = own, _mounts()
     cluster.create("studios", "open")
     cluster.create("jobs", "running", command="sleep 600 & sleep 600", processes=2)
     cluster.create(
@@ -49,7 +56,6 @@ def test_down_stops_everything_and_leaves_nothing(tmp_path: Path) -> None:
     job = cluster.get("jobs", "running")["status"]
     assert (job["state"], job["reason"]) == ("stopped", "The server was shut down.")
     assert [line["open"] for line in cluster.bill_lines("running")] == [False]
-    cluster.down()
 
 
 def test_control_c_in_the_foreground_ends_it_well(tmp_path: Path) -> None:

@@ -159,9 +159,11 @@ def probe(
             candidate.create("probe", Limits(cpus=1, memory_bytes=1 << 30))
             candidate.remove("probe")
         except OSError:
-            candidate.close()
             continue
-        return candidate
+        else:
+            return candidate
+        finally:
+            candidate.close()
     return None
 
 
