@@ -34,7 +34,8 @@ def runs(name: Name, teamspace: Teamspace = None, json: Json = False) -> None:
     if json:
         print_json(found)
         return
-    metrics = list(dict.fromkeys(metric for run in found for metric in run.summary))[:6]
+    every = dict.fromkeys(metric for run in found for metric in run.summary)
+    metrics = sorted(every, key=lambda metric: "loss" not in metric)[:6]  # losses first, then as logged
     rows = [
         (
             run.id,

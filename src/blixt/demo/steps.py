@@ -35,9 +35,9 @@ class Plan:
 
     vocab_size: int = 2048
     max_bytes: str = "8MB"
-    steps: int = 200
+    steps: int = 300
     ranks_steps: int = 100
-    batch_size: int = 8
+    batch_size: int = 16
     least_fall: float = 2.0
     suffix: str = ""
     port: int = 0
@@ -258,7 +258,9 @@ def deploy(tour: Tour) -> None:
     import openai
 
     stage, name = tour.stage, tour.plan.name("chat")
-    stage.run(f"blixt deploy {name} --model {tour.plan.name('py-gpt')}")
+    versions = Model.get(tour.plan.name("py-gpt"), client=tour.cloud).versions()
+    best = min(versions, key=lambda version: version.metrics["val_loss"])
+    stage.run(f"blixt deploy {name} --model {tour.plan.name('py-gpt')}:{best.version}   # the better one")
     deployment = Deployment.get(name, client=tour.cloud)
     stage.true(
         deployment.state == "sleeping" and not deployment.replicas,
@@ -276,7 +278,9 @@ def deploy(tour: Tour) -> None:
         stage.true(
             bool(models), f"the first request woke it in {woke_s:.1f} s: {models}", "It lists no model."
         )
-        call = f'client.completions.create(model="{models[0]}", prompt="{PROMPT}", stream=True, ...)'
+        call = (
+            f'client.completions.create(model="{models[0]}", prompt="{PROMPT}", temperature=0.6, stream=True)'
+        )
         stage.show(call, ">>>")
         _stream_completion(tour, client, models[0])
     state = deployment.status
@@ -289,7 +293,7 @@ def _stream_completion(tour: Tour, client: "object", model: str) -> None:
     assert isinstance(client, openai.OpenAI)
     began, first_s, pieces = time.monotonic(), 0.0, list[str]()
     stream = client.completions.create(
-        model=model, prompt=PROMPT, max_tokens=48, temperature=0.0, stream=True
+        model=model, prompt=PROMPT, max_tokens=64, temperature=0.6, seed=1, stream=True
     )
     for event in stream:
         text = event.choices[0].text if event.choices else ""
@@ -297,7 +301,7 @@ def _stream_completion(tour: Tour, client: "object", model: str) -> None:
             first_s = first_s or time.monotonic() - began
             pieces.append(text)
     for line in (PROMPT + "".join(pieces)).splitlines():
-        tour.stage.plain(f"│ {line}")
+        tour.stage.note(f"│ {line}")
     tour.stage.true(
         len(pieces) > 1,
         f"streamed in {len(pieces)} pieces, the first after {first_s * 1000:.0f} ms, all after"
