@@ -54,8 +54,9 @@ def test_a_request_wakes_it_and_silence_puts_it_to_sleep(cluster: Cluster) -> No
     cluster.create("deployments", "sleeper", command=COMMAND, idle_timeout_s=1)
     assert _replicas(cluster, "sleeper") == []
     assert _ask(cluster, "sleeper").text.startswith("r1 ")
-    status = cluster.wait_state("deployments", "sleeper", "ready")["status"]
-    assert status["requests_total"] >= 1
+    cluster.wait_state("deployments", "sleeper", "ready")
+    counted = "the request is counted, at most a second late"
+    wait_until(lambda: cluster.get("deployments", "sleeper")["status"]["requests_total"] == 1, counted)
     cluster.wait_state("deployments", "sleeper", "sleeping")
     (line,) = cluster.bill_lines("sleeper")
     assert (line["segments"], line["open"]) == (1, False)
