@@ -35,7 +35,7 @@ class Plan:
 
     vocab_size: int = 2048
     max_bytes: str = "8MB"
-    steps: int = 300
+    steps: int = 200
     ranks_steps: int = 100
     batch_size: int = 16
     least_fall: float = 2.0
