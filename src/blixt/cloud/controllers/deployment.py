@@ -175,7 +175,7 @@ class DeploymentController:
         below_since = obj.status.get("below_since")
         below_since = (below_since or now) if enough(load, bounds) < replicas else None
         changes["below_since"] = below_since
-        base = self._totals.setdefault(obj.uid, obj.status["requests_total"] - total)
+        base = self._totals.setdefault(obj.uid, obj.status["requests_total"])
         counters = {"requests_total": base + total, "in_flight": load, "active_at": active_at or None}
         self._note(obj, counters, changes)
         below_s = now - below_since if below_since else 0.0
