@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,25 @@ def test_saving_and_loading_restores_objects_in_place_and_returns_the_rest(tmp_p
     assert torch.equal(other.weight, model.weight)
     with pytest.raises(CheckpointError, match="has no 'optimizer'"):
         run.load(tmp_path / "deep" / "state.pt", {"optimizer": None})
+
+
+def test_loading_leniently_restores_what_the_file_has_in_the_order_of_the_objects(tmp_path: Path) -> None:
+    restored: list[str] = []
+
+    class Noting(nn.Linear):
+        def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            restored.append(self.purpose)
+            return super().load_state_dict(*args, **kwargs)
+
+    run, names = fabric(), ["c", "a", "d", "b"]
+    run.save(tmp_path / "state.pt", {name: nn.Linear(1, 1) for name in sorted(names)})
+    state: dict[str, Any] = {"absent": 7}
+    for name in names:
+        state[name] = Noting(1, 1)
+        state[name].purpose = name
+    assert run.load(tmp_path / "state.pt", state, strict=False, weights_only=True) == {}
+    assert restored == names
+    assert state["absent"] == 7
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_whole(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from blixt.fabric import collectives
 from blixt.fabric.accelerators import Accelerator, Devices
-from blixt.fabric.checkpoint import load_file, save_file
+from blixt.fabric.checkpoint import load_file, restore_state, save_file, state_of
 from blixt.fabric.cluster import World
 from blixt.fabric.collectives import ReduceOp
 from blixt.fabric.data import ResumableLoader, map_style
-from blixt.fabric.errors import CheckpointError, ConfigError, LaunchError, reject_unknown
+from blixt.fabric.errors import ConfigError, LaunchError, reject_unknown
 from blixt.fabric.launch import die_with_launcher, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.plan import Plan, resolve_plan
@@ -358,11 +358,7 @@ class Fabric:
             state: Modules, optimizers, loaders (anything with `state_dict`) and plain values, by name.
         """
         if self.is_global_zero:
-            content = {
-                name: item.state_dict() if callable(getattr(item, "state_dict", None)) else item
-                for name, item in state.items()
-            }
-            save_file(path, content)
+            save_file(path, state_of(state))
         self.barrier()
 
     def load(
@@ -388,17 +384,7 @@ class Fabric:
         self.barrier()
         if state is None:
             return content
-        missing = [name for name in state if name not in content]
-        if missing and strict:
-            found = ", ".join(sorted(content)) or "nothing"
-            raise CheckpointError(f"The checkpoint {path} has no {missing[0]!r}. It holds {found}.")
-        for name in set(state) - set(missing):
-            item, loaded = state[name], content.pop(name)
-            if callable(getattr(item, "load_state_dict", None)):
-                item.load_state_dict(loaded)
-            else:
-                state[name] = loaded
-        return content
+        return restore_state(state, content, path, strict=strict)
 
     # --- people -----------------------------------------------------------------------------------
 
