@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from blixt.fabric import ConfigError, UnknownArgumentError
 from blixt.trainer import (
@@ -200,15 +201,27 @@ def test_manual_optimisation_counts_every_optimizers_steps_and_fires_its_hooks(t
         trainer(gradient_clip_val=1.0).fit(Gan(), make_loader())
 
 
+def test_what_a_hook_returns_before_a_manual_step_is_ignored(trainer: Any) -> None:
+    class Talkative(Callback):
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> str:
+            return "torch would take this for new arguments of step"
+
+    run = trainer(max_steps=2, callbacks=[Talkative()])
+    run.fit(Gan(), make_loader())
+    assert run.global_step == 2
+
+
 def test_an_optimizer_that_needs_a_closure_gets_one(trainer: Any) -> None:
     class Quasi(Classifier):
         def configure_optimizers(self) -> Any:
             return torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3)
 
+    seed_everything(1)
     module = Quasi(dropout=0.0)
-    run = trainer(max_epochs=3)
-    run.fit(module, make_loader())
-    assert run.global_step == 30
+    run = trainer(max_epochs=5)
+    run.fit(module, DataLoader(make_data(), 40))
+    assert run.global_step == 5
+    assert len(module.losses) > run.global_step
     assert module.losses[-1] < module.losses[0]
 
 

@@ -18,7 +18,7 @@ CALLBACK_HOOKS = [
     if name.startswith("on_") or name in ("setup", "teardown", "state_dict", "load_state_dict")
 ]
 MODULE_HOOKS = [
-    *(name for name in vars(Module) if name.startswith("on_")),
+    *(name for name in dir(Module) if name.startswith("on_")),
     *("setup", "teardown", "prepare_data", "configure_model", "configure_callbacks", "configure_optimizers"),
     *("train_dataloader", "val_dataloader", "training_step", "validation_step", "optimizer_step"),
     *("optimizer_zero_grad", "backward", "configure_gradient_clipping", "lr_scheduler_step"),

@@ -5,30 +5,29 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from blixt.fabric import Fabric, FabricError, Logger, to_device
 from blixt.trainer.hparams import HyperparametersMixin
+from blixt.trainer.module_hooks import ModuleHooks
 
 if TYPE_CHECKING:
     from blixt.trainer.trainer import Trainer
 
 
-class Module(HyperparametersMixin, nn.Module):
+class Module(HyperparametersMixin, ModuleHooks):
     """An `nn.Module` that says what a training step is and which optimizers run.
 
-    Override `training_step` and `configure_optimizers`, and any hook you need. Hooks that stay as they are
-    here are never called.
+    Override `training_step` and `configure_optimizers`, and any of the hooks in `ModuleHooks`.
 
     Example:
         >>> class Classifier(Module):
         ...     def __init__(self):
         ...         super().__init__()
-        ...         self.layer = nn.Linear(4, 2)
+        ...         self.layer = torch.nn.Linear(4, 2)
         ...
         ...     def training_step(self, batch, batch_idx):
-        ...         loss = nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
+        ...         loss = torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1])
         ...         self.log("loss", loss)
         ...         return loss
         ...
@@ -247,130 +246,6 @@ class Module(HyperparametersMixin, nn.Module):
             scheduler.step()
         else:
             scheduler.step(metric)
-
-    # --- hooks: see `Callback` for when each runs -------------------------------------------------
-
-    def on_fit_start(self) -> None:
-        """See `Callback.on_fit_start`."""
-
-    def on_fit_end(self) -> None:
-        """See `Callback.on_fit_end`."""
-
-    def on_train_start(self) -> None:
-        """See `Callback.on_train_start`."""
-
-    def on_train_end(self) -> None:
-        """See `Callback.on_train_end`."""
-
-    def on_train_epoch_start(self) -> None:
-        """See `Callback.on_train_epoch_start`."""
-
-    def on_train_epoch_end(self) -> None:
-        """See `Callback.on_train_epoch_end`."""
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Before a training step; -1 skips the rest of the epoch."""
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """See `Callback.on_train_batch_end`."""
-
-    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        """See `Callback.on_before_zero_grad`."""
-
-    def on_before_backward(self, loss: torch.Tensor) -> None:
-        """See `Callback.on_before_backward`."""
-
-    def on_after_backward(self) -> None:
-        """See `Callback.on_after_backward`."""
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """See `Callback.on_before_optimizer_step`."""
-
-    def on_validation_model_zero_grad(self) -> None:
-        """Before a validation in training; gradients may be cleared here to save memory."""
-
-    def on_validation_model_eval(self) -> None:
-        """Switch to evaluation; by default `self.eval()`."""
-        self.eval()
-
-    def on_validation_model_train(self) -> None:
-        """Switch back; by default every submodule to the mode it had."""
-
-    def on_test_model_eval(self) -> None:
-        """Switch to evaluation; by default `self.eval()`."""
-        self.eval()
-
-    def on_test_model_train(self) -> None:
-        """Switch back."""
-
-    def on_predict_model_eval(self) -> None:
-        """Switch to evaluation; by default `self.eval()`."""
-        self.eval()
-
-    def on_predict_model_train(self) -> None:
-        """Switch back."""
-
-    def on_validation_start(self) -> None:
-        """See `Callback.on_validation_start`."""
-
-    def on_validation_end(self) -> None:
-        """See `Callback.on_validation_end`."""
-
-    def on_validation_epoch_start(self) -> None:
-        """See `Callback.on_validation_epoch_start`."""
-
-    def on_validation_epoch_end(self) -> None:
-        """See `Callback.on_validation_epoch_end`."""
-
-    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `Callback.on_validation_batch_start`."""
-
-    def on_validation_batch_end(
-        self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """See `Callback.on_validation_batch_end`."""
-
-    def on_test_start(self) -> None:
-        """See `Callback.on_test_start`."""
-
-    def on_test_end(self) -> None:
-        """See `Callback.on_test_end`."""
-
-    def on_test_epoch_start(self) -> None:
-        """See `Callback.on_test_epoch_start`."""
-
-    def on_test_epoch_end(self) -> None:
-        """See `Callback.on_test_epoch_end`."""
-
-    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `Callback.on_test_batch_start`."""
-
-    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `Callback.on_test_batch_end`."""
-
-    def on_predict_start(self) -> None:
-        """See `Callback.on_predict_start`."""
-
-    def on_predict_end(self) -> None:
-        """See `Callback.on_predict_end`."""
-
-    def on_predict_epoch_start(self) -> None:
-        """See `Callback.on_predict_epoch_start`."""
-
-    def on_predict_epoch_end(self) -> None:
-        """See `Callback.on_predict_epoch_end`."""
-
-    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `Callback.on_predict_batch_start`."""
-
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `Callback.on_predict_batch_end`."""
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Change the checkpoint before it is written."""
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See or change the checkpoint before anything of it is restored."""
 
     # --- manual optimisation and helpers ----------------------------------------------------------
 

@@ -402,55 +402,17 @@ class Trainer(TrainerViews):
             self.write_row,
         )
 
-    # --- around every stage -----------------------------------------------------------------------
+    # --- parts ------------------------------------------------------------------------------------
 
-    def begin_stage(self, stage: Stage, module: Module, datamodule: DataModule | None) -> None:
-        """Launch the processes and run every hook up to `configure_model`."""
-        if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            reason = "it is not a blixt.trainer.Module"
-            raise ConfigError(
-                f"{stage}(model)", type(module).__name__, reason, "Derive your model from Module"
-            )
-        self.fabric.launch()
+    def take_up(self, stage: Stage, module: Module, datamodule: DataModule | None) -> HookPlan:
+        """Work with these from now on; returns which hooks they and the callbacks have."""
         self.stage, self._module, self.datamodule = stage, module, datamodule
         module.trainer = self
         if datamodule is not None:
             datamodule.trainer = self
         self._adopt_callbacks(module.configure_callbacks())
         self._hooks = HookPlan(self, module, self.callbacks, self.logbook)
-        with self.fabric.rank_zero_first(local=True):
-            if self.fabric.local_rank == 0:
-                if datamodule is not None:
-                    datamodule.prepare_data()
-                module.prepare_data()
-        if datamodule is not None:
-            datamodule.setup(stage)
-        self._hooks.call("setup", stage)
-        module.configure_model()
-
-    def end_stage(self, stage: Stage) -> None:
-        """Finish the loggers and run the teardown hooks."""
-        for logger in self.loggers if self.is_global_zero else []:
-            logger.finalize(
-                "interrupted" if self.interrupted else "success"
-            ) if stage == "fit" else logger.save()
-        if self.datamodule is not None:
-            self.datamodule.teardown(stage)
-        self.hooks.call("teardown", stage)
-        self.stage = None
-
-    def fail_stage(self, error: BaseException) -> None:
-        """Tell everyone that the run ends with an error."""
-        self.sanity_checking = False
-        if self._hooks is not None:
-            for hook in self._hooks.of_callbacks("on_exception"):
-                hook(error)
-        if self.datamodule is not None:
-            self.datamodule.on_exception(error)
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        for logger in self.loggers if self.is_global_zero else []:
-            logger.finalize(status)
-        self.stage = None
+        return self._hooks
 
     def _adopt_callbacks(self, own: Any) -> None:
         """The module's callbacks replace those of the same class; checkpoints come last."""
