@@ -52,6 +52,8 @@ def common(
     """What every workload finds: the cloud's address and key, who it is, its own env and secrets."""
     return {
         "OMP_NUM_THREADS": str(threads(machine.cpus, obj.spec.get("processes", 1))),
+        # Threads that spin while they wait take the cores that their neighbours, and they themselves, need.
+        "OMP_WAIT_POLICY": "PASSIVE",
         **obj.spec.get("env", {}),
         **{secret_variable(name): value for name, value in secrets.items()},
         "BLIXT_URL": url,
