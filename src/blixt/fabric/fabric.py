@@ -113,6 +113,21 @@ class Fabric:
         return self._world.world_size
 
     @property
+    def num_devices(self) -> int:
+        """How many processes train together on this machine, each on its device."""
+        return self.world_size if self._plan.world is None else self._world.local_world_size
+
+    @property
+    def num_nodes(self) -> int:
+        """How many machines."""
+        return self.world_size // self.num_devices
+
+    @property
+    def device_ids(self) -> list[int]:
+        """The indices of this machine's devices, one a process."""
+        return self._plan.device_indices[: self.num_devices]
+
+    @property
     def is_global_zero(self) -> bool:
         """Whether this process is the one that writes files and talks to people."""
         return self._world.rank == 0

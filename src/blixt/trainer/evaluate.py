@@ -46,6 +46,7 @@ class Evaluation:
         self.kind: Kind = kind
         self.loaders = loaders
         self.steps = 0
+        self.running = False
         self._module = module
         self._hooks = hooks
         self._logbook = logbook
@@ -73,6 +74,7 @@ class Evaluation:
         modes = {module: module.training for module in self._module.modules()}
         self._module_hook("model_eval")
         before = logbook.turn_to(Page(), len(self.loaders))
+        self.running = True
         try:
             with self._no_gradients():
                 hooks.call(f"on_{kind}_start")
@@ -91,6 +93,7 @@ class Evaluation:
             self._module_hook("model_train")
             for module, mode in modes.items():
                 module.training = mode
+            self.running = False
         return outputs if keep_outputs else row
 
     def _run_loader(

@@ -167,6 +167,7 @@ class Trainer(TrainerViews):
         self._module: Module | None = None
         self._hooks: HookPlan | None = None
         self._train: loaders.StageLoader | None = None
+        self._evaluations: dict[Kind, Evaluation] = {}
         self._row: dict[str, float] = {}
         self._runs = 0
 
@@ -390,7 +391,7 @@ class Trainer(TrainerViews):
         ]
         if not ready or all(loader.total == 0 for loader in ready):
             return None
-        return Evaluation(
+        self._evaluations[kind] = Evaluation(
             kind,
             self.lightning_module,
             self.fabric,
@@ -401,12 +402,14 @@ class Trainer(TrainerViews):
             self.config.inference_mode,
             self.write_row,
         )
+        return self._evaluations[kind]
 
     # --- parts ------------------------------------------------------------------------------------
 
     def take_up(self, stage: Stage, module: Module, datamodule: DataModule | None) -> HookPlan:
         """Work with these from now on; returns which hooks they and the callbacks have."""
         self.stage, self._module, self.datamodule = stage, module, datamodule
+        self._evaluations.clear()
         module.trainer = self
         if datamodule is not None:
             datamodule.trainer = self

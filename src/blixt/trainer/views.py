@@ -1,17 +1,20 @@
 """What others may ask a trainer: read-only views of its parts."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.optim import Optimizer
 
-from blixt.fabric import Fabric, FabricError, Logger
+from blixt.fabric import FabricError, Logger
 from blixt.trainer.callback import Callback
 from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
 from blixt.trainer.callbacks.early_stopping import EarlyStopping
+from blixt.trainer.callbacks.progress_bar import ProgressBar
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.datamodule import DataModule
+from blixt.trainer.device_views import DeviceViews
+from blixt.trainer.evaluate import Evaluation, Kind
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
@@ -21,12 +24,11 @@ from blixt.trainer.progress import Counters
 Stage = Literal["fit", "validate", "test", "predict"]
 
 
-class TrainerViews:
+class TrainerViews(DeviceViews):
     """The parts of a trainer, declared once, and what follows from them.
 
     Attributes:
         config: Every argument that is not about devices.
-        fabric: Devices and processes.
         loggers: Where rows go.
         callbacks: In the order in which they run.
         counters: How far the run has come.
@@ -43,7 +45,6 @@ class TrainerViews:
     """
 
     config: TrainerConfig
-    fabric: Fabric
     loggers: list[Logger]
     callbacks: list[Callback]
     counters: Counters
@@ -59,10 +60,7 @@ class TrainerViews:
     default_root_dir: Path
     _module: Module | None
     _train: StageLoader | None
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """`print` on rank 0."""
-        self.fabric.print(*args, **kwargs)
+    _evaluations: dict[Kind, Evaluation]
 
     @property
     def lightning_module(self) -> Module:
@@ -102,10 +100,35 @@ class TrainerViews:
         return self.config.max_steps
 
     @property
+    def min_epochs(self) -> int:
+        """Epochs that run whatever wants to stop."""
+        return self.config.min_epochs
+
+    @property
+    def min_steps(self) -> int:
+        """Optimizer steps that are made whatever wants to stop."""
+        return self.config.min_steps
+
+    @property
     def num_training_batches(self) -> int | float:
         """Batches in an epoch; infinite when nobody knows."""
         total = self._train.total if self._train is not None else None
         return float("inf") if total is None else total
+
+    @property
+    def num_val_batches(self) -> list[int | float]:
+        """Batches of each validation loader; infinite where nobody knows."""
+        return self._batches_of("validation")
+
+    @property
+    def num_test_batches(self) -> list[int | float]:
+        """Batches of each test loader; infinite where nobody knows."""
+        return self._batches_of("test")
+
+    @property
+    def num_predict_batches(self) -> list[int | float]:
+        """Batches of each predict loader; infinite where nobody knows."""
+        return self._batches_of("predict")
 
     @property
     def estimated_stepping_batches(self) -> int | float:
@@ -120,8 +143,9 @@ class TrainerViews:
 
     @property
     def is_last_batch(self) -> bool:
-        """Whether the running batch is known to be the epoch's last."""
-        return self.counters.batch + 1 >= self.num_training_batches
+        """Whether the running batch is known to be the epoch's last; stays so until the next epoch."""
+        delivered = self._train.batches.delivered if self._train is not None else 0
+        return self.counters.epoch_done or delivered >= self.num_training_batches
 
     @property
     def callback_metrics(self) -> dict[str, torch.Tensor]:
@@ -140,8 +164,34 @@ class TrainerViews:
 
     @property
     def training(self) -> bool:
-        """Whether a fit runs."""
-        return self.stage == "fit" and not self.sanity_checking
+        """Whether a fit runs, outside of its validations."""
+        return self.stage == "fit" and not self.evaluating
+
+    @property
+    def validating(self) -> bool:
+        """Whether a validation runs, within a fit or on its own; the sanity check is none."""
+        running = self._evaluates("validation") and not self.sanity_checking
+        return self.stage == "validate" or running
+
+    @property
+    def testing(self) -> bool:
+        """Whether a test runs."""
+        return self.stage == "test"
+
+    @property
+    def predicting(self) -> bool:
+        """Whether a prediction runs."""
+        return self.stage == "predict"
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether a validation, a sanity check or a test runs."""
+        return self.sanity_checking or self.validating or self.testing
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether this fit has validation batches."""
+        return self.validates
 
     @property
     def logger(self) -> Logger | None:
@@ -174,24 +224,23 @@ class TrainerViews:
     @property
     def early_stopping_callback(self) -> EarlyStopping | None:
         """The first."""
-        return next((c for c in self.callbacks if isinstance(c, EarlyStopping)), None)
+        return next(iter(self.early_stopping_callbacks), None)
 
     @property
-    def global_rank(self) -> int:
-        """The index of this process among all."""
-        return self.fabric.global_rank
+    def early_stopping_callbacks(self) -> list[EarlyStopping]:
+        """All of them."""
+        return [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
 
     @property
-    def local_rank(self) -> int:
-        """The index of this process on its machine."""
-        return self.fabric.local_rank
+    def progress_bar_callback(self) -> ProgressBar | None:
+        """The first."""
+        return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
 
-    @property
-    def world_size(self) -> int:
-        """How many processes train together."""
-        return self.fabric.world_size
+    def _evaluates(self, kind: Kind) -> bool:
+        evaluation = self._evaluations.get(kind)
+        return evaluation is not None and evaluation.running
 
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process writes files and talks to people."""
-        return self.fabric.is_global_zero
+    def _batches_of(self, kind: Kind) -> list[int | float]:
+        evaluation = self._evaluations.get(kind)
+        totals = [loader.total for loader in evaluation.loaders] if evaluation is not None else []
+        return [float("inf") if total is None else total for total in totals]

@@ -81,7 +81,7 @@ class EarlyStopping(Callback):
 
     def on_validation_end(self, trainer: "Trainer", module: "Module") -> None:
         """Check after validation."""
-        if not self.check_on_train_epoch_end and not trainer.sanity_checking and trainer.training:
+        if not self.check_on_train_epoch_end and trainer.stage == "fit" and not trainer.sanity_checking:
             self._check(trainer)
 
     def on_checkpoint_due(self, trainer: "Trainer", module: "Module", at_epoch_end: bool) -> None:
