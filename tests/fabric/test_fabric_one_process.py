@@ -137,6 +137,17 @@ def test_the_wrapped_module_keeps_names_keys_and_attributes() -> None:
     assert "forward" not in vars(original)
 
 
+def test_the_numbers_of_machines_and_devices_are_known_before_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Fabric(accelerator="cpu", devices=2)
+    assert (alone.num_nodes, alone.num_devices, alone.device_ids) == (1, 2, [0, 1])
+    job = {"RANK": 3, "LOCAL_RANK": 1, "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 1}
+    for name, value in {**job, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    member = Fabric(accelerator="cpu")
+    assert (member.num_nodes, member.num_devices, member.device_ids) == (2, 2, [0, 1])
+    assert (member.node_rank, member.local_rank, member.global_rank) == (1, 1, 3)
+
+
 def test_saving_and_loading_restores_objects_in_place_and_returns_the_rest(tmp_path: Path) -> None:
     run = fabric()
     model, other = nn.Linear(2, 1), nn.Linear(2, 1)
