@@ -16,9 +16,7 @@ from blixt.cloud.agent.settings import become, load
 async def main() -> None:
     """Serve until killed, or until the allocation is over."""
     for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(
-            number, signal.SIG_DFL
-        )  # a shell's background job ignores them
+        signal.signal(number, signal.SIG_DFL)  # a shell's background job ignores them
     if len(sys.argv) > 2:
         become(int(sys.argv[2]))
     agent = Agent(load(Path(sys.argv[1])))
