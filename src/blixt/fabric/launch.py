@@ -19,8 +19,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import torch
-from torch import multiprocessing
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public, but not listed
+from torch.multiprocessing.spawn import (
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,  # pyright: ignore[reportUnknownVariableType] - torch leaves it untyped
+)
 
 from blixt.fabric.errors import LaunchError
 
@@ -58,15 +62,15 @@ def launch_function(world_size: int, entry: Callable[..., Any], args: tuple[Any,
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "rank0.pt"
         try:
-            multiprocessing.start_processes(  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
+            start_processes(
                 _function_rank,
                 args=(world_size, store.port, str(answer), entry, args),
                 nprocs=world_size,
                 start_method="spawn",
             )
-        except multiprocessing.ProcessRaisedException as error:
+        except ProcessRaisedException as error:
             raise LaunchError(f"A rank failed and the others were stopped.{error}") from error
-        except multiprocessing.ProcessExitedException as error:
+        except ProcessExitedException as error:
             raise LaunchError(f"A rank died and the others were stopped: {error}.") from error
         return torch.load(answer, weights_only=False)
 
