@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -54,7 +54,7 @@ class _ApiServer(uvicorn.Server):
     """uvicorn without its signal handlers: the whole server has one way to stop."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave signals alone."""
         yield
 
@@ -190,7 +190,7 @@ def _run(server: Server, ready_fd: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _only_server(settings: Settings) -> Iterator[None]:
+def _only_server(settings: Settings) -> Generator[None]:
     """Hold the data folder's lock: two servers on one folder would fight over its workloads."""
     settings.make_data_dir()
     try:
@@ -211,7 +211,7 @@ def _only_server(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _socket_path(data_dir: Path) -> Iterator[Path]:
+def _socket_path(data_dir: Path) -> Generator[Path]:
     """Where the API listens: in the data folder, or in a short private folder when that path is too long."""
     path = data_dir / "api.sock"
     private: str | None = None

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ from typing import Any
 
 from blixt.cloud.errors import CloudError
 from blixt.cloud.exits import ANOTHER_SERVER, BAD_DATA_DIR, FAILED, FINAL
+from blixt.cloud.json_object import json_object
 from blixt.cloud.settings import Settings
 
 READY_TIMEOUT_S = 60.0
@@ -244,7 +245,7 @@ def _settings(data_dir: Path | None, host: str | None, port: int | None) -> Sett
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Generator[None]:
     """Be the only supervisor of a data folder."""
     with (folder / "supervisor.lock").open("w") as lock:
         try:
@@ -299,10 +300,9 @@ def _in_use(folder: Path) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return json_object(file.read_bytes()) or {}
+    except OSError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _last_words(log: Path, begin: int) -> str:

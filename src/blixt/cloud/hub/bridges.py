@@ -10,6 +10,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from blixt.cloud.agent import Channel, ChannelClosed, RemoteError
 from blixt.cloud.agent.protocol import Kind
+from blixt.cloud.json_object import json_object
 
 
 async def exec_lines(channel: Channel) -> AsyncIterator[bytes]:
@@ -87,8 +88,4 @@ async def _type(websocket: WebSocket, channel: Channel) -> None:
 
 
 def _note(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return json_object(text) or {}

@@ -46,7 +46,7 @@ class Connection:
     attached: Attached
     mux: Mux
     state: dict[str, Any] | None = None
-    pumps: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    pumps: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, asyncio.Task[None]])
 
     @property
     def configured(self) -> bool:

@@ -6,7 +6,7 @@ begins where attempt 1 ended. Finished attempts never grow, so an offset stays v
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class LogStore:
             event.set()
 
     @contextmanager
-    def follow(self, uid: str) -> Iterator[asyncio.Event]:
+    def follow(self, uid: str) -> Generator[asyncio.Event]:
         """An event that is set whenever a log of this object grew."""
         event = asyncio.Event()
         self._followers.setdefault(uid, set()).add(event)
