@@ -49,6 +49,7 @@ class Logbook:
         batch: The batch that runs now, to infer its size when an epoch mean needs it.
         loader: Index of the evaluation loader that runs now.
         loaders: How many there are; with several, names get a suffix.
+        training: The page of the training loop, while there is one; validation writes on its own.
         callback_metrics: The newest value of everything.
         logged_metrics: What the loggers got last.
         bar_metrics: What the progress bar shows.
@@ -63,6 +64,7 @@ class Logbook:
         self.batch: Any = None
         self.loader = 0
         self.loaders = 1
+        self.training: Page | None = None
         self.callback_metrics: dict[str, torch.Tensor] = {}
         self.logged_metrics: dict[str, float] = {}
         self.bar_metrics: dict[str, float] = {}
@@ -193,7 +195,9 @@ class Logbook:
 
     def newest(self) -> dict[str, torch.Tensor]:
         """`callback_metrics` with the running step values of this rank."""
-        live = [slot for slot in self._page.slots.values() if slot.options.on_step and slot.last is not None]
+        pages = {id(page): page for page in (self.training, self._page) if page is not None}
+        slots = [slot for page in pages.values() for slot in page.slots.values()]
+        live = [slot for slot in slots if slot.options.on_step and slot.last is not None]
         fresh = {slot.step_key: torch.as_tensor(slot.last) for slot in live}
         return {**self.callback_metrics, **fresh, **{slot.bare_key: fresh[slot.step_key] for slot in live}}
 

@@ -291,6 +291,8 @@ class Trainer(TrainerViews):
         module.train()
         with ExitStack() as stack:
             stack.enter_context(SignalHandlers(stop.request))
+            self.logbook.training = page
+            stack.callback(setattr, self.logbook, "training", None)
             if self.config.detect_anomaly:
                 stack.enter_context(torch.autograd.set_detect_anomaly(True))
             hooks.call("on_train_start")
