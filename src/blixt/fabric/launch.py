@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,7 +70,8 @@ def launch_function(world_size: int, entry: Callable[..., Any], args: tuple[Any,
                 start_method="spawn",
             )
         except ProcessRaisedException as error:
-            raise LaunchError(f"A rank failed and the others were stopped.{error}") from error
+            first = _first_failure(Path(folder)) or str(error)
+            raise LaunchError(f"A rank failed and the others were stopped.\n\n{first}") from error
         except ProcessExitedException as error:
             raise LaunchError(f"A rank died and the others were stopped: {error}.") from error
         return torch.load(answer, weights_only=False)
@@ -116,9 +118,20 @@ def _function_rank(
     rank: int, world_size: int, port: int, answer: str, entry: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     os.environ.update(rank_environment(rank, world_size, port))
-    result = entry(*args)
+    try:
+        result = entry(*args)
+    except BaseException:
+        report = f"Rank {rank} failed:\n{traceback.format_exc()}"
+        Path(answer).with_name(f"{time.monotonic_ns():020}-{rank}.failed").write_text(report)
+        raise
     if rank == 0:
         torch.save(result, answer)
+
+
+def _first_failure(folder: Path) -> str:
+    """The earliest report of a rank: the others' come of losing it. "" when there is none."""
+    reports = sorted(folder.glob("*.failed"))
+    return reports[0].read_text() if reports else ""
 
 
 def _meeting_point(world_size: int) -> TCPStore:

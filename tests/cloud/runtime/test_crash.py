@@ -12,6 +12,7 @@ from blixt.cloud import supervisor
 LINES = 400
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_job_outlives_the_server_and_its_log_has_no_hole(cluster: Cluster) -> None:
     loop = f"for i in $(seq 1 {LINES}); do echo line $i; sleep 0.01; done"
     command = f"{loop}; cp /run/blixt/log/0.log teamspace/truth"
@@ -61,6 +62,7 @@ def test_a_model_is_uploaded_once_although_the_server_dies_in_the_middle(cluster
     assert [(v["version"], v["state"]) for v in versions] == [(1, "ready")]
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_down_after_everything_was_killed_releases_what_was_left(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "data")
     cluster.create("studios", "left")

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 from tests.cloud.runtime.cluster import Cluster, wait_until
 
 SERVER = """
@@ -65,6 +66,7 @@ def test_a_request_wakes_it_and_silence_puts_it_to_sleep(cluster: Cluster) -> No
     _delete(cluster, "sleeper")
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_killed_replica_is_replaced(cluster: Cluster) -> None:
     cluster.create("deployments", "tough", command=COMMAND, min_replicas=1)
     cluster.wait_state("deployments", "tough", "ready")

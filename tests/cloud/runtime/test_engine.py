@@ -128,6 +128,7 @@ def test_the_agents_token_is_in_a_private_file_and_on_no_command_line(tmp_path: 
         engine.close()
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_server_that_is_not_root_builds_a_user_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

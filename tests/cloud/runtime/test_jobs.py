@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import tarfile
 
+import pytest
 from tests.cloud.runtime.cluster import Cluster, wait_until
 
 FINAL = ("succeeded", "failed", "stopped")
@@ -148,6 +149,7 @@ def test_a_job_that_leaves_no_model_fails(cluster: Cluster) -> None:
     assert "left nothing in BLIXT_MODEL_OUT" in status["reason"]
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_killed_agent_fails_the_job_with_a_reason(cluster: Cluster) -> None:
     cluster.create("jobs", "orphan", command="echo up; sleep 600")
     wait_until(lambda: "up" in cluster.log_text("jobs/orphan"), "it runs")
@@ -158,6 +160,7 @@ def test_a_killed_agent_fails_the_job_with_a_reason(cluster: Cluster) -> None:
     assert status["reason"].startswith("Machine 0: the machine ended unexpectedly")
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_killed_agents_job_is_restarted_when_it_may(cluster: Cluster) -> None:
     cluster.create(
         "jobs", "phoenix", command="echo up; test -e again || { touch again; sleep 600; }", max_restarts=1

@@ -19,6 +19,8 @@ from blixt.fabric.cluster import World
 from blixt.fabric.errors import LaunchError
 from blixt.fabric.strategies.base import Strategy
 
+_LEAVE_S = 3.0
+
 
 class DDPStrategy(Strategy):
     """torch's DistributedDataParallel.
@@ -56,10 +58,28 @@ class DDPStrategy(Strategy):
         atexit.register(self.disconnect)
 
     def disconnect(self) -> None:
-        """Free the group's sockets and threads."""
+        """Free the group's sockets and threads, once all processes are done with them."""
         if dist.is_initialized():
+            self._leave_together()
             dist.destroy_process_group()
             DDPStrategy.store = None
+
+    def _leave_together(self) -> None:
+        """Wait a moment for the others before anything is torn down.
+
+        A process that leaves early breaks the connections of one that is still in a collective. And gloo's
+        threads may hold the last collective's tensors a little longer than its caller; letting go of them
+        while Python shuts down ends the process with SIGABRT (pytorch/pytorch pull request 179291).
+        """
+        store = DDPStrategy.store
+        if store is None:
+            return
+        names = [f"blixt-left/{rank}" for rank in range(dist.get_world_size())]
+        try:
+            store.set(names[dist.get_rank()], "")
+            cast("Any", store).wait(names, timedelta(seconds=_LEAVE_S))
+        except (dist.DistError, RuntimeError):
+            return  # the others failed, or are gone already
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module inside DistributedDataParallel; itself when nothing in it is trained."""
