@@ -7,8 +7,10 @@ The public names load on first use, so `import blixt` costs milliseconds and nev
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = (
+    False  # type checkers take it as true; importing `typing` for it would cost more than the rest
+)
 if TYPE_CHECKING:
     from blixt.client import Client, Deployment, Experiment, Job, Model, Studio
     from blixt.fabric import Fabric, seed_everything
