@@ -8,9 +8,8 @@ The public names load on first use, so `import blixt` costs milliseconds and nev
 
 from importlib import import_module
 
-TYPE_CHECKING = (
-    False  # type checkers take it as true; importing `typing` for it would cost more than the rest
-)
+# Type checkers take it as true; importing `typing` for it would cost more than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from blixt.client import Client, Deployment, Experiment, Job, Model, Studio
     from blixt.fabric import Fabric, seed_everything
