@@ -30,6 +30,35 @@ def test_a_job_outlives_the_server_and_its_log_has_no_hole(cluster: Cluster) -> 
     assert (line["segments"], line["open"]) == (1, False)
 
 
+METRICS = """
+import time
+from blixt.fabric import BlixtLogger
+logger = BlixtLogger(send_every_s=0.05)
+for step in range(300):
+    logger.log_metrics({"loss": step}, step)
+    time.sleep(0.02)
+logger.finalize("success")
+"""
+
+
+def test_a_jobs_metrics_have_no_hole_and_no_duplicate_over_two_crashes(cluster: Cluster) -> None:
+    cluster.create("jobs", "measured", command=["python", "-c", METRICS])
+    run = "teamspaces/default/experiments/measured/runs/measured/metrics"
+
+    def steps() -> list[int]:
+        answer = cluster.http.get(run)
+        return answer.json().get("loss", {}).get("step", []) if answer.status_code == 200 else []
+
+    wait_until(lambda: len(steps()) > 20, "rows arrive")
+    cluster.kill_server()
+    seen = len(steps())
+    wait_until(lambda: len(steps()) > seen, "rows arrive again")
+    cluster.kill_server()
+    status = cluster.wait_state("jobs", "measured", "succeeded", "failed", "stopped")["status"]
+    assert (status["state"], status["attempt"]) == ("succeeded", 1), status
+    assert steps() == list(range(300))
+
+
 def test_a_job_that_ends_while_the_server_is_away_is_not_run_again(cluster: Cluster) -> None:
     command = "echo once >> teamspace/ran; echo done"
     cluster.create("jobs", "quick", command=command)
