@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test check bench docs console coverage format clean constraints
+.PHONY: demo test check soak bench bench-data bench-serve bench-train docs console coverage format clean constraints
 .DELETE_ON_ERROR:
 
 # --- what the targets below stand on -------------------------------------------------------------
@@ -29,6 +29,7 @@ $(VENV)/.check: $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[bench]'
+	$(PIP_INSTALL) --no-deps litdata==0.2.76
 	@touch $@
 
 console: $(VENV)/.demo
@@ -58,6 +59,9 @@ coverage: $(VENV)/.test console
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+bench-data bench-serve bench-train: bench-%: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $*
 
 docs: $(VENV)/.check
 	$(BIN)/mkdocs serve
