@@ -1,7 +1,7 @@
-"""One page of memory shared by the front and one worker: how many requests the worker has begun.
+"""Memory shared between processes without a name in the file system, and the page a worker counts in.
 
-A socket cannot tell this: when a worker dies, what it had begun must fail, and what it had merely been sent
-goes to another worker.
+A socket cannot tell how far a worker came: when it dies, what it had begun must fail, and what it had merely
+been sent goes to another worker. So the worker writes one word for each front before it begins a request.
 """
 
 import mmap
@@ -10,47 +10,74 @@ import struct
 import tempfile
 from collections.abc import Callable
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import Any, Self
 
 _STARTED = struct.Struct("<Q")
+MAX_FRONTS = mmap.PAGESIZE // _STARTED.size
 
 
-class Page:
-    """The shared word. Travels to the child inside the arguments of a spawned process."""
+class SharedMemory:
+    """A region that children see too. Travels inside the arguments of a spawned process, or as a descriptor.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._map = mmap.mmap(fd, mmap.PAGESIZE)
+    Args:
+        fd: Descriptor of the memory; owned from now on.
+        size_bytes: How much of it to map.
+    """
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        self.fd = fd
+        self.size_bytes = size_bytes
+        self._map = mmap.mmap(fd, size_bytes)
 
     @classmethod
-    def create(cls) -> "Page":
-        """A fresh page, zeroed, without a name in the file system."""
+    def allocate(cls, size_bytes: int) -> Self:
+        """Fresh memory, zeroed; pages cost nothing until they are written."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("blixt-serve")
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
-        os.ftruncate(fd, mmap.PAGESIZE)
-        return cls(fd)
-
-    @property
-    def started(self) -> int:
-        """Requests begun so far; read by the front, written by the worker."""
-        return _STARTED.unpack_from(self._map)[0]
-
-    @started.setter
-    def started(self, count: int) -> None:
-        _STARTED.pack_into(self._map, 0, count)
+        os.ftruncate(fd, size_bytes)
+        return cls(fd, size_bytes)
 
     def close(self) -> None:
         """Give the memory back; closing twice is fine."""
         if not self._map.closed:
             self._map.close()
-            os.close(self._fd)
+            os.close(self.fd)
 
-    def __reduce__(self) -> tuple[Callable[[Any], "Page"], tuple[Any]]:
-        return _rebuild, (DupFd(self._fd),)
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
+        return _rebuild, (type(self), DupFd(self.fd), self.size_bytes)
 
 
-def _rebuild(handle: Any) -> Page:
-    return Page(handle.detach())
+class Page(SharedMemory):
+    """How many requests a worker has begun, by front. Written by the worker, read by the fronts."""
+
+    def __init__(self, fd: int, size_bytes: int = mmap.PAGESIZE) -> None:
+        super().__init__(fd, size_bytes)
+
+    @classmethod
+    def create(cls) -> Self:
+        """A fresh page of zeros."""
+        return cls.allocate(mmap.PAGESIZE)
+
+    @property
+    def started(self) -> int:
+        """Requests begun for front 0."""
+        return self.started_of(0)
+
+    @started.setter
+    def started(self, count: int) -> None:
+        self.set_started(0, count)
+
+    def started_of(self, slot: int) -> int:
+        """Requests begun for the front in this slot."""
+        return _STARTED.unpack_from(self._map, slot * _STARTED.size)[0]
+
+    def set_started(self, slot: int, count: int) -> None:
+        """Note how many requests of the front in this slot were begun."""
+        _STARTED.pack_into(self._map, slot * _STARTED.size, count)
+
+
+def _rebuild(kind: type[SharedMemory], handle: Any, size_bytes: int) -> Any:
+    return kind(handle.detach(), size_bytes)
