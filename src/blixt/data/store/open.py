@@ -1,0 +1,46 @@
+"""From an address to a store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from blixt.data.store.base import Store
+from blixt.data.store.cloud import CloudStore
+from blixt.data.store.credentials import Credentials
+from blixt.data.store.errors import StoreError
+from blixt.data.store.local import LocalStore
+
+_CLOUD = ("s3", "gs", "az")
+
+
+def open_store(
+    location: str | Path, *, credentials: Credentials = None, options: Mapping[str, str] | None = None
+) -> Store:
+    """Return the store at an address. Nothing is asked of the network yet.
+
+    Args:
+        location: a folder (a path or `file://`), `s3://bucket/folder`, `gs://...` or `az://container/folder`.
+        credentials: None takes them from the environment (and, for S3, from the AWS profile); a mapping gives
+            them (`access_key_id`, `secret_access_key`, `session_token` for S3; `token` for Google;
+            `account_name` and `account_key`, `sas_token` or `token` for Azure); a callback returns such a
+            mapping with `expires_at`, and is asked again before that time; "unsigned" sends none.
+        options: `tries` (6), `timeout_s` of one request (60), `connect_timeout_s` (5), `exclusive` ("false"
+            for a store that ignores If-None-Match), and all that obstore knows for the kind of store, such
+            as `endpoint` and `region`. An endpoint that begins with http:// is spoken to without TLS.
+
+    Raises:
+        StoreError: for an address of an unknown kind.
+    """
+    if isinstance(location, Path):
+        return LocalStore(location)
+    parts = urlsplit(location)
+    if parts.scheme in _CLOUD:
+        return CloudStore(location, credentials, options or {})
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)))
+    if "://" in location:
+        raise StoreError(
+            f"cannot open {location}: {parts.scheme}:// is not known; use a folder, "
+            f"{', '.join(f'{scheme}://' for scheme in _CLOUD)}"
+        )
+    return LocalStore(Path(location))

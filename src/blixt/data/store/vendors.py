@@ -1,0 +1,137 @@
+"""How a bucket is reached: options and credentials in obstore's words, for S3, Google and Azure."""
+
+import os
+from collections.abc import Mapping
+from configparser import ConfigParser
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from blixt.data.store.credentials import Credentials, Rolling, as_datetime
+from blixt.data.store.errors import StoreError
+from blixt.data.store.retry import Retry
+
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+_STORES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
+_ENDPOINT_KEY = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+_UPLOAD_PATIENCE = timedelta(seconds=120)
+_OUR_KEYS = ("tries", "timeout_s", "connect_timeout_s", "exclusive")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `open_store(options=...)` may say, beside what obstore itself knows for the kind of store.
+
+    Attributes:
+        retry: from the option `tries`.
+        timeout_s: how long one request may take.
+        connect_timeout_s: how long connecting may take.
+        exclusive: whether the store knows exclusive creation; else `put_if_absent` is for one writer only.
+        vendor: all other options, for obstore (`endpoint`, `region`, `account_name` ...).
+    """
+
+    retry: Retry = field(default_factory=Retry)
+    timeout_s: float = 60.0
+    connect_timeout_s: float = 5.0
+    exclusive: bool = True
+    vendor: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def read(cls, options: Mapping[str, str]) -> "Options":
+        """Read options; numbers may be written as text."""
+        try:
+            return cls(
+                Retry(tries=int(options.get("tries", 6))),
+                float(options.get("timeout_s", 60)),
+                float(options.get("connect_timeout_s", 5)),
+                str(options.get("exclusive", "true")).lower() != "false",
+                {name.lower(): value for name, value in options.items() if name not in _OUR_KEYS},
+            )
+        except ValueError as problem:
+            raise StoreError(
+                f"the options {', '.join(_OUR_KEYS[:3])} must be positive numbers: {problem}"
+            ) from None
+
+
+def connect(
+    scheme: str, bucket: str, credentials: Credentials | Rolling, options: Options, *, patient: bool
+) -> Any:
+    """Return an obstore client.
+
+    Args:
+        scheme: s3, gs or az.
+        bucket: the bucket or container.
+        credentials: a `Rolling` where they come from a callback.
+        options: where the store is, and how long to wait for it.
+        patient: let obstore itself try again, for uploads in many parts; else the caller does.
+
+    Raises:
+        StoreError: for an option that obstore does not know.
+    """
+    from obstore import exceptions, store
+
+    config = {**_credentials(scheme, credentials), **options.vendor}
+    endpoint = config.get(_ENDPOINT_KEY[scheme]) or _from_environment(_ENDPOINTS[scheme])
+    if endpoint:
+        config.setdefault(_ENDPOINT_KEY[scheme], endpoint)
+    client: dict[str, Any] = {
+        "timeout": timedelta(seconds=options.timeout_s),
+        "connect_timeout": timedelta(seconds=options.connect_timeout_s),
+        "allow_http": endpoint.startswith("http://") or config.get("use_emulator") == "true",
+    }
+    retry: Any = {"max_retries": options.retry.tries if patient else 0, "retry_timeout": _UPLOAD_PATIENCE}
+    provider = {"credential_provider": _provider(credentials)} if isinstance(credentials, Rolling) else {}
+    make: Any = getattr(store, _STORES[scheme])
+    try:
+        return make(bucket, config=config, client_options=client, retry_config=retry, **provider)
+    except (exceptions.BaseError, ValueError, TypeError) as problem:
+        line = str(problem).splitlines()[0]
+        raise StoreError(
+            f"cannot use {scheme}://{bucket} with these options or credentials: {line}; obstore's "
+            f"documentation lists what {_STORES[scheme]} knows"
+        ) from problem
+
+
+def _credentials(scheme: str, credentials: Credentials | Rolling) -> dict[str, Any]:
+    if credentials == "unsigned":
+        return {"skip_signature": "true"}
+    if credentials is None:
+        return dict(_aws_profile()) if scheme == "s3" else {}
+    if isinstance(credentials, Rolling) or callable(credentials):
+        return {}
+    return {name.lower(): value for name, value in credentials.items()}
+
+
+def _aws_profile() -> dict[str, str]:
+    """Return the keys of the AWS profile, where the environment has none: obstore does not read that file."""
+    if any(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE")):
+        return {}
+    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")).expanduser()
+    profiles = ConfigParser(interpolation=None)
+    profiles.read(file)
+    profile = os.environ.get("AWS_PROFILE", "default")
+    if not profiles.has_section(profile):
+        return {}
+    names = {
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+    }
+    return {ours: profiles[profile][theirs] for theirs, ours in names.items() if theirs in profiles[profile]}
+
+
+def _provider(rolling: Rolling) -> Any:
+    def provide() -> dict[str, Any]:
+        """Return the credentials as obstore's types want them."""
+        return {"token": None, **rolling.get(), "expires_at": as_datetime(rolling.expires_at)}
+
+    return provide
+
+
+def _from_environment(names: tuple[str, ...]) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
