@@ -1,0 +1,177 @@
+"""The client for async code: the same calls, awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Self, TypeVar, overload
+
+import httpx
+
+from blixt.serve.client.call import Call, Files, broken, decode, make_call, piece_of, remote_error
+from blixt.serve.client.errors import ServiceUnreachable
+from blixt.serve.client.events import EventReader
+from blixt.serve.client.retry import Retry
+from blixt.serve.client.settings import target
+from blixt.serve.client.tries import Tries
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Calls a service from an event loop; arguments, answers and errors are those of `Client`.
+
+    Args:
+        url: Where the service is, such as "http://127.0.0.1:8000".
+        api_key: Sent as `Authorization: Bearer`. Default: the environment's `BLIXT_SERVE_API_KEY`.
+        timeout_s: How long to wait for the answer, or for a stream's next piece.
+        retry: A `Retry`, or how many times to repeat a refused call; 0 never.
+        headers: Sent with every call.
+        uds: A unix socket to connect to in place of the URL's host.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry | int | None = None,
+        headers: Mapping[str, str] | None = None,
+        uds: str | None = None,
+    ) -> None:
+        self._target = target(url, api_key, timeout_s, retry, headers, uds)
+        self._http = httpx.AsyncClient(
+            timeout=self._target.timeouts, transport=httpx.AsyncHTTPTransport(uds=uds) if uds else None
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    @overload
+    async def predict(
+        self,
+        body: Any = None,
+        *,
+        path: str = "/predict",
+        returns: type[T],
+        files: Files | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    async def predict(
+        self,
+        body: Any = None,
+        *,
+        path: str = "/predict",
+        returns: None = None,
+        files: Files | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+    async def predict(
+        self,
+        body: Any = None,
+        *,
+        path: str = "/predict",
+        returns: type[Any] | None = None,
+        files: Files | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Call an API and return its answer; see `Client.predict`.
+
+        Raises:
+            RemoteError: The service answered with an error, or with something that is no `returns`.
+            ServiceUnreachable: There was no connection, or it ended before the answer.
+        """
+        call = make_call(self._target.url(path), body, files, {**self._target.headers, **(headers or {})})
+        return decode(await self._send(call, stream=False), returns)
+
+    async def stream(
+        self,
+        body: Any = None,
+        *,
+        path: str = "/predict",
+        returns: type[T] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[T | Any]:
+        """Call a streaming API and yield the pieces as they come; see `Client.stream`.
+
+        Raises:
+            RemoteError: The service refused, or its stream ended with an error event.
+            StreamBroken: The connection ended in the middle.
+            ServiceUnreachable: There was no connection.
+        """
+        sent = {**self._target.headers, **(headers or {})}
+        call = make_call(self._target.url(path), body, None, sent, accept="text/event-stream")
+        answer = await self._send(call, stream=True)
+        reader, pieces = EventReader(), 0
+        try:
+            async for chunk in answer.aiter_bytes():
+                for event in reader.feed(chunk):
+                    if event.data == "[DONE]":
+                        return
+                    yield piece_of(event, returns, call.url, pieces)
+                    pieces += 1
+        except httpx.TransportError as error:
+            raise broken(call.url, pieces, error) from error
+        finally:
+            await answer.aclose()
+
+    async def ready(self) -> bool:
+        """Whether the service would answer a call now."""
+        try:
+            url = self._target.url("/ready")
+            return (await self._http.get(url, headers=self._target.headers)).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    async def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Wait until the service is ready.
+
+        Raises:
+            ServiceUnreachable: It was not within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not await self.ready():
+            if time.monotonic() > deadline:
+                raise ServiceUnreachable(
+                    f"{self._target.base} was not ready within {timeout_s:g} s; is the server running?"
+                )
+            await asyncio.sleep(0.05)
+
+    async def info(self) -> dict[str, Any]:
+        """What is served, by which processes.
+
+        Raises:
+            ClientError: As `predict`.
+        """
+        url = self._target.url("/info")
+        try:
+            answer = await self._http.get(url, headers=self._target.headers)
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(f"{url} cannot be reached: {error}") from error
+        if answer.is_error:
+            raise remote_error(answer, answer.content)
+        return decode(answer, None)
+
+    async def _send(self, call: Call, *, stream: bool) -> httpx.Response:
+        """Send, as often as the policy allows; a good answer comes back, its body unread when streaming."""
+        tries = Tries(call.url, self._target.retry)
+        while True:
+            try:
+                answer = await self._http.send(call.build(self._http), stream=stream)
+            except httpx.TransportError as error:
+                pause_s = tries.unreachable(error)
+            else:
+                if not answer.is_error:
+                    return answer
+                body = await answer.aread()
+                await answer.aclose()
+                pause_s = tries.refused(answer, body)
+            await asyncio.sleep(pause_s)
