@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blixt.data import Order
-from blixt.data.order import permute
+from blixt.data.permute import permute
 from blixt.data.steps import ENDS, Steps
 
 orders = st.builds(
