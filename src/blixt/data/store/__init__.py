@@ -16,12 +16,13 @@ from blixt.data.store.errors import (
     UnsupportedError,
 )
 from blixt.data.store.local import LocalStore
-from blixt.data.store.open import open_store
+from blixt.data.store.open import Location, open_store
 
 __all__ = [
     "CredentialCallback",
     "Credentials",
     "LocalStore",
+    "Location",
     "NotFoundError",
     "PermissionDeniedError",
     "Range",

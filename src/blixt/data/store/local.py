@@ -84,12 +84,14 @@ class LocalStore(Store):
         """Write a file unless there is one by that name."""
 
         def link(temporary: Path, target: Path) -> None:
-            os.link(temporary, target)
-            temporary.unlink()
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                raise _Exists from None
 
         try:
             self._write(path, lambda temporary: _write_new(temporary, data), link)
-        except FileExistsError:
+        except _Exists:
             return False
         return True
 
@@ -123,10 +125,14 @@ class LocalStore(Store):
             finally:
                 temporary.unlink(missing_ok=True)
             _sync_folder(target.parent)
-        except FileExistsError:
+        except _Exists:
             raise
         except OSError as problem:
             raise _explained_write(problem, self.url(path)) from problem
+
+
+class _Exists(Exception):
+    """Another writer was first."""
 
 
 def _pread(fd: int, start: int, end: int, address: str) -> bytes:

@@ -1,0 +1,499 @@
+"""Stores: the same verbs over a folder, a real S3 server, a web server, a hub and presigned URLs."""
+
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blixt.data.store import (
+    NotFoundError,
+    PermissionDeniedError,
+    Store,
+    StoreError,
+    TruncatedError,
+    UnavailableError,
+    UnsupportedError,
+    open_store,
+)
+
+from .servers.faulty import Fault, FaultyProxy
+from .servers.seaweed import ACCESS, S3, SECRET
+from .servers.web import HubServer, WebServer, basic
+
+CONTENT = bytes(range(256)) * 4
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return open_store(tmp_path / "store")
+    s3: S3 = request.getfixturevalue("s3")
+    return open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+
+
+def test_an_object_comes_back_as_it_was_put_whole_in_ranges_and_from_its_end(store: Store) -> None:
+    store.put("folder/object", CONTENT)
+    assert store.get("folder/object") == CONTENT
+    assert store.get_range("folder/object", 7, 300) == CONTENT[7:300]
+    assert store.get_range("folder/object", 5, 5) == b""
+    assert store.get_ranges("folder/object", [(900, 1024), (0, 2)]) == [CONTENT[900:], CONTENT[:2]]
+    assert store.get_tail("folder/object", 10) == (CONTENT[-10:], 1024)
+    assert store.get_tail("folder/object", 9999) == (CONTENT, 1024)
+    assert store.size("folder/object") == 1024
+
+
+def test_putting_again_replaces_and_deleting_twice_is_no_error(store: Store) -> None:
+    store.put("a", b"old")
+    store.put("a", b"new")
+    assert store.get("a") == b"new"
+    store.delete("a")
+    store.delete("a")
+    assert store.size("a") is None
+
+
+def test_a_listing_names_objects_at_any_depth_below_a_folder_and_nothing_else(store: Store) -> None:
+    for path in ("x/1", "x/y/2", "xx/3", "4"):
+        store.put(path, path.encode())
+    assert sorted(store.list()) == [("4", 1), ("x/1", 3), ("x/y/2", 5), ("xx/3", 4)]
+    assert sorted(store.list("x")) == [("x/1", 3), ("x/y/2", 5)]
+    assert list(store.list("absent")) == []
+
+
+def test_a_sub_store_sees_only_what_lies_below(store: Store) -> None:
+    store.put("deep/er/object", b"1")
+    below = store.sub("deep").sub("er")
+    assert below.get("object") == b"1"
+    assert list(below.list()) == [("object", 1)]
+    assert below.location == f"{store.location}/deep/er"
+
+
+def test_a_file_is_put_from_disk(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
+    store.put_file("copy", source)
+    assert store.get("copy") == CONTENT
+
+
+def test_a_large_file_is_put_in_parts_and_arrives_whole(s3: S3, tmp_path: Path) -> None:
+    store = open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(33 << 20))
+    store.put_file("large", source)
+    assert store.size("large") == 33 << 20
+    assert store.get("large") == source.read_bytes()
+
+
+def test_of_many_exclusive_writers_exactly_one_wins(store: Store) -> None:
+    won: list[int] = []
+
+    def write(number: int) -> None:
+        if store.put_if_absent("once", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.get("once") == str(won[0]).encode()
+
+
+def test_a_missing_object_is_named(store: Store) -> None:
+    for read in (store.get, lambda path: store.get_range(path, 0, 1), lambda path: store.get_tail(path, 1)):
+        with pytest.raises(NotFoundError, match=f"{store.location}/absent is not there"):
+            read("absent")
+
+
+def test_a_range_past_the_end_is_an_error_that_names_the_object(store: Store) -> None:
+    store.put("short", b"12345")
+    with pytest.raises(TruncatedError, match=f"{store.location}/short has 5 bytes, too few"):
+        store.get_range("short", 3, 9)
+    with pytest.raises(TruncatedError, match=f"{store.location}/short"):
+        store.get_range("short", 6, 9)
+
+
+def test_a_store_travels_to_another_process(store: Store) -> None:
+    store.put("a", b"1")
+    assert store.get("a") == b"1"
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        assert pool.apply(_get, (store, "a")) == b"1"
+
+
+def test_after_a_fork_a_remote_store_says_to_use_another_start_method(s3: S3) -> None:
+    store = open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+    store.put("a", b"1")
+    with multiprocessing.get_context("fork").Pool(1) as pool, pytest.raises(StoreError, match="forkserver"):
+        pool.apply(_get, (store, "a"))
+
+
+def test_a_listing_goes_on_over_many_pages(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+    monkeypatch.setattr("blixt.data.store.cloud._LIST_PAGE", 3)
+    for number in range(8):
+        store.put(f"n/{number}", b"")
+    assert [path for path, _ in store.list("n")] == [f"n/{number}" for number in range(8)]
+
+
+def test_a_folder_never_lists_a_file_that_is_still_being_written(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-1").write_bytes(b"half")
+    assert list(open_store(tmp_path).list()) == []
+
+
+def test_a_refused_write_leaves_nothing_and_says_so(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store")
+    store.put("file", b"1")
+    with pytest.raises(Exception, match=r"cannot write .*file/below.*make room or choose another"):
+        store.put("file/below", b"2")
+    assert sorted(store.list()) == [("file", 1)]
+
+
+@pytest.mark.parametrize("location", ["ftp://host/x", "s3:///x"])
+def test_an_address_that_names_no_store_is_refused(location: str) -> None:
+    with pytest.raises(StoreError, match=r"(is not known; use|names no bucket)"):
+        open_store(location)
+
+
+def test_a_file_address_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    store = open_store(f"file://{tmp_path}/a%20b")
+    store.put("x", b"1")
+    assert (tmp_path / "a b" / "x").read_bytes() == b"1"
+    assert store.local == tmp_path / "a b"
+
+
+class TestCredentials:
+    def test_wrong_ones_are_refused_in_one_sentence(self, s3: S3) -> None:
+        wrong = {**s3.credentials, "secret_access_key": "wrong"}
+        with pytest.raises(
+            PermissionDeniedError, match=r"s3://test/a: the store refused the credentials; check"
+        ):
+            open_store("s3://test", credentials=wrong, options=s3.options).get("a")
+
+    def test_the_environment_is_the_default_and_a_plain_http_endpoint_works(
+        self, s3: S3, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in s3.environment.items():
+            monkeypatch.setenv(name, value)
+        store = open_store(s3.location())
+        store.put("a", b"1")
+        assert store.get("a") == b"1"
+
+    def test_an_aws_profile_is_found_where_the_environment_has_no_keys(
+        self, s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "credentials"
+        file.write_text(f"[work]\naws_access_key_id={ACCESS}\naws_secret_access_key={SECRET}\n")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+        monkeypatch.setenv("AWS_PROFILE", "work")
+        store = open_store(s3.location(), options=s3.options)
+        store.put("a", b"1")
+        assert store.get("a") == b"1"
+
+    def test_unsigned_requests_read_a_public_bucket_and_no_other(self, s3: S3) -> None:
+        location = s3.location("public")
+        open_store(location, credentials=s3.credentials, options=s3.options).put("a", b"1")
+        assert open_store(location, credentials="unsigned", options=s3.options).get("a") == b"1"
+        with pytest.raises(PermissionDeniedError):
+            open_store("s3://test", credentials="unsigned", options=s3.options).get("ready")
+
+    def test_temporary_ones_are_renewed_before_they_expire_and_not_at_every_request(self, s3: S3) -> None:
+        asked: list[float] = []
+        clock = Clock()
+
+        def callback() -> dict[str, Any]:
+            asked.append(clock.now)
+            return {
+                **s3.credentials,
+                "expires_at": datetime.fromtimestamp(clock.now, UTC) + timedelta(hours=1),
+            }
+
+        with clock:
+            store = open_store(s3.location(), credentials=callback, options=s3.options)
+            for _ in range(40):
+                store.put("a", b"1")
+                clock.now += 290
+        assert len(asked) == 4
+        assert all(3300 <= later - earlier < 3600 for earlier, later in pairwise(asked))
+
+    def test_a_callback_that_fails_is_named_once_the_old_ones_have_expired(self, s3: S3) -> None:
+        clock, answers = Clock(), [s3.credentials]
+
+        def callback() -> dict[str, Any]:
+            return {**answers.pop(), "expires_at": clock.now + 100}
+
+        with clock:
+            store = open_store(s3.location(), credentials=callback, options=s3.options)
+            store.put("a", b"1")
+            clock.now += 90
+            assert store.get("a") == b"1"
+            clock.now += 20
+            with pytest.raises(PermissionDeniedError, match="callback for credentials failed"):
+                store.get("a")
+
+    def test_an_unknown_name_is_refused(self, s3: S3) -> None:
+        with pytest.raises(StoreError, match="acess_key"):
+            open_store("s3://test", credentials={"acess_key": "x"}, options=s3.options).get("a")
+        with pytest.raises(StoreError, match="endpiont"):
+            open_store("s3://test", credentials=s3.credentials, options={"endpiont": "x"}).get("a")
+
+    def test_they_travel_with_the_store_to_another_process(self, s3: S3) -> None:
+        store = open_store(s3.location(), credentials=_Callback(s3), options=s3.options)
+        store.put("a", b"1")
+        assert pickle.loads(pickle.dumps(store)).get("a") == b"1"
+
+
+class TestBadLuck:
+    @pytest.mark.parametrize("fault", ["503", "500", "429", "drop", "short", "lie", "reset"])
+    def test_a_read_that_fails_is_tried_again(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy], fault: Fault
+    ) -> None:
+        proxy = faulty(s3.endpoint)
+        store = open_store(
+            s3.location(), credentials=s3.credentials, options={**s3.options, "endpoint": proxy.endpoint}
+        )
+        store.put("a", CONTENT)
+        for read in (
+            lambda: store.get_range("a", 10, 1000) == CONTENT[10:1000],
+            lambda: store.get_tail("a", 50) == (CONTENT[-50:], 1024),
+            lambda: fault == "lie" or store.get("a") == CONTENT,
+        ):
+            proxy.faults.clear()
+            proxy.faults.extend([fault, fault])
+            assert read()
+        assert not proxy.faults or fault == "lie"
+
+    def test_an_answer_that_stalls_is_given_up_and_asked_for_again(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy]
+    ) -> None:
+        proxy = faulty(s3.endpoint)
+        options = {**s3.options, "endpoint": proxy.endpoint, "timeout_s": "0.5"}
+        store = open_store(s3.location(), credentials=s3.credentials, options=options)
+        store.put("a", CONTENT)
+        proxy.faults.append("stall")
+        assert store.get_range("a", 0, 1024) == CONTENT
+
+    def test_tries_are_bounded_and_then_the_error_says_what_to_do(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy]
+    ) -> None:
+        proxy = faulty(s3.endpoint)
+        options = {**s3.options, "endpoint": proxy.endpoint, "tries": "3"}
+        store = open_store(s3.location(), credentials=s3.credentials, options=options)
+        store.put("a", CONTENT)
+        proxy.always = "503"
+        before = len(proxy.requests)
+        with pytest.raises(
+            UnavailableError, match=rf"bytes 0 to 9 of {store.location}/a: .*tried 3 times\); check"
+        ):
+            store.get_range("a", 0, 9)
+        assert len(proxy.requests) - before == 3
+
+    def test_a_create_whose_answer_was_lost_still_knows_that_it_won(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy]
+    ) -> None:
+        proxy = faulty(s3.endpoint)
+        options = {**s3.options, "endpoint": proxy.endpoint}
+        store = open_store(s3.location(), credentials=s3.credentials, options=options)
+        assert store.put_if_absent("first", b"1")
+        proxy.faulty = lambda method, path: method == "PUT"
+        proxy.faults.append("short")
+        assert store.put_if_absent("second", b"mine")
+        assert not store.put_if_absent("second", b"other")
+        assert store.get("second") == b"mine"
+
+
+class TestWeb:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "sub dir").mkdir()
+        (tmp_path / "sub dir" / "obj+ect").write_bytes(CONTENT)
+        (tmp_path / "top").write_bytes(b"12345")
+        (tmp_path / "empty").write_bytes(b"")
+        return tmp_path
+
+    def test_files_are_read_whole_in_ranges_and_from_their_end(self, folder: Path) -> None:
+        with WebServer(folder) as server:
+            _check_reads(open_store(server.address))
+
+    def test_ranges_of_a_small_file_work_where_the_server_knows_none(self, folder: Path) -> None:
+        with WebServer(folder, ranges=False) as server:
+            _check_reads(open_store(server.address))
+
+    def test_it_cannot_be_listed_or_written(self, folder: Path) -> None:
+        with WebServer(folder) as server:
+            store = open_store(server.address)
+            with pytest.raises(UnsupportedError, match="cannot be listed"):
+                list(store.list())
+            with pytest.raises(UnsupportedError, match="read-only"):
+                store.put("x", b"")
+
+    def test_a_token_or_a_password_is_sent(self, folder: Path) -> None:
+        with WebServer(folder, lambda _, headers: headers.get("authorization") == "Bearer abc") as server:
+            assert open_store(server.address, credentials={"token": "abc"}).get("top") == b"12345"
+            with pytest.raises(PermissionDeniedError, match=r"top: the server answered 401"):
+                open_store(server.address).get("top")
+        with WebServer(
+            folder, lambda _, headers: headers.get("authorization") == basic("me", "pw")
+        ) as server:
+            store = open_store(server.address, credentials={"username": "me", "password": "pw"})
+            assert store.get("top") == b"12345"
+
+    @pytest.mark.parametrize("fault", ["503", "429", "drop", "short", "reset", "stall"])
+    def test_a_read_that_fails_is_tried_again(
+        self, folder: Path, faulty: Callable[[str], FaultyProxy], fault: Fault
+    ) -> None:
+        with WebServer(folder) as server:
+            proxy = faulty(server.address)
+            proxy.faults.extend([fault, fault])
+            store = open_store(proxy.endpoint, options={"timeout_s": "0.5"})
+            assert store.get_range("sub dir/obj+ect", 10, 1000) == CONTENT[10:1000]
+            assert not proxy.faults
+
+    def test_tries_are_bounded(self, folder: Path, faulty: Callable[[str], FaultyProxy]) -> None:
+        with WebServer(folder) as server:
+            proxy = faulty(server.address)
+            proxy.always = "drop"
+            with pytest.raises(UnavailableError, match="tried 2 times"):
+                open_store(proxy.endpoint, options={"tries": "2"}).get("top")
+
+    def test_options_it_does_not_know_are_refused(self) -> None:
+        with pytest.raises(StoreError, match="takes no options region"):
+            open_store("http://127.0.0.1:1", options={"region": "x"})
+
+
+class TestHub:
+    @pytest.fixture
+    def running(self) -> Iterator[ExitStack]:
+        with ExitStack() as stack:
+            yield stack
+
+    def test_a_dataset_repository_is_listed_and_read_through_redirects_that_get_no_token(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: ExitStack
+    ) -> None:
+        (tmp_path / "data" / "deep").mkdir(parents=True)
+        for name in ("data/a", "data/b", "data/deep/c", "readme"):
+            (tmp_path / name).write_bytes(name.encode())
+
+        def allowed(_: str, headers: dict[str, str]) -> bool:
+            return headers.get("authorization") == "Bearer T"
+
+        with WebServer(tmp_path) as files:
+            elsewhere = files.address.replace("127.0.0.1", "localhost")
+            hub = running.enter_context(HubServer(tmp_path, allowed, files=elsewhere))
+            monkeypatch.setenv("HF_ENDPOINT", hub.address)
+            monkeypatch.setenv("HF_TOKEN", "T")
+            store = open_store("hf://datasets/owner/name/data")
+            assert sorted(store.list()) == [("a", 6), ("b", 6), ("deep/c", 11)]
+            assert list(store.sub("deep").list()) == [("c", 11)]
+            assert store.get_range("deep/c", 5, 11) == b"deep/c"
+            assert store.get_tail("a", 1) == (b"a", 6)
+            assert list(store.list("absent")) == []
+            assert all("authorization" not in headers for _, headers in files.requests)
+
+    def test_a_location_that_names_no_repository_is_refused(self) -> None:
+        with pytest.raises(StoreError, match="hf://datasets/owner/name"):
+            open_store("hf://models/x")
+
+
+class TestSigned:
+    def test_objects_are_reached_by_urls_that_obstore_signed(self, s3: S3) -> None:
+        location = s3.location()
+        store = open_store(location, credentials=s3.credentials, options=s3.options)
+        store.put("shards/a b", CONTENT)
+        store.put("index", b"12345")
+        urls = {path: _sign(s3, location, path) for path in ("shards/a b", "index")}
+        signed = open_store(urls)
+        assert signed.get("index") == b"12345"
+        assert signed.get_range("shards/a b", 7, 300) == CONTENT[7:300]
+        assert signed.get_tail("shards/a b", 3) == (CONTENT[-3:], 1024)
+        assert sorted(signed.list()) == [("index", 5), ("shards/a b", 1024)]
+        assert signed.sub("shards").size("a b") == 1024
+        with pytest.raises(NotFoundError, match="other is not among the 2 presigned URLs"):
+            signed.get("other")
+
+    def test_of_a_plain_list_the_paths_are_what_the_urls_do_not_share(self, s3: S3) -> None:
+        location = s3.location()
+        store = open_store(location, credentials=s3.credentials, options=s3.options)
+        store.put("shards/a", b"1")
+        store.put("index", b"2")
+        signed = open_store([_sign(s3, location, path) for path in ("shards/a", "index")])
+        assert (signed.get("shards/a"), signed.get("index")) == (b"1", b"2")
+
+    def test_a_callback_signs_anew_before_they_expire(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(b"1")
+        clock, signed = Clock(), [0]
+        with clock, WebServer(tmp_path, lambda path, _: path.endswith(f"?signature={signed[0]}")) as server:
+
+            def callback() -> dict[str, Any]:
+                signed[0] += 1
+                return {
+                    "urls": {"a": f"{server.address}/a?signature={signed[0]}"},
+                    "expires_at": clock.now + 60,
+                }
+
+            store = open_store({"a": ""}, credentials=callback)
+            for _ in range(5):
+                assert store.get("a") == b"1"
+                clock.now += 50
+        assert signed[0] == 5
+
+
+class Clock:
+    """Time that tests move."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __enter__(self) -> "Clock":
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr("blixt.data.store.credentials.time", SimpleNamespace(time=lambda: self.now))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+class _Callback:
+    def __init__(self, s3: S3) -> None:
+        self._credentials = s3.credentials
+
+    def __call__(self) -> dict[str, Any]:
+        return {**self._credentials, "expires_at": time.time() + 3600}
+
+
+def _get(store: Store, path: str) -> bytes:
+    return store.get(path)
+
+
+def _check_reads(store: Store) -> None:
+    assert store.get("sub dir/obj+ect") == CONTENT
+    assert store.get_range("sub dir/obj+ect", 7, 300) == CONTENT[7:300]
+    assert store.get_tail("sub dir/obj+ect", 10) == (CONTENT[-10:], 1024)
+    assert store.sub("sub dir").size("obj+ect") == 1024
+    assert (store.size("empty"), store.get("empty"), store.size("absent")) == (0, b"", None)
+    with pytest.raises(NotFoundError, match="/absent: it is not there"):
+        store.get("absent")
+    with pytest.raises(TruncatedError, match="/top"):
+        store.get_range("top", 3, 9)
+    with pytest.raises(TruncatedError, match="/top"):
+        store.get_range("top", 5, 9)
+
+
+def _sign(s3: S3, location: str, path: str) -> str:
+    from obstore import sign
+    from obstore.store import S3Store
+
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    config: Any = {**s3.credentials, **s3.options}
+    client = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
+    return sign(client, "GET", path, timedelta(hours=1))
