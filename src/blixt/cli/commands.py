@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, Command]] = {
     "Libraries": {
         "data": Command("data", "app", "Look into and check datasets of blixt.data."),
         "llm": Command("llm", "app", "Train, try and serve language models."),
-        "serve": Command("serve", "serve", "Serve the API in a Python file."),
+        "serve": Command("serve", "serve", "Serve the API in a Python file; load it; wrap it in an image."),
     },
 }
 
