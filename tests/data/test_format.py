@@ -1,11 +1,13 @@
 """The bytes on disk are what FORMAT.md says, and damage to any of them is noticed."""
 
+import json
 import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,11 +88,14 @@ def test_the_test_vector_of_the_specification_holds(tmp_path: Path) -> None:
     with ShardWriter(path, dataset_id=UUID(int=0)) as writer:
         writer.write({"n": 7, "s": "hi"})
     data = path.read_bytes()
-    assert data[64:72] == (7).to_bytes(8, "little")
-    assert data[128:130] == b"hi"
-    assert data[192:224] == struct.pack("<QQQII", 0, 0, 2, 0xF59DD9C2, 0)
-    assert data[256:272] == struct.pack("<QQ", 0, 2)
+    assert data[:64] == b"BLXSHARD\1\0\0\0" + bytes(48) + struct.pack("<I", crc32c.crc32c(data[:60]))
+    assert data[64:66] == b"hi"
+    assert data[128:136] == (7).to_bytes(8, "little")
+    assert data[192:208] == struct.pack("<QQ", 0, 2)
+    assert data[256:288] == struct.pack("<QQQII", 0, 2, 2, 0xF59DD9C2, 0)
     assert data[320:321] == b"{"
+    crcs = [s["crc32c"] for s in json.loads(data[320:-20])["sections"]]
+    assert crcs == [[], [0x7671B78E], [0xD00860A4], [crc32c.crc32c(data[256:288])]]
 
 
 def test_the_heap_is_cut_into_blocks_of_whole_rows(tmp_path: Path) -> None:
@@ -135,12 +140,15 @@ def test_a_file_that_was_cut_short_says_so(shard: bytes, part: float) -> None:
 def test_reading_a_damaged_block_names_shard_block_and_byte_range(tmp_path: Path) -> None:
     path = tmp_path / "a.shard"
     with ShardWriter(path) as writer:
-        writer.write({"x": np.zeros(400_000, np.float32), "text": "hello"})
+        for _ in range(4):
+            writer.write({"x": np.zeros(1 << 17, np.float32), "text": "hello"})
     data = bytearray(path.read_bytes())
-    data[64 + 1_200_000] ^= 1
+    data[1_200_000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CorruptionError, match=r"a\.shard: block 1 of values x .* bytes 1048640 to 1600064"):
-        ShardReader(path).sample(0)
+    with pytest.raises(
+        CorruptionError, match=r"a\.shard: block 1 of values of 'x' is damaged, bytes 1048704 to 2097280"
+    ):
+        ShardReader(path).sample(2)
 
 
 def test_only_the_damaged_rows_fail_to_read(tmp_path: Path) -> None:
@@ -153,7 +161,7 @@ def test_only_the_damaged_rows_fail_to_read(tmp_path: Path) -> None:
     path.write_bytes(data)
     reader = ShardReader(path)
     assert reader.sample(1)["raw"] == b"\1" * (1 << 20)
-    with pytest.raises(CorruptionError, match="heap block 2"):
+    with pytest.raises(CorruptionError, match="block 2 of heap"):
         reader.sample(2)
     assert reader.sample(3)["raw"] == b"\3" * (1 << 20)
 
@@ -176,8 +184,6 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_major_version_is_refused(tmp_path: Path, shard: bytes) -> None:
-    import crc32c
-
     head = bytearray(shard[:60])
     head[8] = 2
     path = tmp_path / "a.shard"

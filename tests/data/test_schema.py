@@ -50,9 +50,9 @@ def test_a_schema_survives_json() -> None:
     assert Schema.from_json(schema.to_json()) == schema
 
 
-def test_tensors_are_arrays() -> None:
+def test_tensors_have_a_type_of_their_own() -> None:
     torch = pytest.importorskip("torch")
-    assert describe({"x": torch.zeros(2, 2)}) == {"x": "float32[2, 2]"}
+    assert describe({"x": torch.zeros(2, 2)}) == {"x": "tensor of float32[2, 2]"}
 
 
 @pytest.mark.parametrize(

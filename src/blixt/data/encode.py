@@ -1,15 +1,16 @@
 """The fast path from a sample to stored values, compiled once from the schema."""
 
 import struct
-import sys
 from collections.abc import Callable, Sized
 from typing import Any, cast
 
 import numpy as np
 
+from blixt.data.codecs import USER, codec_for
+from blixt.data.codecs.arrays import as_array, is_tensor, little_endian, storage_dtype, tensor_dtype
 from blixt.data.errors import SchemaError
-from blixt.data.schema import Column, Schema, Structure, as_array, join_path, native
-from blixt.data.types import Ragged, Tokens
+from blixt.data.schema import Column, Schema, Structure, join_path
+from blixt.data.types import Coded, Tokens
 
 Encoder = Callable[[Any, str], list[Any]]
 _PACKERS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
@@ -17,7 +18,6 @@ _PACKERS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
     "float": (float, struct.Struct("<d").pack),
     "bool": (bool, struct.Struct("<?").pack),
 }
-_BYTES: tuple[type, ...] = (bytes, bytearray, memoryview)
 _BAD_LEAF = (TypeError, ValueError, OverflowError, struct.error)
 
 
@@ -29,12 +29,13 @@ def compile_encoder(schema: Schema) -> Encoder:
     """
     flatten = _flattener(schema.structure, "")
     encoders = [(column.name, _leaf_encoder(column)) for column in schema.columns]
+    encode_each = [encode_leaf for _, encode_leaf in encoders]
 
     def encode(sample: Any, where: str) -> list[Any]:
         leaves: list[Any] = []
         try:
             flatten(sample, leaves)
-            return [encode_leaf(leaf) for (_, encode_leaf), leaf in zip(encoders, leaves, strict=True)]
+            return [encode_leaf(leaf) for encode_leaf, leaf in zip(encode_each, leaves, strict=True)]
         except _StructureMismatch as problem:
             raise SchemaError(f"{where}: {problem}") from None
         except _BAD_LEAF:
@@ -85,7 +86,7 @@ def _flattener(structure: Structure, path: str) -> Callable[[Any, list[Any]], No
             raise _StructureMismatch(
                 f"{here} should be a {kind} of {len(items)}, got a {type(node).__name__}"
                 + (f" of {len(cast('Sized', node))}" if isinstance(node, (list, tuple)) else "")
-                + "; wrap sequences of varying length in Ragged or Tokens"
+                + "; wrap sequences of varying length in Array, Json or Tokens"
             )
         for item, flatten in zip(node, items, strict=True):
             flatten(item, leaves)
@@ -97,8 +98,10 @@ def _leaf_encoder(column: Column) -> Callable[[Any], Any]:
     if column.kind == "stream":
         return _token_encoder(column)
     if column.kind == "variable":
-        return {"utf8": _encode_text, "bytes": _encode_bytes, "array": _ragged_encoder(column)}[column.type]
-    if column.type == "array":
+        if column.type.startswith(USER):
+            return _coded_encoder(column.type.removeprefix(USER))
+        return codec_for(column.type, column.dtype).encode
+    if column.type in ("array", "tensor"):
         return _array_encoder(column)
     accepted, pack = _PACKERS[column.type]
 
@@ -110,44 +113,29 @@ def _leaf_encoder(column: Column) -> Callable[[Any], Any]:
     return encode_scalar
 
 
-def _encode_text(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"expected str, got {type(value).__name__}")
-    return value.encode()
-
-
-def _encode_bytes(value: Any) -> bytes:
-    if not isinstance(value, _BYTES):
-        raise TypeError(f"expected bytes, got {type(value).__name__}")
-    return bytes(value)
-
-
-def _array_encoder(column: Column) -> Callable[[Any], bytes]:
-    dtype, shape = np.dtype(column.dtype), column.shape
-
+def _coded_encoder(name: str) -> Callable[[Any], bytes]:
     def encode(value: Any) -> bytes:
-        array = as_array(value)
-        if array is None:
-            raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
-        if array.dtype != dtype or array.shape != shape:
-            hint = "; wrap arrays of varying shape in Ragged" if array.dtype == dtype else ""
-            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}{hint}")
-        return little_endian(array).tobytes()
+        if type(value) is not Coded or value.codec.name != name:
+            raise TypeError(f"expected Coded(...) in codec {name!r}, got {type(value).__name__}")
+        return value.codec.encode(value.value)
 
     return encode
 
 
-def _ragged_encoder(column: Column) -> Callable[[Any], bytes]:
-    dtype = None if column.dtype is None else np.dtype(column.dtype)
+def _array_encoder(column: Column) -> Callable[[Any], bytes]:
+    dtype, shape = storage_dtype(str(column.dtype)), column.shape
+    is_for_tensors = column.type == "tensor"
 
     def encode(value: Any) -> bytes:
-        array = native(np.asarray(value.array)) if isinstance(value, Ragged) else as_array(value)
-        if array is None:
+        array = as_array(value)
+        if array is None or is_tensor(value) is not is_for_tensors:
             raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
-        if array.dtype != dtype:
-            raise ValueError(f"expected {column.describe()}, got {array.dtype}{list(array.shape)}")
-        header = np.array([array.ndim, *array.shape], "<u8").tobytes()
-        return header + little_endian(array).tobytes()
+        found = tensor_dtype(value) if is_for_tensors else array.dtype.name
+        if array.dtype != dtype or array.shape != shape or found != column.dtype:
+            wrapper = "Tensor" if is_for_tensors else "Array"
+            hint = f"; wrap values of varying shape in {wrapper}" if found == column.dtype else ""
+            raise ValueError(f"expected {column.describe()}, got {found}{list(array.shape)}{hint}")
+        return little_endian(array).tobytes()
 
     return encode
 
@@ -161,8 +149,3 @@ def _token_encoder(column: Column) -> Callable[[Any], np.ndarray[Any, Any]]:
         return little_endian(array)
 
     return encode
-
-
-def little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the array in little-endian byte order, in which it is stored."""
-    return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))

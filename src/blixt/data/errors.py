@@ -31,3 +31,22 @@ class WriteError(DataError):
 
 class BuildError(DataError):
     """`optimize` could not finish; finished units are kept and the same call goes on from them."""
+
+
+class DecryptionError(DataError):
+    """An encrypted shard, and no key, the wrong key, or a block that was not sealed with it."""
+
+
+class MissingDependencyError(DataError):
+    """A column type needs an optional library that is not installed; the message says what to install."""
+
+
+class ConflictError(DataError):
+    """Another writer published a version meanwhile that this change cannot be laid upon; make it again."""
+
+
+class KeyNotFoundError(DataError, KeyError):
+    """The dataset has no sample of this key, or no keys at all."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -4,7 +4,7 @@ A sample is a tree of dicts (string keys), lists and tuples. Every leaf becomes 
 (`image.pixels`, `boxes.0`; a sample that is itself a leaf is the column `value`). There are three kinds:
 
 - fixed: numbers and arrays of one shape, stored as one plain array per shard;
-- variable: text, bytes and `Ragged` arrays, stored row by row in checksummed blocks;
+- variable: text, bytes, `Array`, images, sound and whatever has a codec, stored row by row in blocks;
 - stream: `Tokens` (and a sample that is a bare 1-D integer array), stored flat with document offsets.
 """
 
@@ -13,18 +13,23 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from blixt.data.codecs import USER, VARIABLE_TYPES
+from blixt.data.codecs.arrays import BFLOAT16, as_array, is_tensor, tensor_dtype
+from blixt.data.codecs.graphs import is_geometric
+from blixt.data.codecs.images import is_pillow
 from blixt.data.errors import FormatError, SchemaError
-from blixt.data.types import Ragged, Tokens
+from blixt.data.types import Array, Coded, Tensor, Tokens, Wrapped
 
 Kind = Literal["fixed", "variable", "stream"]
 Structure = dict[str, Any]
 """`{"leaf": column}`, `{"dict": {key: structure}}`, `{"list": [...]}` or `{"tuple": [...]}`."""
 
-_NUMPY: tuple[type, ...] = (np.ndarray, np.generic)
-FIXED_TYPES = ("int", "float", "bool", "array")
-VARIABLE_TYPES = ("utf8", "bytes", "array")
+FIXED_TYPES = ("int", "float", "bool", "array", "tensor")
+_ARRAYS = ("array", "tensor")
+_MAX_DEPTH = 64
+_MAX_DIMENSIONS = 32
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-DTYPES = frozenset(("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128"))
+DTYPES = frozenset(("bool", *_INTEGERS, "float16", BFLOAT16, "float32", "float64", "complex64", "complex128"))
 _SCALARS: dict[type, tuple[str, str]] = {
     bool: ("bool", "bool"),
     int: ("int", "int64"),
@@ -59,30 +64,33 @@ class Column:
             FormatError: when a type is not known to this version.
         """
         column = cls(
-            stored["name"],
+            str(stored["name"]),
             stored["kind"],
-            stored["type"],
+            str(stored["type"]),
             stored.get("dtype"),
             tuple(stored.get("shape", ())),
         )
         known = {"fixed": FIXED_TYPES, "variable": VARIABLE_TYPES, "stream": ("tokens",)}.get(column.kind, ())
-        if column.type not in known or (column.dtype is not None and column.dtype not in DTYPES):
+        is_known = column.type in known or (column.kind == "variable" and column.type.startswith(USER))
+        if not is_known or not _dtype_fits(column):
             raise FormatError(
-                f"column {column.name!r} has kind {column.kind!r}, type {column.type!r}, dtype "
-                f"{column.dtype!r}, "
-                "which this version of blixt does not know; read it with the version that wrote it"
+                f"column {column.name!r} has kind {column.kind!r:.40}, type {column.type!r:.40}, dtype "
+                f"{column.dtype!r:.40}, which this version of blixt does not know; read it with the version that wrote it"
             )
+        if len(column.shape) > _MAX_DIMENSIONS or not all(
+            type(side) is int and 0 <= side < 2**40 for side in column.shape
+        ):
+            raise FormatError(f"column {column.name!r} has shape {column.shape!r:.80}, which cannot be")
         return column
 
     def describe(self) -> str:
         """Say in a few words what the column holds, such as `float32[3, 4]`."""
         if self.kind == "stream":
             return f"tokens of {self.dtype}"
-        if self.type == "array":
-            return (
-                f"{self.dtype}[{'varying' if self.kind == 'variable' else ', '.join(map(str, self.shape))}]"
-            )
-        return self.type
+        if self.type in _ARRAYS:
+            shape = "varying" if self.kind == "variable" else ", ".join(map(str, self.shape))
+            return f"{'tensor of ' if self.type == 'tensor' else ''}{self.dtype}[{shape}]"
+        return self.type.removeprefix(USER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,17 @@ class Schema:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "Schema":
-        """Read a schema from a footer or a snapshot."""
-        return cls(tuple(Column.from_json(column) for column in stored["columns"]), stored["structure"])
+        """Read a schema from a footer or a snapshot.
+
+        Raises:
+            FormatError: when it is none that this version can read.
+        """
+        columns = tuple(Column.from_json(column) for column in stored["columns"])
+        names = {column.name for column in columns}
+        if len(names) != len(columns):
+            raise FormatError("two columns have the same name")
+        _check_structure(stored["structure"], names, 0)
+        return cls(columns, stored["structure"])
 
 
 def infer(sample: Any, where: str = "the first sample") -> Schema:
@@ -116,7 +133,10 @@ def infer(sample: Any, where: str = "the first sample") -> Schema:
         array = cast("np.ndarray[Any, Any]", sample)
         sample = Tokens(array) if array.ndim == 1 and array.dtype.kind in "iu" else array
     columns: list[Column] = []
-    structure = _infer_node(sample, "", columns, where)
+    try:
+        structure = _infer_node(sample, "", columns, where)
+    except RecursionError:
+        raise SchemaError(f"{where} is nested too deeply, or contains itself") from None
     names = [column.name for column in columns]
     if not columns:
         raise SchemaError(f"{where} is empty: a sample needs at least one field")
@@ -167,33 +187,57 @@ def _infer_leaf(leaf: Any, name: str) -> Column:
         return Column(name, "variable", "bytes")
     if isinstance(leaf, Tokens):
         return Column(name, "stream", "tokens", leaf.array().dtype.name)
-    if isinstance(leaf, Ragged):
-        return Column(name, "variable", "array", _known_dtype(native(np.asarray(leaf.array))))
-    array = as_array(leaf)
+    if isinstance(leaf, Coded):
+        return Column(name, "variable", f"{USER}{leaf.codec.name}")
+    if isinstance(leaf, Wrapped):
+        return Column(name, "variable", leaf.type)
+    return _infer_array(leaf, name)
+
+
+def _infer_array(leaf: Any, name: str) -> Column:
+    if isinstance(leaf, (Array, Tensor)):
+        content: Any = leaf.array if isinstance(leaf, Array) else leaf.tensor
+        kind, logical = "variable", "array" if isinstance(leaf, Array) else "tensor"
+    else:
+        content, kind, logical = leaf, "fixed", "tensor" if is_tensor(leaf) else "array"
+    array = as_array(np.asarray(content) if isinstance(leaf, Array) else content)
     if array is None:
+        if is_pillow(leaf) or is_geometric(leaf):
+            return Column(name, "variable", "image" if is_pillow(leaf) else "graph")
         raise ValueError(
-            f"cannot store a {type(leaf).__name__}; use numbers, str, bytes, arrays, Tokens, or dicts and "
-            "lists of them"
+            f"cannot store a {type(content).__name__}; use numbers, str, bytes, arrays, tensors, Tokens, a wrapper of "
+            "blixt.data.types (Json, Jpeg, ...), or dicts and lists of them"
         )
-    return Column(name, "fixed", "array", _known_dtype(array), array.shape)
+    dtype = tensor_dtype(content) if logical == "tensor" else array.dtype.name
+    if dtype not in DTYPES:
+        raise ValueError(f"cannot store an array of dtype {content.dtype}")
+    return Column(name, cast("Kind", kind), logical, dtype, array.shape if kind == "fixed" else ())
 
 
-def _known_dtype(array: np.ndarray[Any, Any]) -> str:
-    if array.dtype.name not in DTYPES:
-        raise ValueError(f"cannot store an array of dtype {array.dtype}")
-    return array.dtype.name
+def _dtype_fits(column: Column) -> bool:
+    if column.kind == "stream":
+        return column.dtype in _INTEGERS
+    if column.kind == "fixed" or column.type in _ARRAYS:
+        return column.dtype in DTYPES and (column.dtype != BFLOAT16 or column.type == "tensor")
+    return column.dtype is None
 
 
-def as_array(leaf: Any) -> np.ndarray[Any, Any] | None:
-    """Return numpy arrays, numpy scalars and tensors (anything with `detach`) as an array, else None."""
-    if isinstance(leaf, _NUMPY):
-        return native(np.asarray(leaf))
-    return np.asarray(leaf.detach().cpu()) if hasattr(leaf, "detach") else None
-
-
-def native(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the array in this machine's byte order."""
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+def _check_structure(structure: Any, names: set[str], depth: int) -> None:
+    """Refuse a tree that is none, is nested absurdly, or names columns that are not there."""
+    if depth > _MAX_DEPTH or not isinstance(structure, dict) or len(cast("dict[str, Any]", structure)) != 1:
+        raise FormatError("the structure of its samples makes no sense")
+    kind, children = next(iter(cast("dict[str, Any]", structure).items()))
+    if kind == "leaf":
+        if children not in names:
+            raise FormatError(
+                f"the structure of its samples names a column {children!r:.80} that is not there"
+            )
+        return
+    if kind != "dict" and kind not in ("list", "tuple"):
+        raise FormatError(f"the structure of its samples has a node of kind {kind!r:.40}")
+    nodes = cast("dict[str, Any]", children).values() if kind == "dict" else cast("list[Any]", children)
+    for child in nodes:
+        _check_structure(child, names, depth + 1)
 
 
 def unflatten(structure: Structure, leaves: dict[str, Any]) -> Any:

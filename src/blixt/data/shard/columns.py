@@ -1,174 +1,266 @@
 """The three kinds of column as they are read: one value, or many in one gather."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from blixt.data.errors import FormatError
+from blixt.data.codecs.arrays import storage_dtype, to_tensor
+from blixt.data.decode import Decoder
+from blixt.data.errors import CorruptionError, DataError, FormatError
 from blixt.data.schema import Column
-from blixt.data.shard.layout import BLOCK
-from blixt.data.shard.mapped import Checked, MappedFile
+from blixt.data.shard.blocks import Blocks, Table
+from blixt.data.shard.file import Range
+from blixt.data.shard.heap import Heap
 
 Array = npt.NDArray[Any]
-_U64 = np.dtype("<u8")
+Rows = npt.NDArray[np.int64]
 
 
 class ColumnReader(Protocol):
     """A column of one shard."""
 
-    def one(self, row: int) -> Any:
+    @property
+    def one(self) -> Callable[[int], Any]:
         """Return the value of one row, as it was written."""
         ...
 
-    def many(self, rows: npt.NDArray[np.int64]) -> Array | list[Any]:
+    def many(self, rows: Rows) -> Array | list[Any]:
         """Return the values of many rows: a stacked array where shapes agree by definition, else a list."""
+        ...
+
+    def touch(self, rows: Rows) -> None:
+        """See that what the rows need is here and whole."""
+        ...
+
+    def ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes of the file that the rows need."""
+        ...
+
+    def problems(self) -> Iterator[DataError]:
+        """Yield what is wrong with the column's bytes."""
         ...
 
 
 class FixedColumn:
     """Values of one shape in one plain array."""
 
-    def __init__(self, file: MappedFile, column: Column, values: Checked) -> None:
-        dtype = np.dtype(column.dtype).newbyteorder("<")
-        self._checked = values
-        self._values = file.view(values.section, dtype).reshape(file.footer["rows"], *column.shape)
-        self._row_bytes = dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+    def __init__(self, view: memoryview, column: Column, blocks: Blocks, rows: int, name: str) -> None:
+        dtype = storage_dtype(str(column.dtype)).newbyteorder("<")
+        self._row_bytes = dtype.itemsize * math.prod(column.shape)
+        section = blocks.section
+        if section.raw_size != rows * self._row_bytes or (
+            self._row_bytes and section.block_bytes % self._row_bytes
+        ):
+            raise FormatError(
+                f"shard {name}: column {column.name!r} has {section.raw_size} bytes for {rows} rows"
+            )
+        self._blocks, self._dtype, self._shape = blocks, dtype, column.shape
+        self._is_python = column.type in ("int", "float", "bool")
+        self._tensor_dtype = str(column.dtype) if column.type == "tensor" else None
         self._is_scalar = not column.shape
-        self._is_python = column.type != "array"
+        self._block_rows = section.block_bytes // self._row_bytes if self._row_bytes else max(rows, 1)
+        self._values: Array | None = None
+        if blocks.plain:
+            items = rows * math.prod(column.shape)
+            self._values = np.frombuffer(view, dtype, items, section.offset).reshape(rows, *column.shape)
 
     def array(self) -> Array:
-        """Return the whole column, checked and not copied."""
-        self._checked.need_all()
-        return self._values
+        """Return the whole column, checked; not copied where it is not packed."""
+        self._blocks.touch(0, len(self._blocks.section.crcs))
+        if self._values is not None:
+            return self._values
+        whole = self._blocks.raw(0, self._blocks.section.raw_size)
+        return np.frombuffer(whole, self._dtype).reshape(-1, *self._shape)
 
     def one(self, row: int) -> Any:
         """Return the value of one row: a Python number, a numpy scalar, or a copy of the array."""
-        self._checked.need(row * self._row_bytes, (row + 1) * self._row_bytes)
+        values = self._values
+        if values is None:
+            values, row = self._block(row // self._block_rows), row % self._block_rows
+        elif self._blocks.left:
+            block = row // self._block_rows
+            self._blocks.touch(block, block + 1)
         if self._is_python:
-            return self._values.item(row)
-        return self._values[row] if self._is_scalar else self._values[row].copy()
+            return values.item(row)
+        if self._tensor_dtype is not None:
+            return to_tensor(np.array(values[row]), self._tensor_dtype)
+        return values[row] if self._is_scalar else values[row].copy()
 
-    def many(self, rows: npt.NDArray[np.int64]) -> Array:
+    def many(self, rows: Rows) -> Array:
         """Return the rows stacked, in one gather."""
-        if self._checked.pending:
-            for row in rows.tolist():
-                self._checked.need(row * self._row_bytes, (row + 1) * self._row_bytes)
-        return self._values[rows]
+        if self._blocks.left:
+            self.touch(rows)
+        if self._values is not None:
+            return self._values[rows]
+        out = np.empty((len(rows), *self._shape), self._dtype)
+        block_of = rows // self._block_rows
+        for block in np.unique(block_of).tolist():
+            where = block_of == block
+            out[where] = self._block(block)[rows[where] - block * self._block_rows]
+        return out
 
-    def verify(self) -> None:
-        """Check every byte of the column."""
-        self._checked.verify()
+    def touch(self, rows: Rows) -> None:
+        """See that the blocks of the rows are here and whole, fetching those that lack together."""
+        if self._row_bytes:
+            self._blocks.touch_some(np.unique(rows // self._block_rows).tolist())
+
+    def ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes of the file that the rows need."""
+        if not self._row_bytes:
+            return []
+        return [
+            self._blocks.stored_range(block, block + 1)
+            for block in np.unique(rows // self._block_rows).tolist()
+        ]
+
+    def problems(self) -> Iterator[DataError]:
+        """Yield what is wrong with the column's bytes."""
+        return self._blocks.problems()
+
+    def _block(self, block: int) -> Array:
+        if not self._row_bytes:
+            return np.empty((self._block_rows, *self._shape), self._dtype)
+        self._blocks.touch(block, block + 1)
+        return np.frombuffer(self._blocks.content(block), self._dtype).reshape(-1, *self._shape)
 
 
 class StreamColumn:
     """Tokens of all rows in one flat array, and where each row's document begins."""
 
-    def __init__(self, file: MappedFile, column: Column, values: Checked, documents: Checked) -> None:
-        self._checked = values
-        self._values = file.view(values.section, np.dtype(column.dtype).newbyteorder("<"))
-        self._checked_documents = documents
-        self._documents = file.view(documents.section, _U64)
+    def __init__(
+        self, view: memoryview, column: Column, blocks: Blocks, documents: Table, rows: int, name: str
+    ) -> None:
+        self._dtype = np.dtype(column.dtype).newbyteorder("<")
+        size = blocks.section.raw_size
+        if (
+            size % self._dtype.itemsize
+            or len(documents) != rows + 1
+            or blocks.section.block_bytes % self._dtype.itemsize
+        ):
+            raise FormatError(
+                f"shard {name}: stream {column.name!r} of {size} bytes does not fit {rows} rows"
+            )
+        self._blocks, self._documents, self._name = blocks, documents, f"shard {name}: stream {column.name!r}"
+        self._length = size // self._dtype.itemsize
+        self._values: Array | None = None
+        if blocks.plain:
+            self._values = np.frombuffer(view, self._dtype, self._length, blocks.section.offset)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return self._length
 
     def documents(self) -> npt.NDArray[np.uint64]:
         """Return the `rows + 1` offsets of the documents."""
-        self._checked_documents.need_all()
-        return self._documents
+        return self._documents.all()
 
     def tokens(self, start: int, stop: int) -> Array:
-        """Return the tokens `[start, stop)`, a mapped array."""
-        item = self._values.itemsize
-        self._checked.need(start * item, stop * item)
-        return self._values[start:stop]
+        """Return the tokens `[start, stop)`: in place where they are not packed."""
+        item = self._dtype.itemsize
+        if self._values is not None:
+            if self._blocks.left:
+                self._blocks.touch_bytes(start * item, stop * item)
+            return self._values[start:stop]
+        if start >= stop:
+            return np.empty(0, self._dtype)
+        return np.frombuffer(self._blocks.raw(start * item, stop * item), self._dtype)
+
+    def token_ranges(self, start: int, stop: int) -> list[Range]:
+        """Return the bytes of the file that the tokens `[start, stop)` need."""
+        item = self._dtype.itemsize
+        return [self._blocks.stored_bytes(start * item, stop * item)] if start < stop else []
 
     def one(self, row: int) -> Array:
         """Return a copy of one document."""
-        self._checked_documents.need(8 * row, 8 * row + 16)
-        return self.tokens(self._documents.item(row), self._documents.item(row + 1)).copy()
+        return self.tokens(*self._span(row)).copy()
 
-    def many(self, rows: npt.NDArray[np.int64]) -> list[Any]:
+    def many(self, rows: Rows) -> list[Any]:
         """Return the documents one by one, since their lengths differ."""
         return [self.one(row) for row in rows.tolist()]
 
-    def verify(self) -> None:
-        """Check every byte of the column."""
-        self._checked_documents.verify()
-        self._checked.verify()
+    def touch(self, rows: Rows) -> None:
+        """See that the documents are here and whole."""
+        item = self._dtype.itemsize
+        for low, high in map(self._span, rows.tolist()):
+            self._blocks.touch_bytes(low * item, high * item)
 
+    def ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes of the file that the rows need; reads their offsets."""
+        spans = [self._span(row) for row in rows.tolist()]
+        table = [self._documents.blocks.stored_bytes(8 * row, 8 * row + 16) for row in rows.tolist()]
+        return table + [span for low, high in spans for span in self.token_ranges(low, high)]
 
-class Heap:
-    """The variable columns of a shard, row after row, in blocks of whole rows."""
+    def problems(self) -> Iterator[DataError]:
+        """Yield what is wrong with the column's bytes."""
+        yield from self._documents.blocks.problems()
+        yield from self._blocks.problems()
+        try:
+            documents = self._documents.all().astype(np.int64)
+        except DataError:
+            return
+        if documents[0] or (np.diff(documents) < 0).any() or documents[-1] != self._length:
+            yield CorruptionError(f"{self._name}: the offsets of its documents are not in order")
 
-    def __init__(
-        self, file: MappedFile, columns: int, blocks: Checked, offsets: Checked, start: int, check: bool
-    ) -> None:
-        blocks.need_all()
-        offsets.need_all()
-        self.columns = columns
-        self._file = file
-        self._tables = blocks, offsets
-        self._blocks = file.view(blocks.section, BLOCK)
-        self._offsets = file.view(offsets.section, _U64)
-        self._first_rows: Sequence[int] = self._blocks["first_row"].tolist()
-        self._pending = bytearray([check]) * len(self._blocks)
-        self._start = start
-        if (self._blocks["codec"] != 0).any():
-            raise FormatError(
-                f"shard {file.path} has compressed blocks, which this version of blixt cannot read"
-            )
-
-    def value(self, row: int, column: int) -> memoryview:
-        """Return the stored bytes of one value."""
-        block = bisect_right(self._first_rows, row) - 1
-        if self._pending[block]:
-            self._verify(block)
-            self._pending[block] = 0
-        at = row * self.columns + column
-        return self._file.bytes[
-            self._start + self._offsets.item(at) : self._start + self._offsets.item(at + 1)
-        ]
-
-    def verify(self) -> None:
-        """Check every byte of the heap and of its tables."""
-        for table in self._tables:
-            table.verify()
-        for block in range(len(self._blocks)):
-            self._verify(block)
-
-    def _verify(self, block: int) -> None:
-        entry = self._blocks[block]
-        low = self._start + int(entry["offset"])
-        self._file.compare(low, low + int(entry["size"]), int(entry["crc32c"]), f"heap block {block}")
+    def _span(self, row: int) -> Range:
+        low, high = self._documents.pair(row)
+        if not low <= high <= self._length:
+            raise CorruptionError(f"{self._name}: row {row} lies outside of it; build the shard again")
+        return low, high
 
 
 class VariableColumn:
-    """Text, bytes or arrays of varying shape: one place in every row of the heap."""
+    """Text, bytes, images: one place in every row of the heap."""
 
-    def __init__(self, column: Column, heap: Heap, place: int) -> None:
-        self._heap = heap
-        self._place = place
-        self._dtype = np.dtype(column.dtype)
-        self._decode = {"utf8": _text, "bytes": bytes, "array": self._ragged}[column.type]
+    def __init__(self, column: Column, heap: Heap, place: int, decoder: Decoder, name: str) -> None:
+        self._heap, self._place, self._decode = heap, place, decoder
+        self._name = f"shard {name}: column {column.name!r}"
 
     def one(self, row: int) -> Any:
         """Return the value of one row."""
-        return self._decode(self._heap.value(row, self._place))
+        stored = self._heap.value(row, self._place)
+        try:
+            return self._decode(stored)
+        except DataError:
+            raise
+        except Exception as problem:  # whatever a codec's library raises for bytes it cannot read
+            raise self._undecodable(row, problem) from problem
 
-    def many(self, rows: npt.NDArray[np.int64]) -> list[Any]:
+    def many(self, rows: Rows) -> list[Any]:
         """Return the values one by one, since their sizes differ."""
-        return [self.one(row) for row in rows.tolist()]
+        decode, row = self._decode, -1
+        stored = self._heap.values(rows, self._place)
+        if decode is bytes:
+            return [bytes(value) for value in stored]
+        values: list[Any] = []
+        try:
+            for row, value in zip(rows.tolist(), stored, strict=True):
+                values.append(decode(value))
+        except DataError:
+            raise
+        except Exception as problem:  # as above
+            raise self._undecodable(row, problem) from problem
+        return values
 
-    def _ragged(self, stored: memoryview) -> Array:
-        ndim = int.from_bytes(stored[:8], "little")
-        shape = np.frombuffer(stored, _U64, ndim, 8).tolist()
-        items = np.frombuffer(stored[8 + 8 * ndim :], self._dtype.newbyteorder("<"))
-        return items.reshape(shape).copy()
+    def views(self, rows: Rows) -> list[memoryview]:
+        """Return the stored bytes in place."""
+        return self._heap.values(rows, self._place)
 
+    def touch(self, rows: Rows) -> None:
+        """See that the rows are here and whole."""
+        self._heap.touch(rows)
 
-def _text(stored: memoryview) -> str:
-    return str(stored, "utf-8")
+    def ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes of the file that the rows need."""
+        return self._heap.ranges(rows)
+
+    def problems(self) -> Iterator[DataError]:
+        """Yield nothing: the heap that the variable columns share is looked at once, by the reader."""
+        return iter(())
+
+    def _undecodable(self, row: int, problem: Exception) -> CorruptionError:
+        return CorruptionError(
+            f"{self._name}, row {row}: its bytes are as they were written but cannot be decoded "
+            f"({type(problem).__name__}: {problem})"
+        )

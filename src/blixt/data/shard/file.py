@@ -53,3 +53,19 @@ class ShardFile(Protocol):
     def close(self) -> None:
         """Give back what the file holds; the view must not be used any more."""
         ...
+
+
+def merge_ranges(ranges: Sequence[Range], gap: int = 0) -> list[Range]:
+    """Return the ranges sorted, those that overlap or lie within `gap` bytes of each other joined.
+
+    Example:
+        >>> merge_ranges([(9, 12), (0, 4), (4, 6)])
+        [(0, 6), (9, 12)]
+    """
+    merged: list[Range] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

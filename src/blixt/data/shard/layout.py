@@ -1,7 +1,6 @@
 """The fixed structures of a shard file; FORMAT.md says the same in prose and is the authority."""
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import crc32c as _crc32c
@@ -11,45 +10,26 @@ MAGIC = b"BLXSHARD"
 END_MAGIC = b"BLXSHEND"
 MAJOR, MINOR = 1, 0
 ALIGNMENT = 64
-CRC_BLOCK_BYTES = 1 << 20
-HEAP_BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
+"""About how many bytes a block holds: the grain of checksums, compression, encryption and remote reads."""
+TAIL_BYTES = 1 << 16
+"""The end of a file, read first: most footers and tables are in it."""
+
+PLAIN, ZSTD, SEALED = 0, 1, 2
+"""How a block is stored: as it is, or the sum of what was done to it (zstd first, then AES-GCM)."""
+CODECS = frozenset((PLAIN, ZSTD, SEALED, ZSTD + SEALED))
+ALWAYS_ALLOWED_BYTES = 16 << 20
+MAX_RATIO = 256
+"""A block larger than `ALWAYS_ALLOWED_BYTES` must be stored in at least a `MAX_RATIO`-th of its size."""
 
 HEADER = struct.Struct("<8sHHI16s28xI")
 """magic, major, minor, flags, dataset uuid, zeros, crc32c of the 60 bytes before."""
 TRAILER = struct.Struct("<QI8s")
 """length of the footer JSON, its crc32c, end magic; the last 20 bytes of the file."""
-BLOCK = np.dtype(
-    [("first_row", "<u8"), ("offset", "<u8"), ("size", "<u8"), ("crc32c", "<u4"), ("codec", "<u4")]
+HEAP_BLOCK = np.dtype(
+    [("first_row", "<u8"), ("raw", "<u8"), ("size", "<u8"), ("crc32c", "<u4"), ("codec", "<u4")]
 )
-"""One heap block: its first row, its start in the heap, its bytes, their checksum, and codec 0 (none)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A run of bytes in the file that holds one array, with a checksum for each `CRC_BLOCK_BYTES` of it."""
-
-    role: str
-    column: str | None
-    offset: int
-    size: int
-    crc32c: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the section as the footer stores it."""
-        return {
-            "role": self.role,
-            "column": self.column,
-            "offset": self.offset,
-            "size": self.size,
-            "crc32c": list(self.crc32c),
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "Section":
-        """Read a section from the footer."""
-        return cls(
-            stored["role"], stored["column"], stored["offset"], stored["size"], tuple(stored["crc32c"])
-        )
+"""One heap block: its first row, its raw bytes, its stored bytes and their checksum, and how it is stored."""
 
 
 def crc32c(data: Any) -> int:
@@ -57,13 +37,16 @@ def crc32c(data: Any) -> int:
     return _crc32c.crc32c(data)
 
 
-def block_crcs(data: memoryview) -> tuple[int, ...]:
-    """Return the checksum of each `CRC_BLOCK_BYTES` of the data; the last block may be shorter."""
-    return tuple(
-        crc32c(data[start : start + CRC_BLOCK_BYTES]) for start in range(0, len(data), CRC_BLOCK_BYTES)
-    )
-
-
 def padding(position: int) -> int:
     """Return how many zero bytes bring the position to the next multiple of `ALIGNMENT`."""
     return -position % ALIGNMENT
+
+
+def grain(row_bytes: int) -> int:
+    """Return the raw bytes of a block of a section whose rows have this size: whole rows, about `BLOCK_BYTES`."""
+    return max(BLOCK_BYTES // row_bytes, 1) * row_bytes if row_bytes else BLOCK_BYTES
+
+
+def is_bomb(raw_size: int, stored_size: int) -> bool:
+    """Whether a block claims to unpack to more than the format allows for its stored size."""
+    return raw_size > ALWAYS_ALLOWED_BYTES and raw_size > MAX_RATIO * stored_size

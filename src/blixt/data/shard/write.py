@@ -1,9 +1,9 @@
-"""Write one shard: samples gather in memory, then the file appears under its name whole or not at all."""
+"""Write one shard: the file appears under its name whole or not at all."""
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -11,62 +11,40 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
+from blixt.data.crypto import Cipher, Encryption, cipher_for_writing
 from blixt.data.encode import compile_encoder
-from blixt.data.errors import DataError, WriteError
-from blixt.data.schema import Column, Schema, infer
-from blixt.data.shard.layout import (
-    BLOCK,
-    CRC_BLOCK_BYTES,
-    END_MAGIC,
-    HEADER,
-    HEAP_BLOCK_BYTES,
-    MAGIC,
-    MAJOR,
-    MINOR,
-    TRAILER,
-    Section,
-    block_crcs,
-    crc32c,
-    padding,
-)
+from blixt.data.errors import DataError, SchemaError, WriteError
+from blixt.data.schema import Schema, infer
+from blixt.data.shard.coder import BlockCoder, zstd_level
+from blixt.data.shard.heap_write import HeapWriter
+from blixt.data.shard.info import ShardInfo
+from blixt.data.shard.layout import END_MAGIC, HEADER, MAGIC, MAJOR, MINOR, TRAILER, crc32c
+from blixt.data.shard.sections import SectionWriter
+from blixt.data.shard.stats import number_stats, value_stats
 
+__all__ = ["ShardInfo", "ShardWriter"]
 
-@dataclass(frozen=True, slots=True)
-class ShardInfo:
-    """What a dataset's snapshot records of one shard; `tokens` counts each stream column."""
-
-    file: str
-    rows: int
-    size_bytes: int
-    crc32c: int
-    tokens: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry as the snapshot stores it."""
-        return {
-            "file": self.file,
-            "rows": self.rows,
-            "size_bytes": self.size_bytes,
-            "crc32c": self.crc32c,
-            "tokens": self.tokens,
-        }
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> "ShardInfo":
-        """Read an entry from the snapshot."""
-        return cls(stored["file"], stored["rows"], stored["size_bytes"], stored["crc32c"], stored["tokens"])
+Finish = Callable[[Path, ShardInfo], None]
 
 
 class ShardWriter:
     """Write samples to one `.shard` file.
 
-    The file is published by `close` (or the end of a `with` block): written beside its name, synced, renamed.
-    Leaving the block by an exception, or a crash, leaves no file of that name.
+    Variable columns go to a temporary file beside the name, block by block; numbers and tokens gather in memory.
+    `close` (or the end of a `with` block) completes the file, syncs it and gives it its name. Leaving the block by
+    an exception, or a crash, leaves no file of that name.
 
     Args:
         path: the file to make.
         schema: the columns; inferred from the first sample when None.
         dataset_id: the id of the dataset that the shard belongs to; a fresh one when None.
+        compress: `"zstd"` or `"zstd:LEVEL"` packs blocks where that saves more than 5 %.
+        encrypt: seals every block with AES-256-GCM.
+        allow_pickle: store `Pickle(...)` values, which a reader must allow too.
+        meta: anything that JSON can say, noted in the footer.
+
+    Raises:
+        ValueError: for a compression that does not exist.
 
     Example:
         >>> import tempfile, os
@@ -78,7 +56,15 @@ class ShardWriter:
     """
 
     def __init__(
-        self, path: str | Path, *, schema: Schema | None = None, dataset_id: UUID | None = None
+        self,
+        path: str | Path,
+        *,
+        schema: Schema | None = None,
+        dataset_id: UUID | None = None,
+        compress: str | None = None,
+        encrypt: Encryption | None = None,
+        allow_pickle: bool = False,
+        meta: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.schema = schema
@@ -86,7 +72,12 @@ class ShardWriter:
         self.size_bytes = 0
         self.info: ShardInfo | None = None
         self._dataset_id = dataset_id or uuid4()
+        self._level, self._encrypt, self._allow_pickle = zstd_level(compress), encrypt, allow_pickle
+        self._meta = meta or {}
         self._closed = False
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._file: BinaryIO | None = None
+        self._cipher: Cipher | None = None
         if schema is not None:
             self._compile(schema)
 
@@ -99,24 +90,39 @@ class ShardWriter:
 
         Raises:
             SchemaError: when the sample does not fit the columns; the writer is unchanged then.
+            WriteError: when the disk refuses.
         """
         if self._closed:
             raise DataError(f"cannot write to {self.path}: the writer is closed")
-        where = where or f"sample {self.rows}"
         if self.schema is None:
-            self.schema = infer(sample, where)
-            self._compile(self.schema)
-        values = self._encode(sample, where)
+            schema = infer(sample, where or f"sample {self.rows}")
+            self._compile(schema)
+            self.schema = schema
+        self.write_values(self._encode(sample, where or f"sample {self.rows}"))
+
+    def write_values(self, values: Sequence[Any]) -> None:
+        """Add one sample that is encoded already: what `compile_encoder` gives, one value per column.
+
+        Raises:
+            WriteError: when the disk refuses.
+        """
         for index in self._fixed:
-            self._arrays[index] += values[index]
-            self.size_bytes += len(values[index])
+            value = values[index]
+            self._arrays[index] += value
+            self.size_bytes += len(value)
         for index in self._streams:
-            self._arrays[index] += values[index].tobytes()
-            self._documents[index].append(self._documents[index][-1] + len(values[index]))
-            self.size_bytes += values[index].nbytes
+            value = values[index]
+            self._arrays[index] += value.tobytes()
+            self._documents[index].append(self._documents[index][-1] + len(value))
+            self.size_bytes += value.nbytes
         if self._variable:
-            self._heap.add_row([values[index] for index in self._variable])
-            self.size_bytes += sum(len(values[index]) for index in self._variable)
+            heap = self._heap or self._start()
+            before = heap.raw_size
+            try:
+                heap.add_row([values[index] for index in self._variable])
+            except OSError as problem:
+                raise self._cannot_write(problem) from problem
+            self.size_bytes += heap.raw_size - before
         self.rows += 1
 
     def close(self) -> ShardInfo:
@@ -130,28 +136,28 @@ class ShardWriter:
         if self.schema is None:
             raise DataError(f"cannot write {self.path}: it has no samples, so its columns are unknown")
         self._closed = True
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        if self._file is None:
+            self._start()
+        assert self._file is not None
         try:
-            with open(temporary, "wb") as file:
-                footer_crc = self._write_file(file, self.schema)
-                size_bytes = file.tell()
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, self.path)
+            footer_crc = self._finish(self._file, self.schema)
+            size_bytes = self._file.tell()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.rename(self._temporary, self.path)
         except OSError as problem:
-            raise WriteError(
-                f"cannot write shard {self.path}: {problem.strerror or problem}; "
-                "make room or choose another folder, then run again"
-            ) from problem
+            raise self._cannot_write(problem) from problem
         finally:
-            temporary.unlink(missing_ok=True)
+            self._drop()
         tokens = {self.schema.columns[index].name: self._documents[index][-1] for index in self._streams}
         self.info = ShardInfo(self.path.name, self.rows, size_bytes, footer_crc, tokens)
         return self.info
 
     def discard(self) -> None:
-        """Forget the samples; no file is made."""
+        """Forget the samples; no file is left."""
         self._closed = True
+        self._drop()
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +171,12 @@ class ShardWriter:
             self.discard()
 
     def _compile(self, schema: Schema) -> None:
+        pickled = [column.name for column in schema.columns if column.type == "pickle"]
+        if pickled and not self._allow_pickle:
+            raise SchemaError(
+                f"field {pickled[0]!r} would be stored as a pickle, which runs code when it is read; "
+                "pass allow_pickle=True to the writer and to every reader, or store it as something else"
+            )
         self._encode = compile_encoder(schema)
         kinds = [column.kind for column in schema.columns]
         self._fixed = [index for index, kind in enumerate(kinds) if kind == "fixed"]
@@ -172,91 +184,89 @@ class ShardWriter:
         self._variable = [index for index, kind in enumerate(kinds) if kind == "variable"]
         self._arrays = [bytearray() for _ in kinds]
         self._documents = [[0] for _ in kinds]
-        self._heap = _Heap()
+        self._heap: HeapWriter | None = None
 
-    def _write_file(self, file: BinaryIO, schema: Schema) -> int:
+    def _start(self) -> HeapWriter:
+        """Open the temporary file; the heap, which is written on the way, comes right after the header."""
+        self._cipher = None if self._encrypt is None else cipher_for_writing(self._encrypt)
+        self._coder = BlockCoder(self._level, self._cipher)
         head = HEADER.pack(MAGIC, MAJOR, MINOR, 0, self._dataset_id.bytes, 0)[:-4]
-        file.write(head + crc32c(head).to_bytes(4, "little"))
-        sections: list[Section] = []
-        for index, column in enumerate(schema.columns):
-            sections += self._write_column(file, index, column)
-        if self._variable:
-            blocks, offsets = self._heap.finish()
-            sections.append(_write_heap(file, self._heap.blocks))
-            sections.append(_write_section(file, "heap_blocks", None, blocks))
-            sections.append(_write_section(file, "heap_offsets", None, offsets))
-        footer = json.dumps(
-            {
-                "rows": self.rows,
-                **schema.to_json(),
-                "crc_block_bytes": CRC_BLOCK_BYTES,
-                "sections": [section.to_json() for section in sections],
-            },
-            separators=(",", ":"),
-        ).encode()
+        try:
+            self._file = open(self._temporary, "wb")  # noqa: SIM115  held open until close or discard
+            self._file.write(head + crc32c(head).to_bytes(4, "little"))
+        except OSError as problem:
+            raise self._cannot_write(problem) from problem
+        self._heap = HeapWriter(self._file, self._coder, 0)
+        return self._heap
+
+    def _finish(self, file: BinaryIO, schema: Schema) -> int:
+        """Write all but the heap's full blocks; tables and footer come last, where one read finds them."""
+        sections = SectionWriter(file, self._coder)
+        if self._heap is not None and self._variable:
+            sections.add_heap(self._heap)
+        for index in (*self._fixed, *self._streams):
+            column = schema.columns[index]
+            row_bytes = len(self._arrays[index]) // self.rows if index in self._fixed and self.rows else 8
+            sections.add("values", column.name, self._arrays[index], row_bytes)
+        for index in self._streams:
+            sections.add("documents", schema.columns[index].name, np.array(self._documents[index], "<u8"), 8)
+        if self._heap is not None and self._variable:
+            sections.add("heap_offsets", None, self._heap.offsets(), 8)
+            sections.add("heap_blocks", None, self._heap.table(), pack=False)
+        footer = json.dumps(self._footer(schema, sections.entries), separators=(",", ":")).encode()
         footer_crc = crc32c(footer)
-        file.write(footer)
-        file.write(TRAILER.pack(len(footer), footer_crc, END_MAGIC))
+        file.write(footer + TRAILER.pack(len(footer), footer_crc, END_MAGIC))
         return footer_crc
 
-    def _write_column(self, file: BinaryIO, index: int, column: Column) -> list[Section]:
-        if column.kind == "variable":
-            return []
-        sections = [_write_section(file, "values", column.name, self._arrays[index])]
-        if column.kind == "stream":
-            documents = np.array(self._documents[index], "<u8").tobytes()
-            sections.append(_write_section(file, "documents", column.name, documents))
-        return sections
+    def _footer(self, schema: Schema, sections: list[dict[str, Any]]) -> dict[str, Any]:
+        footer: dict[str, Any] = {
+            "format_version": [MAJOR, MINOR],
+            "writer": f"blixt {_version()}",
+            "dataset_id": str(self._dataset_id),
+            "rows": self.rows,
+            **schema.to_json(),
+            "sections": sections,
+        }
+        if self._cipher is None or self._encrypt is None:
+            footer["stats"] = self._stats(schema)
+        else:
+            footer["encryption"] = {
+                "cipher": "AES-256-GCM",
+                "key_id": self._encrypt.key_id,
+                "salt": self._cipher.salt.hex(),
+                "check": self._cipher.check,
+            }
+        return footer | ({"meta": self._meta} if self._meta else {})
+
+    def _stats(self, schema: Schema) -> dict[str, Any]:
+        stats = {
+            schema.columns[index].name: number_stats(schema.columns[index], self._arrays[index])
+            for index in (*self._fixed, *self._streams)
+        }
+        if self._heap is not None and self._variable:
+            found = value_stats(self._heap.offsets(), len(self._variable))
+            stats |= {
+                schema.columns[index].name: one for index, one in zip(self._variable, found, strict=True)
+            }
+        return stats
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError:  # a full disk refuses the buffer again; the file goes anyway
+                pass
+        self._temporary.unlink(missing_ok=True)
+
+    def _cannot_write(self, problem: OSError) -> WriteError:
+        return WriteError(
+            f"cannot write shard {self.path}: {problem.strerror or problem}; "
+            "make room or choose another folder, then run again"
+        )
 
 
-class _Heap:
-    """Rows of variable-length values, row after row, cut into blocks of whole rows."""
-
-    def __init__(self) -> None:
-        self.blocks: list[bytearray] = []
-        self._table: list[tuple[int, int, int, int, int]] = []
-        self._offsets = [0]
-        self._open = bytearray()
-        self._rows = 0
-        self._first_row = 0
-        self._start = 0
-
-    def add_row(self, values: Sequence[bytes]) -> None:
-        for value in values:
-            self._open += value
-            self._offsets.append(self._offsets[-1] + len(value))
-        self._rows += 1
-        if len(self._open) >= HEAP_BLOCK_BYTES:
-            self._close_block()
-
-    def finish(self) -> tuple[bytes, bytes]:
-        if self._rows > self._first_row:
-            self._close_block()
-        return np.array(self._table, BLOCK).tobytes(), np.array(self._offsets, "<u8").tobytes()
-
-    def _close_block(self) -> None:
-        block = self._open
-        self._table.append((self._first_row, self._start, len(block), crc32c(block), 0))
-        self.blocks.append(block)
-        self._first_row, self._start = self._rows, self._start + len(block)
-        self._open = bytearray()
-
-
-def _write_section(file: BinaryIO, role: str, column: str | None, data: bytes | bytearray) -> Section:
-    """Write one aligned section with a checksum for each of its blocks."""
-    return Section(role, column, *_write_aligned(file, [data]), block_crcs(memoryview(data)))
-
-
-def _write_heap(file: BinaryIO, blocks: Sequence[bytearray]) -> Section:
-    """Write the heap, whose checksums are in its own block table."""
-    return Section("heap", None, *_write_aligned(file, blocks), ())
-
-
-def _write_aligned(file: BinaryIO, parts: Sequence[bytes | bytearray]) -> tuple[int, int]:
-    """Write the parts, and zeros up to the next section; return where they begin and their size."""
-    offset = file.tell()
-    for part in parts:
-        file.write(part)
-    size = file.tell() - offset
-    file.write(bytes(padding(offset + size)))
-    return offset, size
+def _version() -> str:
+    try:
+        return version("blixt")
+    except PackageNotFoundError:
+        return "unknown"

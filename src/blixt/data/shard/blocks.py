@@ -1,0 +1,228 @@
+"""Blocks of a shard as they are read: brought here, checked once, and unpacked where they are packed."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blixt.data.errors import CorruptionError, DataError, DecryptionError
+from blixt.data.shard.coder import BlockCoder
+from blixt.data.shard.file import Range, ShardFile
+from blixt.data.shard.frame import Section
+from blixt.data.shard.layout import crc32c
+
+Array = npt.NDArray[Any]
+DECODED_BYTES = 256 << 20
+
+
+class DecodedCache:
+    """Unpacked blocks, the least recently used dropped first; safe to use from several threads.
+
+    Args:
+        limit_bytes: how much to keep; the newest block is kept whatever its size.
+    """
+
+    def __init__(self, limit_bytes: int = DECODED_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._blocks: OrderedDict[tuple[int, int], memoryview] = OrderedDict()
+        self._size_bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> memoryview | None:
+        """Return a block, or None when it is not here (any more)."""
+        with self._lock:
+            block = self._blocks.get(key)
+            if block is not None:
+                self._blocks.move_to_end(key)
+            return block
+
+    def put(self, key: tuple[int, int], block: memoryview) -> None:
+        """Keep a block."""
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key] = block
+                self._size_bytes += len(block)
+            while self._size_bytes > self._limit_bytes and len(self._blocks) > 1:
+                self._size_bytes -= len(self._blocks.popitem(last=False)[1])
+
+
+DECODED = DecodedCache()
+"""The cache of this process, for readers that are not given one of their own."""
+_serial = count()
+
+
+class Blocks:
+    """The blocks of one section.
+
+    Attributes:
+        left: whether some block was not brought here and checked yet; False lets the fast paths skip asking.
+        plain: whether every block is stored as it is, so that the section may be read in place.
+    """
+
+    def __init__(
+        self, file: ShardFile, section: Section, coder: BlockCoder, check: bool, cache: DecodedCache
+    ) -> None:
+        self.section = section
+        self.plain = section.codecs is None
+        self._file, self._coder, self._check, self._cache = file, coder, check, cache
+        self._serial = next(_serial)
+        must_look = check or not file.is_local
+        self._pending = bytearray([must_look]) * len(section.crcs)
+        self.left = 1 in self._pending
+
+    def touch(self, first: int, end: int) -> None:
+        """See that the blocks `[first, end)` are here and whole.
+
+        Raises:
+            CorruptionError: when one does not match its checksum, naming it.
+        """
+        find, pending = self._pending.find, list[int]()
+        block = find(1, first, end)
+        while block >= 0:
+            pending.append(block)
+            block = find(1, block + 1, end)
+        self._admit(pending)
+
+    def touch_some(self, blocks: Iterable[int]) -> None:
+        """See that these blocks are here and whole."""
+        self._admit([block for block in blocks if self._pending[block]])
+
+    def touch_bytes(self, low: int, high: int) -> None:
+        """See that the raw bytes `[low, high)` of a section of even blocks are here and whole."""
+        grain = self.section.block_bytes
+        self.touch(low // grain, -(-high // grain))
+
+    def content(self, block: int) -> memoryview:
+        """Return the raw bytes of a block that was touched."""
+        section = self.section
+        stored = self._file.view[section.stored[block] : section.stored[block + 1]]
+        if section.codecs is None or not section.codecs[block]:
+            return stored
+        key = (self._serial, block)
+        unpacked = self._cache.get(key)
+        if unpacked is None:
+            unpacked = self._decode(block, section.codecs[block], stored)
+            self._cache.put(key, unpacked)
+        return unpacked
+
+    def raw(self, low: int, high: int) -> memoryview:
+        """Return the raw bytes `[low, high)` of a section of even blocks, copied where they cross packed blocks."""
+        self.touch_bytes(low, high)
+        if self.plain:
+            return self._file.view[self.section.offset + low : self.section.offset + high]
+        grain = self.section.block_bytes
+        first, end = low // grain, -(-high // grain)
+        if end - first == 1:
+            return self.content(first)[low - first * grain : high - first * grain]
+        whole = b"".join(self.content(block) for block in range(first, end))
+        return memoryview(whole)[low - first * grain : high - first * grain]
+
+    def stored_range(self, first: int, end: int) -> Range:
+        """Return where in the file the blocks `[first, end)` lie."""
+        return self.section.stored[first], self.section.stored[end]
+
+    def stored_bytes(self, low: int, high: int) -> Range:
+        """Return where in the file the blocks of the raw bytes `[low, high)` lie."""
+        grain = self.section.block_bytes
+        return self.stored_range(low // grain, -(-high // grain))
+
+    def problems(self) -> Iterator[DataError]:
+        """Yield what is wrong with each block, looking at all of them again."""
+        for block in range(len(self._pending)):
+            try:
+                self._file.ensure([self.stored_range(block, block + 1)])
+                self._compare(block)
+                codecs = self.section.codecs
+                if codecs is not None and codecs[block]:
+                    self._decode(block, codecs[block], self._stored(block))
+            except DataError as problem:
+                yield problem
+
+    def where(self, block: int) -> str:
+        """Name a block in messages."""
+        low, high = self.stored_range(block, block + 1)
+        return (
+            f"shard {self._file.name}: block {block} of {self.section.what} is damaged, bytes {low} to {high}"
+        )
+
+    def _stored(self, block: int) -> memoryview:
+        return self._file.view[self.section.stored[block] : self.section.stored[block + 1]]
+
+    def _admit(self, blocks: list[int]) -> None:
+        if not blocks:
+            return
+        if not self._file.is_local:
+            self._file.ensure([self.stored_range(block, block + 1) for block in blocks])
+        for block in blocks:
+            if self._check:
+                self._compare(block)
+            self._pending[block] = 0
+        self.left = 1 in self._pending
+
+    def _compare(self, block: int) -> None:
+        expected = self.section.crcs[block]
+        found = crc32c(self._stored(block))
+        if found != expected and self._file.refetch(*self.stored_range(block, block + 1)):
+            found = crc32c(self._stored(block))
+        if found != expected:
+            raise CorruptionError(
+                f"{self.where(block)} have crc32c {found:#010x} and not {expected:#010x}; "
+                "restore the file from a copy or build it again"
+            )
+
+    def _decode(self, block: int, codec: int, stored: memoryview) -> memoryview:
+        section = self.section
+        raw_size = section.raw[block + 1] - section.raw[block]
+        try:
+            return self._coder.decode(codec, stored, raw_size, section.number, block)
+        except DecryptionError as problem:
+            raise DecryptionError(f"{self.where(block)}: {problem}") from None
+        except DataError as problem:
+            raise CorruptionError(f"{self.where(block)}: {problem}; restore the file from a copy") from None
+
+
+class Table:
+    """A section of u64 numbers: mapped where it is plain, else unpacked as a whole when first used."""
+
+    def __init__(self, blocks: Blocks, view: memoryview) -> None:
+        self.blocks = blocks
+        section = blocks.section
+        self._values: Array | None = None
+        if blocks.plain:
+            self._values = np.frombuffer(view, "<u8", section.raw_size // 8, section.offset)
+
+    def __len__(self) -> int:
+        return self.blocks.section.raw_size // 8
+
+    def pair(self, index: int) -> tuple[int, int]:
+        """Return the numbers at `index` and after it."""
+        values = self._values
+        if values is None:
+            values = self._unpack()
+        elif self.blocks.left:
+            self.blocks.touch_bytes(8 * index, 8 * index + 16)
+        return values.item(index), values.item(index + 1)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Return the numbers at these indices."""
+        values = self._values
+        if values is None:
+            values = self._unpack()
+        elif self.blocks.left:
+            self.blocks.touch_some(np.unique(indices * 8 // self.blocks.section.block_bytes).tolist())
+        return values[indices]
+
+    def all(self) -> npt.NDArray[np.uint64]:
+        """Return all numbers."""
+        if self._values is None:
+            return self._unpack()
+        self.blocks.touch(0, len(self.blocks.section.crcs))
+        return self._values
+
+    def _unpack(self) -> Array:
+        self._values = np.frombuffer(self.blocks.raw(0, self.blocks.section.raw_size), "<u8")
+        return self._values

@@ -1,0 +1,150 @@
+"""The variable columns of a shard: values of one row side by side, rows in blocks."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from blixt.data.errors import CorruptionError, DataError, FormatError
+from blixt.data.shard.blocks import Blocks, DecodedCache, Table
+from blixt.data.shard.coder import BlockCoder
+from blixt.data.shard.file import Range, ShardFile
+from blixt.data.shard.frame import Section, check_blocks
+from blixt.data.shard.layout import HEAP_BLOCK
+
+Rows = npt.NDArray[np.int64]
+
+
+class Heap:
+    """Where each value lies, and its bytes once their block is checked.
+
+    Args:
+        file: the shard.
+        heap: the section of the values.
+        table: the section of the blocks.
+        offsets: where values begin in the unpacked heap: `rows * width + 1` numbers.
+        rows: the shard's rows.
+        width: the number of variable columns.
+    """
+
+    def __init__(
+        self,
+        file: ShardFile,
+        heap: Section,
+        table: Blocks,
+        offsets: Table,
+        rows: int,
+        width: int,
+        coder: BlockCoder,
+        check: bool,
+        cache: DecodedCache,
+    ) -> None:
+        self.width = width
+        self.offsets, self.table = offsets, table
+        self._name, self._view, self._start = file.name, file.view, heap.offset
+        entries = np.frombuffer(table.raw(0, table.section.raw_size), HEAP_BLOCK)
+        try:
+            section = _with_blocks(heap, entries, rows)
+        except ValueError as problem:
+            raise FormatError(f"shard {file.name}: its heap makes no sense ({problem})") from None
+        if len(offsets) != rows * width + 1:
+            raise FormatError(
+                f"shard {file.name}: {len(offsets)} offsets do not fit {rows} rows of {width} values"
+            )
+        self.blocks = Blocks(file, section, coder, check, cache)
+        self._first_rows: Sequence[int] = entries["first_row"].tolist()
+        self._bounds = section.raw
+
+    def value(self, row: int, place: int) -> memoryview:
+        """Return the stored bytes of one value.
+
+        Raises:
+            CorruptionError: when its block does not match its checksum.
+        """
+        low, high = self.offsets.pair(row * self.width + place)
+        block = bisect_right(self._first_rows, row) - 1
+        blocks = self.blocks
+        if blocks.left:
+            blocks.touch(block, block + 1)
+        begin = self._bounds[block]
+        if not begin <= low <= high <= self._bounds[block + 1]:
+            raise self._misplaced(row)
+        if blocks.plain:
+            return self._view[self._start + low : self._start + high]
+        return blocks.content(block)[low - begin : high - begin]
+
+    def values(self, rows: Rows, place: int) -> list[memoryview]:
+        """Return the stored bytes of a column's values at many rows."""
+        if not self.blocks.plain:
+            self.touch(rows)
+            return [self.value(row, place) for row in rows.tolist()]
+        at = rows * self.width + place
+        lows, highs = self.offsets.take(at), self.offsets.take(at + 1)
+        block_of = np.searchsorted(self._first_rows, rows, "right") - 1
+        if self.blocks.left:
+            self.blocks.touch_some(np.unique(block_of).tolist())
+        bounds = np.array(self._bounds, np.uint64)
+        wrong = (bounds[block_of] > lows) | (lows > highs) | (highs > bounds[block_of + 1])
+        if wrong.any():
+            raise self._misplaced(int(rows[wrong][0]))
+        view, start = self._view, self._start
+        return [
+            view[start + low : start + high] for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
+        ]
+
+    def touch(self, rows: Rows) -> None:
+        """See that the blocks of the rows are here and whole, fetching those that lack together."""
+        if self.blocks.left:
+            self.blocks.touch_some(self._blocks_of(rows))
+
+    def ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes of the file that the rows' values need, their offsets included."""
+        table = self.offsets.blocks
+        offsets = {
+            table.stored_bytes(8 * low, 8 * (high + 1))
+            for low, high in ((row * self.width, (row + 1) * self.width) for row in rows.tolist())
+        }
+        return [*offsets, *(self.blocks.stored_range(block, block + 1) for block in self._blocks_of(rows))]
+
+    def problems(self) -> Iterator[DataError]:
+        """Yield what is wrong with the heap and its tables."""
+        yield from self.table.problems()
+        yield from self.offsets.blocks.problems()
+        yield from self.blocks.problems()
+        try:
+            offsets = self.offsets.all().astype(np.int64)
+        except DataError:
+            return
+        if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != self._bounds[-1]:
+            yield CorruptionError(f"shard {self._name}: the offsets of its values are not in order")
+
+    def _blocks_of(self, rows: Rows) -> list[int]:
+        return np.unique(np.searchsorted(self._first_rows, rows, "right") - 1).tolist()
+
+    def _misplaced(self, row: int) -> CorruptionError:
+        return CorruptionError(
+            f"shard {self._name}: the offsets of row {row} lie outside of its block; build the shard again"
+        )
+
+
+def _with_blocks(heap: Section, entries: npt.NDArray[np.void], rows: int) -> Section:
+    """Return the heap's section with the blocks that its table lists."""
+    first_rows, sizes = entries["first_row"].tolist(), entries["size"].tolist()
+    if (
+        first_rows != sorted(set(first_rows))
+        or first_rows[:1] != [0][: bool(rows)]
+        or first_rows[-1:] > [rows - 1]
+    ):
+        raise ValueError("its blocks do not hold its rows")
+    raw = [0, *accumulate(entries["raw"].tolist())]
+    codecs = entries["codec"].tolist()
+    check_blocks(codecs, raw, sizes)
+    stored = [*accumulate(sizes, initial=heap.offset)]
+    if stored[-1] != heap.offset + heap.size or raw[-1] != heap.raw_size:
+        raise ValueError("its blocks do not fill it")
+    return replace(
+        heap, raw=raw, stored=stored, crcs=entries["crc32c"].tolist(), codecs=codecs if any(codecs) else None
+    )
