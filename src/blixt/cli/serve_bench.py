@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,6 @@ def measure(service: str, plan: Plan, say: Callable[[str], None]) -> Measured:
 
 def show(measured: Measured) -> None:
     """A line for each round, then the curve."""
-    first = measured[0][0]
     streams = any(line.pieces_per_second for line, _ in measured)
     names = ["load", ">req/s", ">p50 ms", ">p90 ms", ">p99 ms", ">max ms", ">failed", ">cpu us/req"]
     if streams:
@@ -67,12 +67,12 @@ def show(measured: Measured) -> None:
             cells += [line.first_p50_ms, line.pieces_per_second, line.cpu_us_per_piece]
         rows.append([_load_name(line), *map(_cell, cells)])
     print_table(names, rows, empty="Nothing was measured.")
-    wrong = {
-        status: count for line, _ in measured for status, count in line.statuses.items() if status != "200"
-    }
+    wrong: Counter[str] = Counter()
+    for line, _ in measured:
+        wrong.update({status: count for status, count in line.statuses.items() if status != "200"})
     if wrong:
-        console().print(f"answers that were not 200: {wrong}", markup=False)
-    if first.cpu_us_per_request is None:
+        console().print(f"answers that were not 200: {dict(wrong)}", markup=False)
+    if all(seen.cpu_seconds is None for _, seen in measured):
         console().print("CPU time: give --pid of the server to measure it", style="dim")
     console().print(
         latency_curve([(_load_name(line), seen.latencies) for line, seen in measured]), markup=False
