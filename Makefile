@@ -47,6 +47,11 @@ test: $(VENV)/.test console
 	$(BIN)/python console/build.py --test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 15 $(PYTEST_ARGS)
 
+# Ten minutes of load and misfortune on a service; SOAK_S sets another length in seconds.
+SOAK_S ?= 600
+soak: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m soak.serve --seconds $(SOAK_S)
+
 check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
