@@ -1,10 +1,12 @@
-"""The benchmark's models under blixt: `python -m benchmarks.serve._blixt_models MODEL PORT`."""
+"""The benchmark's models under blixt: `python -m benchmarks.serve._blixt_models MODEL PORT [cold]`."""
 
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from blixt.serve import API, Server
+from blixt.serve import API, Limits, Server
+
+TOKENS = 200
 
 
 class Echo(API):
@@ -13,16 +15,49 @@ class Echo(API):
 
 
 class Batched(API):
-    def predict(self, batch: Any) -> Any:
+    def predict(self, batch: list[Any]) -> Any:
         return [{"output": item["input"]} for item in batch]
+
+
+class MLP(API):
+    def setup(self, device: str) -> None:
+        from benchmarks.serve._mlp import make
+
+        self.model = make()
+
+    def predict(self, batch: list[Any]) -> Any:
+        return [{"output": value} for value in self.model([item["input"] for item in batch])]
 
 
 class Stream(API):
     def predict(self, x: Any) -> Iterator[Any]:
-        for i in range(100):
+        for i in range(TOKENS):
             yield {"token": i}
 
 
+class Large(API):
+    def predict(self, body: bytes) -> Any:
+        return {"bytes": len(body)}
+
+
+def main() -> None:
+    """Serve one of them."""
+    models = {
+        "echo": Echo(),
+        "batched": Batched(64, 0.002),
+        "mlp": MLP(64, 0.002),
+        "stream": Stream(stream=True),
+        "large": Large(),
+    }
+    name, port, *rest = sys.argv[1:]
+    server = Server(
+        models[name],
+        accelerator="cpu",
+        limits=Limits(keep_alive_s=60),
+        **({"hot_lane": False} if rest else {}),
+    )
+    server.run(port=int(port))
+
+
 if __name__ == "__main__":
-    models = {"echo": Echo(), "batched": Batched(32, 0.002), "stream": Stream(stream=True)}
-    Server(models[sys.argv[1]], accelerator="cpu").run(port=int(sys.argv[2]))
+    main()

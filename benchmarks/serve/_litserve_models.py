@@ -1,10 +1,14 @@
-"""The benchmark's models under LitServe: `python -m benchmarks.serve._litserve_models MODEL PORT`."""
+"""The benchmark's models under LitServe: `python -m benchmarks.serve._litserve_models MODEL PORT`.
+
+LitServe takes no raw body, so `large` is a multipart form with one file.
+"""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import litserve
+
+TOKENS = 200
 
 
 class Echo(litserve.LitAPI):
@@ -29,24 +33,58 @@ class Batched(litserve.LitAPI):
         return output
 
 
+class MLP(Batched):
+    def setup(self, device: str) -> None:
+        from benchmarks.serve._mlp import make
+
+        self.model = make()
+
+    def predict(self, x: Any) -> Any:
+        return [{"output": value} for value in self.model([item["input"] for item in x])]
+
+
 class Stream(litserve.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def predict(self, x: Any) -> Iterator[Any]:
-        for i in range(100):
-            yield {"token": i}
+    def batch(self, inputs: list[Any]) -> list[Any]:
+        return inputs
 
-    def encode_response(self, output):  # LitServe hands the annotation to FastAPI, which takes no iterator
+    def predict(self, x):  # unannotated: LitServe hands annotations to FastAPI, which takes no iterator
+        for i in range(TOKENS):
+            yield [{"token": i}] * len(x)
+
+    def unbatch(self, output):
+        yield from output
+
+    def encode_response(self, output):
         yield from output
 
 
+class Large(litserve.LitAPI):
+    def setup(self, device: str) -> None:
+        pass
+
+    def decode_request(self, request: Any) -> bytes:
+        return request["body"].file.read()
+
+    def predict(self, x: bytes) -> Any:
+        return {"bytes": len(x)}
+
+
+def main() -> None:
+    """Serve one of them."""
+    name, port = sys.argv[1:]
+    apis = {
+        "echo": lambda: Echo(),
+        "batched": lambda: Batched(max_batch_size=64, batch_timeout=0.002),
+        "mlp": lambda: MLP(max_batch_size=64, batch_timeout=0.002),
+        "stream": lambda: Stream(stream=True, max_batch_size=64, batch_timeout=0.002),
+        "large": lambda: Large(),
+    }
+    server = litserve.LitServer(apis[name](), accelerator="cpu", timeout=False)
+    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "echo":
-        api = Echo()
-    elif sys.argv[1] == "batched":
-        api = Batched(max_batch_size=32, batch_timeout=0.002)
-    else:
-        api = Stream(stream=True)
-    server = litserve.LitServer(api, accelerator="cpu")
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False, log_level="error")
+    main()

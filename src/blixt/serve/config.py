@@ -5,13 +5,18 @@ from dataclasses import dataclass
 
 from blixt.serve.errors import ConfigError
 
+_MAY_BE_OFF = ("max_requests", "max_memory_bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Every bound and deadline of a server.
 
     `timeout_s` is how long a client waits for progress: the whole answer, or the next piece of a stream;
-    `kill_grace_s` how long after that a running request may still end before its worker is killed.
+    infinite means for ever. `kill_grace_s` is how long after that a running request may still end before its
+    worker is killed. A worker that has begun `max_requests` requests, or holds more than `max_memory_bytes`,
+    is replaced once its successor is ready; 0 means never. A client has `receive_timeout_s` for the headers of
+    a request, may pause so long in a body, and a connection without a request lives `keep_alive_s`.
     """
 
     timeout_s: float = 30.0
@@ -26,11 +31,18 @@ class Limits:
     max_backoff_s: float = 5.0
     stable_s: float = 30.0
     stop_s: float = 5.0
+    keep_alive_s: float = 5.0
+    receive_timeout_s: float = 20.0
+    max_header_bytes: int = 64 * 2**10
+    max_requests: int = 0
+    max_memory_bytes: int = 0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            if value == 0 and name in _MAY_BE_OFF and value is not False:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigError(f"{name}={value!r} is not a positive number.")
 
 

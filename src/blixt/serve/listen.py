@@ -10,8 +10,14 @@ from blixt.serve.errors import ConfigError, PortInUse, ServeError
 BACKLOG = 2048
 
 
-def listen(host: str, port: int, uds: str | None = None) -> socket.socket:
+def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False) -> socket.socket:
     """A listening TCP socket, or unix socket if `uds` is given.
+
+    Args:
+        host: Name or address.
+        port: 0 takes a free one.
+        uds: A path instead.
+        shared: More sockets of this user's will listen on the same port, and the kernel spreads connections.
 
     Raises:
         PortInUse: Somebody else listens there.
@@ -28,6 +34,8 @@ def listen(host: str, port: int, uds: str | None = None) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
     except OSError as error:
@@ -37,13 +45,36 @@ def listen(host: str, port: int, uds: str | None = None) -> socket.socket:
     return sock
 
 
-def address_of(sock: socket.socket) -> str:
+def listen_many(host: str, port: int, uds: str | None, count: int) -> list[socket.socket]:
+    """A listening socket for each front; of a unix path there is one, which they share.
+
+    Raises:
+        PortInUse: Somebody else listens there.
+        ConfigError: The address cannot be used on this machine.
+    """
+    if count == 1 or uds is not None:
+        sock = listen(host, port, uds)
+        return [sock, *(sock.dup() for _ in range(count - 1))]
+    if port:
+        listen(host, port).close()  # a port that may be shared would also let strangers of this user in
+    socks = [listen(host, port, shared=True)]
+    try:
+        while len(socks) < count:
+            socks.append(listen(host, socks[0].getsockname()[1], shared=True))
+    except ServeError:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks
+
+
+def address_of(sock: socket.socket, scheme: str = "http") -> str:
     """How a client reaches the socket."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"http://{host}:{name[1]}"
+    return f"{scheme}://{host}:{name[1]}"
 
 
 def _listen_unix(path: str) -> socket.socket:

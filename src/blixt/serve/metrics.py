@@ -1,118 +1,156 @@
-"""Counters, gauges and histograms of one API, and their Prometheus text.
+"""Counters, gauges and histograms of one API, in shared memory: one writer a process, summed by whoever is asked.
 
-Every event passes through the front, workers' events included (their frames carry computing time), so the
-front's numbers are the numbers of all processes and survive any worker's death.
+Every event passes through a front, workers' events included (their frames carry computing time), so the pages of
+the fronts and of their supervisor hold all numbers. They outlive the processes that wrote them: a front that is
+started again goes on counting where the last one stopped.
 """
 
+import mmap
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from blixt.serve.page import SharedMemory
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+COUNTERS = ("cancelled", "pieces", "pauses", "restarts", "busy_us", "prompt_tokens", "completion_tokens")
+GAUGES = ("in_flight", "queue_depth", "workers", "workers_ready", "streams", "websockets", "slab_bytes")
+HISTOGRAMS = {
+    "seconds": SECONDS,
+    "queue_seconds": SECONDS,
+    "batch_wait_seconds": SECONDS,
+    "first_piece_seconds": SECONDS,
+    "batch_sizes": SIZES,
+}
+STATUSES = range(100, 600)
+
+
+def _places() -> dict[str, int]:
+    """Where each number of an API's block is, in cells."""
+    places: dict[str, int] = {}
+    end = 0
+    for name in (*COUNTERS, *GAUGES):
+        places[name] = end
+        end += 1
+    for name, bounds in HISTOGRAMS.items():
+        places[name] = end
+        end += len(bounds) + 2  # one a bucket, one above the last bound, and the sum
+    places["status"] = end
+    places["end"] = end + len(STATUSES)
+    return places
+
+
+AT = _places()
+BLOCK = AT["end"]
+
+
+class MetricsPage(SharedMemory):
+    """The cells (float64) of one process: a block for each API."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.cells = memoryview(self._map).cast("d")
+
+    @classmethod
+    def create(cls, apis: int) -> Self:
+        """A page of zeros for so many APIs."""
+        pages = -(-max(1, apis) * BLOCK * 8 // mmap.PAGESIZE)
+        return cls.allocate(pages * mmap.PAGESIZE)
+
+    def block(self, index: int) -> memoryview:
+        """The cells of one API."""
+        return self.cells[index * BLOCK : (index + 1) * BLOCK]
+
+    def clear_gauges(self) -> None:
+        """What is no longer there is not counted; for the page of a process that has ended."""
+        for start in range(0, len(self.cells) - BLOCK + 1, BLOCK):
+            for name in GAUGES:
+                self.cells[start + AT[name]] = 0.0
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.cells.release()
+        super().close()
+
 
 class Histogram:
-    """Cumulative buckets, sum and count."""
+    """Counts by bucket and the sum, in cells."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("_bounds", "_cells", "_start", "_sum")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+    def __init__(self, cells: memoryview, start: int, bounds: tuple[float, ...]) -> None:
+        self._cells = cells
+        self._start = start
+        self._bounds = bounds
+        self._sum = start + len(bounds) + 1
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+        cells = self._cells
+        cells[self._start + bisect_left(self._bounds, value)] += 1.0
+        cells[self._sum] += value
 
-    def lines(self, name: str, label: str) -> Iterator[str]:
-        """The histogram in Prometheus's text form."""
-        total = 0
-        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{{label},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{label}}} {self.sum:.9g}"
-        yield f"{name}_count{{{label}}} {total}"
+
+def _counter(name: str) -> property:
+    at = AT[name]
+
+    def get(self: "ApiMetrics") -> float:
+        return self.cells[at]
+
+    def set(self: "ApiMetrics", value: float) -> None:
+        self.cells[at] = value
+
+    return property(get, set)
 
 
 class ApiMetrics:
-    """What one API counts."""
+    """What one process counts of one API.
 
-    def __init__(self) -> None:
-        self.statuses: dict[int, int] = {}
-        self.seconds = Histogram(SECONDS)
-        self.queue_seconds = Histogram(SECONDS)
-        self.first_piece_seconds = Histogram(SECONDS)
-        self.batch_sizes = Histogram(SIZES)
-        self.pieces = 0
-        self.pauses = 0
-        self.cancelled = 0
-        self.restarts = 0
-        self.busy_us = 0
+    Args:
+        cells: An API's block of a page; by default memory of its own.
+    """
+
+    cancelled = _counter("cancelled")
+    pieces = _counter("pieces")
+    pauses = _counter("pauses")
+    restarts = _counter("restarts")
+    busy_us = _counter("busy_us")
+    prompt_tokens = _counter("prompt_tokens")
+    completion_tokens = _counter("completion_tokens")
+
+    def __init__(self, cells: memoryview | None = None) -> None:
+        self.cells = memoryview(bytearray(BLOCK * 8)).cast("d") if cells is None else cells
+        self.seconds = self._histogram("seconds")
+        self.queue_seconds = self._histogram("queue_seconds")
+        self.batch_wait_seconds = self._histogram("batch_wait_seconds")
+        self.first_piece_seconds = self._histogram("first_piece_seconds")
+        self.batch_sizes = self._histogram("batch_sizes")
         self.gauges: dict[str, Callable[[], float]] = {}
 
     def answered(self, status: int, seconds: float) -> None:
         """Count one finished request."""
-        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.cells[_STATUS_0 + status] += 1.0
         self.seconds.observe(seconds)
 
+    def tokens(self, prompt: int, completion: int) -> None:
+        """Count a language model's tokens."""
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
 
-HELP = {
-    "blixt_serve_requests_total": ("counter", "Requests answered, by status."),
-    "blixt_serve_requests_cancelled_total": ("counter", "Requests whose client left before the answer."),
-    "blixt_serve_stream_pieces_total": ("counter", "Pieces sent by streams."),
-    "blixt_serve_stream_pauses_total": ("counter", "Times a stream was held for a slow reader."),
-    "blixt_serve_worker_restarts_total": ("counter", "Workers started again after they ended."),
-    "blixt_serve_worker_busy_seconds_total": ("counter", "Time that workers spent computing."),
-    "blixt_serve_request_seconds": ("histogram", "From the request's last byte to the answer's last."),
-    "blixt_serve_queue_seconds": ("histogram", "From admission to the way to a worker."),
-    "blixt_serve_first_piece_seconds": ("histogram", "From admission to a stream's first piece."),
-    "blixt_serve_batch_size": ("histogram", "Requests sent to a worker in one frame."),
-    "blixt_serve_in_flight": ("gauge", "Requests admitted and not answered."),
-    "blixt_serve_queue_depth": ("gauge", "Requests waiting for a worker."),
-    "blixt_serve_workers_ready": ("gauge", "Workers that answer."),
-    "blixt_serve_workers": ("gauge", "Workers asked for."),
-}
+    def refresh(self) -> None:
+        """Write the gauges down as they are now."""
+        for name, read in self.gauges.items():
+            self.cells[AT[name]] = read()
+
+    def _histogram(self, name: str) -> Histogram:
+        return Histogram(self.cells, AT[name], HISTOGRAMS[name])
 
 
-def render(apis: Iterable[tuple[str, ApiMetrics]]) -> str:
-    """All APIs' numbers as Prometheus text, grouped by metric as the format demands."""
-    families: dict[str, list[str]] = {name: [] for name in HELP}
-    for path, metrics in apis:
-        for family, line in _samples(f'api="{_escape(path)}"', metrics):
-            families[family].append(line)
-    out: list[str] = []
-    for name, lines in families.items():
-        kind, text = HELP[name]
-        out += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *lines]
-    return "\n".join(out) + "\n"
+_STATUS_0 = AT["status"] - STATUSES.start
 
 
-def _samples(label: str, metrics: ApiMetrics) -> Iterator[tuple[str, str]]:
-    name = "blixt_serve_requests_total"
-    for status, count in sorted(metrics.statuses.items()):
-        yield name, f'{name}{{{label},status="{status}"}} {count}'
-    plain: dict[str, float] = {
-        "blixt_serve_requests_cancelled_total": metrics.cancelled,
-        "blixt_serve_stream_pieces_total": metrics.pieces,
-        "blixt_serve_stream_pauses_total": metrics.pauses,
-        "blixt_serve_worker_restarts_total": metrics.restarts,
-        "blixt_serve_worker_busy_seconds_total": metrics.busy_us / 1e6,
-    }
-    plain |= {f"blixt_serve_{gauge}": read() for gauge, read in metrics.gauges.items()}
-    for name, value in plain.items():
-        yield name, f"{name}{{{label}}} {value:.12g}"
-    histograms = {
-        "blixt_serve_request_seconds": metrics.seconds,
-        "blixt_serve_queue_seconds": metrics.queue_seconds,
-        "blixt_serve_first_piece_seconds": metrics.first_piece_seconds,
-        "blixt_serve_batch_size": metrics.batch_sizes,
-    }
-    for name, histogram in histograms.items():
-        for line in histogram.lines(name, label):
-            yield name, line
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def total(blocks: Sequence[memoryview]) -> list[float]:
+    """The sum of one API's blocks over all processes."""
+    return [sum(column) for column in zip(*blocks, strict=True)]

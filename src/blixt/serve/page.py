@@ -21,13 +21,12 @@ class SharedMemory:
 
     Args:
         fd: Descriptor of the memory; owned from now on.
-        size_bytes: How much of it to map.
     """
 
-    def __init__(self, fd: int, size_bytes: int) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.size_bytes = size_bytes
-        self._map = mmap.mmap(fd, size_bytes)
+        self.size_bytes = os.fstat(fd).st_size
+        self._map = mmap.mmap(fd, self.size_bytes)
 
     @classmethod
     def allocate(cls, size_bytes: int) -> Self:
@@ -38,7 +37,7 @@ class SharedMemory:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, size_bytes)
-        return cls(fd, size_bytes)
+        return cls(fd)
 
     def close(self) -> None:
         """Give the memory back; closing twice is fine."""
@@ -47,14 +46,11 @@ class SharedMemory:
             os.close(self.fd)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
-        return _rebuild, (type(self), DupFd(self.fd), self.size_bytes)
+        return _rebuild, (type(self), DupFd(self.fd))
 
 
 class Page(SharedMemory):
     """How many requests a worker has begun, by front. Written by the worker, read by the fronts."""
-
-    def __init__(self, fd: int, size_bytes: int = mmap.PAGESIZE) -> None:
-        super().__init__(fd, size_bytes)
 
     @classmethod
     def create(cls) -> Self:
@@ -79,5 +75,5 @@ class Page(SharedMemory):
         _STARTED.pack_into(self._map, slot * _STARTED.size, count)
 
 
-def _rebuild(kind: type[SharedMemory], handle: Any, size_bytes: int) -> Any:
-    return kind(handle.detach(), size_bytes)
+def _rebuild(kind: type[SharedMemory], handle: Any) -> Any:
+    return kind(handle.detach())

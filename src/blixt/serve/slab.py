@@ -1,7 +1,7 @@
 """Shared memory for large bodies: the kernel receives a body where the worker reads it.
 
-A front owns one slab and lends blocks of it, one a body. The worker maps the same memory and is told only where
-the body lies. A slab that is full lends nothing: that body travels through the socket like a small one.
+A front owns one slab and lends blocks of it, one a body. The worker maps the same memory and is told only
+where the body lies. A slab that is full lends nothing: that body travels through the socket like a small one.
 """
 
 import mmap
@@ -28,10 +28,10 @@ class Slab(SharedMemory):
         >>> body.release(); slab.close()
     """
 
-    def __init__(self, fd: int, size_bytes: int = SLAB_BYTES) -> None:
-        super().__init__(fd, size_bytes)
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
         self._view = memoryview(self._map)
-        self._free: list[tuple[int, int]] = [(0, size_bytes // UNIT_BYTES)]  # (first unit, units), by place
+        self._free: list[tuple[int, int]] = [(0, self.size_bytes // UNIT_BYTES)]  # (first unit, units), by place
         self.used_bytes = 0
 
     @classmethod

@@ -1,6 +1,7 @@
 """One ASGI request: reading its body within the bound, noticing that the client left, answering."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -16,6 +17,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 BYTES: tuple[bytes, bytes] = (b"content-type", b"application/octet-stream")
 SSE: RawHeaders = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ClientGone(Exception):
@@ -29,6 +32,7 @@ class Exchange:
         self.headers: RawHeaders = scope["headers"]
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.status = 0
         self._receive = receive
         self._send = send
@@ -39,14 +43,12 @@ class Exchange:
         """The whole body.
 
         Raises:
-            HTTPError: 413 if it is larger than the limit; 415 for a multipart form.
+            HTTPError: 413 if it is larger than the limit.
             ClientGone: The client left while it sent.
         """
         for name, value in self.headers:
             if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
                 raise _too_large(limit_bytes)
-            if name == b"content-type" and value.startswith(b"multipart/"):
-                raise HTTPError(415, "Multipart forms are not supported; send JSON, or raw bytes.")
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -107,12 +109,13 @@ class Exchange:
 
 
 def raw_headers(headers: Mapping[str, str]) -> RawHeaders:
-    """Headers as ASGI wants them; line breaks cannot get in."""
-    clean = str.maketrans("", "", "\r\n\0")
-    return [
-        (name.translate(clean).lower().encode(), value.translate(clean).encode("latin-1", "replace"))
-        for name, value in headers.items()
-    ]
+    """Headers as ASGI wants them: what may not stand in a header cannot get in."""
+    out: RawHeaders = []
+    for name, value in headers.items():
+        raw = name.lower().encode("ascii", "replace")
+        if _NAME.fullmatch(raw):
+            out.append((raw, _NOT_IN_VALUE.sub(b"", value.encode("latin-1", "replace")).strip()))
+    return out
 
 
 def fastapi_error(status: int, detail: object) -> bytes:

@@ -1,34 +1,105 @@
 """Uvicorn as a part: its HTTP, its connections, but not its signals, which are the server's to read."""
 
 import asyncio
-from collections.abc import Generator
+import ssl
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from blixt.serve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from blixt.serve.http.app import ServeApp
+
+SOCKET_PING_S = 20.0
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How connections are made.
+
+    Args:
+        log_level: Of uvicorn's own log.
+        ssl_certfile: PEM file of the certificate, with its chain; None serves plain HTTP.
+        ssl_keyfile: PEM file of its key; None if it is in `ssl_certfile`.
+        ssl_keyfile_password: Opens the key.
+        hot_lane: Let eligible routes skip ASGI.
+    """
+
+    log_level: str = "warning"
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    hot_lane: bool = True
+
+    def check(self) -> None:
+        """See that the certificate can be read, before a port is taken.
+
+        Raises:
+            ConfigError: It cannot, or there is a key without a certificate.
+        """
+        if self.ssl_certfile is None:
+            if self.ssl_keyfile is not None:
+                raise ConfigError("ssl_keyfile is given without ssl_certfile; give both.")
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"The certificate {self.ssl_certfile} cannot be used: {error}.") from None
+
+    @property
+    def scheme(self) -> str:
+        """What a URL begins with."""
+        return "http" if self.ssl_certfile is None else "https"
+
 
 class UvicornServer(uvicorn.Server):
-    """A uvicorn server that someone else tells to stop."""
+    """A uvicorn server that someone else tells to stop.
 
-    def __init__(self, app: Any, log_level: str, stop_s: float) -> None:
+    Args:
+        app: What it serves, with its service and the lanes' table.
+        listening: How.
+        on_tick: Called ten times a second.
+    """
+
+    def __init__(self, app: "ServeApp", listening: Listening, on_tick: Callable[[], None]) -> None:
+        service = app.service
+        limits = service.limits
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
-                ws="none",
+                http=_protocol(app, listening.hot_lane),  # type: ignore[arg-type]  # a factory serves as well
+                ws="websockets-sansio",
+                ws_max_size=limits.max_payload_bytes,
+                ws_ping_interval=SOCKET_PING_S,
+                ws_ping_timeout=SOCKET_PING_S,
                 lifespan="on",
-                log_level=log_level,
+                log_level=listening.log_level,
                 access_log=False,
-                timeout_graceful_shutdown=max(1, round(stop_s)),
+                ssl_certfile=listening.ssl_certfile,
+                ssl_keyfile=listening.ssl_keyfile,
+                ssl_keyfile_password=listening.ssl_keyfile_password,
+                proxy_headers=False,
+                timeout_keep_alive=max(1, round(limits.keep_alive_s)),
+                timeout_graceful_shutdown=max(1, round(limits.stop_s)),
             )
         )
         self._was_started = asyncio.Event()
+        self._ticked = on_tick
 
     async def startup(self, sockets: Any = None) -> None:
         """Uvicorn: bind and begin; note that it is done."""
         await super().startup(sockets)
         self._was_started.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn: ten times a second."""
+        self._ticked()
+        return await super().on_tick(counter)
 
     async def until_started(self, serving: "asyncio.Task[None]") -> None:
         """Wait until connections are accepted, or until serving has failed."""
@@ -42,3 +113,16 @@ class UvicornServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """Uvicorn: would install its own handlers."""
         yield
+
+
+def _protocol(app: "ServeApp", hot_lane: bool) -> Any:
+    """The hot lane if it can be had, else uvicorn's own protocol; the service is told which."""
+    from blixt.serve.http.hot_routes import choose, unfit_reason
+
+    unfit = unfit_reason() if hot_lane else "hot_lane=False"
+    routes, app.service.lanes = choose(app.lanes, app.cold_reason, unfit)
+    if unfit is not None:
+        return "httptools"
+    from blixt.serve.http.hot import protocol_factory
+
+    return protocol_factory(routes, app.service)

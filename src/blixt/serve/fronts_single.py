@@ -1,0 +1,102 @@
+"""Serving from this process: one front, which is also the workers' supervisor."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TextIO
+
+from blixt.serve.service import Service
+from blixt.serve.slab import Slab
+
+if TYPE_CHECKING:
+    from blixt.serve.http.app import ServeApp
+    from blixt.serve.http.uvicorn_server import Listening
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end on uvloop, or on asyncio's own loop where there is none."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
+
+
+async def serve(
+    service: Service, make_app: "Callable[[], ServeApp]", sock: socket.socket, listening: "Listening"
+) -> None:
+    """Serve until a signal, then drain.
+
+    The workers are started before the app is made: they import while this process imports the web framework.
+
+    Raises:
+        SetupFailed: Set-up failed again and again.
+    """
+    asked = signals()
+    service.on_stop_asked = lambda: asked.put_nowait(signal.SIGTERM)
+    service.start(Slab.create() if listening.hot_lane else None)
+    assert service.fatal is not None
+    try:
+        from blixt.serve.http.uvicorn_server import UvicornServer
+
+        front = UvicornServer(make_app(), listening, lambda: None)
+        serving = asyncio.create_task(front.serve(sockets=[sock]))
+        await front.until_started(serving)
+        loop = asyncio.get_running_loop()
+        announce = loop.create_task(_announce(service))
+        stop = loop.create_task(asked.get())
+        await asyncio.wait({serving, stop, service.fatal}, return_when=asyncio.FIRST_COMPLETED)
+        announce.cancel()
+        if not service.fatal.done():
+            say("finishing admitted requests; Ctrl-C again stops at once")
+            again = loop.create_task(asked.get())
+            await first(loop.create_task(service.drain()), again)
+            service.hurried = not again.cancelled()
+            service.fail_all()
+        front.should_exit = True
+        await serving
+    finally:
+        await service.stop()
+    if service.fatal.done():
+        raise service.fatal.result()
+
+
+def signals() -> "asyncio.Queue[int]":
+    """The signals that ask the server to stop, as they come."""
+    asked: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            asked.put_nowait(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return asked
+
+
+async def first(*tasks: "asyncio.Task[Any]") -> None:
+    """Wait for one of the tasks and end the others."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """A line for the person who started the server."""
+    print(f"blixt serve: {text}", file=file or sys.stdout, flush=True)
+
+
+async def _announce(service: Service) -> None:
+    await service.until_ready()
+    say(ready_text(service.devices, len(service.apis)))
+
+
+def ready_text(devices: list[str], apis: int) -> str:
+    """What is said once requests are answered."""
+    return f"ready, {len(devices)} worker(s) for {apis} API(s) on {', '.join(sorted(set(devices)))}"

@@ -1,0 +1,357 @@
+"""The hot lane: inference requests answered inside uvicorn's protocol, without ASGI's scope, task and events.
+
+A subclass of uvicorn's httptools protocol. When the headers of a request are complete it looks its path up:
+a plain POST to an eligible route becomes a `HotExchange`, and everything else (other methods and paths,
+HTTP/1.0, upgrades, a wrong key, a body announced as too large) is handed to uvicorn as if this file did not
+exist, so its answer comes from the ASGI app. Pipelining, keep-alive and graceful stop treat both alike: a
+`HotExchange` takes the place of uvicorn's own cycle.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from blixt.serve.http.body import BlockReceiver
+from blixt.serve.http.exchange import JSON
+from blixt.serve.http.hot_exchange import HotExchange
+from blixt.serve.http.hot_heads import Heads
+from blixt.serve.http.hot_patience import Patience, Verdict
+from blixt.serve.http.hot_routes import HotRoute
+from blixt.serve.service import Service
+from blixt.serve.slab import Slab
+
+SLAB_FROM_BYTES = 64 * 2**10
+MALFORMED = Verdict(400, "The request is not valid HTTP.")
+HEAD_TOO_LARGE = Verdict(431, "The request's headers are too large.")
+NOTED = frozenset(
+    {
+        b"accept-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"traceparent",
+        b"x-priority",
+        b"x-request-id",
+        b"x-timeout-s",
+    }
+)
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        routes: Eligible routes by path as it stands in a request line.
+        slab: Where bodies of `SLAB_FROM_BYTES` and more are received, or None.
+        patience: How long and how much clients may take.
+        heads: The answers' common headers.
+        uvicorn: What uvicorn gives every protocol.
+    """
+
+    cycle: Any  # the request parsed last: a HotExchange or uvicorn's cycle
+
+    def __init__(
+        self,
+        routes: Mapping[bytes, HotRoute],
+        slab: Slab | None,
+        patience: Patience,
+        heads: Heads,
+        **uvicorn: Any,
+    ) -> None:
+        super().__init__(**uvicorn)
+        self.seen_at = 0.0  # the client's last bytes, or the end of the last answer
+        self._routes = routes
+        self._slab = slab
+        self._patience = patience
+        self._heads = heads
+        self._timer: asyncio.TimerHandle | None = None
+        self._active: Any = None  # the request being answered
+        self._lend: HotExchange | None = None  # its body goes on into the slab once this read is parsed
+        self._verdict: Verdict | None = None  # what the client is told once everything before is answered
+        self._noted: dict[bytes, bytes] = {}
+        self._in_head = False
+        self._in_body = False
+        self._head_began_at = 0.0
+        self._head_bytes = 0  # of a head that spans reads; 0 for one that came whole
+        self._stalled = False  # an answer is done, but the client has not taken it: begin no other
+        self._unsent_bytes = 0
+
+    # -- the connection -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio: a client."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.seen_at = self._head_began_at = self.loop.time()
+        self._timer = self.loop.call_later(self._patience.look_s, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio: the client has gone; its requests are cancelled."""
+        self._stop_looking()
+        unanswered = [self._active, *(cycle for cycle, _ in self.pipeline)]
+        self.pipeline.clear()
+        for cycle in unanswered:
+            if cycle is not None and not cycle.response_complete:
+                if type(cycle) is HotExchange:
+                    cycle.leave()
+                cycle.disconnected = True
+                cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio: feed the parser, which calls the `on_` methods below."""
+        self.seen_at = self.loop.time()
+        if self._verdict is not None:
+            return
+        if self._in_head or len(data) > self._patience.head_bytes:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._verdict or MALFORMED)
+            return
+        if self._lend is not None:
+            self._lend_connection(self._lend)
+        elif self._in_head and self._head_bytes > self._patience.head_bytes:
+            self._refuse(HEAD_TOO_LARGE)
+
+    def pause_writing(self) -> None:
+        """Asyncio: the client reads slowly; a stream is held."""
+        super().pause_writing()
+        self._unsent_bytes = 2**62
+        if type(self._active) is HotExchange:
+            self._active.hold()
+
+    def resume_writing(self) -> None:
+        """Asyncio: the client has caught up."""
+        super().resume_writing()
+        if type(self._active) is HotExchange:
+            self._active.go_on()
+        if self._stalled:
+            self._stalled = False
+            self._answer_next()
+
+    # -- the parser -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Parser: a request begins."""
+        self.url = b""
+        self.headers = []
+        self._noted = {}
+        self._in_head = True
+        self._head_began_at = self.seen_at
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Parser: one header."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name in NOTED:
+            self._noted[b"" if name in self._noted else name] = value  # b"": something came twice
+
+    def on_headers_complete(self) -> None:
+        """Parser: choose the lane."""
+        self._in_head = False
+        if self._head_bytes:
+            self._head_bytes = 0
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self._patience.head_bytes:
+                self._verdict = HEAD_TOO_LARGE
+                raise ValueError(HEAD_TOO_LARGE.sentence)  # ends the parser's work; data_received answers
+        parser = self.parser
+        route = self._routes.get(self.url)
+        if route is None and b"?" in self.url:
+            route = self._routes.get(self.url.partition(b"?")[0])
+        if (
+            route is None
+            or parser.get_method() != b"POST"
+            or parser.should_upgrade()
+            or parser.get_http_version() != "1.1"
+            or (submission := route.admit(self.headers, self._noted, self.url)) is None
+        ):
+            self._begin_cold()
+        else:
+            self._begin_hot(HotExchange(self, route, submission, parser.should_keep_alive(), self._noted))
+
+    def on_body(self, body: bytes) -> None:
+        """Parser: a piece of the body."""
+        if type(self.cycle) is not HotExchange:
+            super().on_body(body)
+        elif self._in_body:
+            self.cycle.receive(body)
+
+    def on_message_complete(self) -> None:
+        """Parser: the request is whole."""
+        if not self._in_body:
+            return
+        self._in_body = False
+        self._lend = None
+        cycle = self.cycle
+        if type(cycle) is not HotExchange:
+            super().on_message_complete()
+            return
+        cycle.more_body = False
+        if cycle is self._active:
+            cycle.submit()
+
+    def _begin_cold(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers += headers  # the scope holds this very list
+        self.expect_100_continue = self._noted.get(b"expect", b"").lower() == b"100-continue"
+        before = self.cycle
+        super().on_headers_complete()
+        self._in_body = self.cycle is not before
+
+    def _begin_hot(self, exchange: HotExchange) -> None:
+        before, self.cycle = self.cycle, exchange
+        self._in_body = True
+        if before is not None and not before.response_complete:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]
+            return
+        self._activate(exchange)
+        length = int(self._noted.get(b"content-length", b"0"))
+        if length >= SLAB_FROM_BYTES and self._slab is not None and self.scheme == "http":
+            exchange.block = self._slab.lend(length)
+            if exchange.block is not None:
+                self._lend = exchange
+
+    # -- one request after the other ------------------------------------------------------------------------
+
+    def on_response_complete(self) -> None:
+        """An answer is whole, in either lane: begin the next request, or wait for it."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.write_paused:
+            self._stalled = True
+            self.flow.pause_reading()
+        else:
+            self._answer_next()
+
+    def _answer_next(self) -> None:
+        self.seen_at = self.loop.time()
+        if self.pipeline:
+            self.loop.call_soon(self._start_next)  # not now: thousands may stand in one read
+        elif self._verdict is not None:
+            self._pronounce(self._verdict)
+        self.flow.resume_reading()
+
+    def _start_next(self) -> None:
+        if self.pipeline and not self.transport.is_closing():
+            cycle, app = self.pipeline.pop()
+            if app is None:
+                self._activate(cycle)
+                if not cycle.more_body:
+                    cycle.submit()
+            else:
+                self._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _activate(self, exchange: Any) -> None:
+        self._active = exchange
+        if exchange.noted.get(b"expect", b"").lower() == b"100-continue":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def heads(self) -> Heads:
+        """The common headers as they are now."""
+        heads = self._heads
+        if heads.made_of is not self.server_state.default_headers:
+            heads.make(self.server_state.default_headers)
+        return heads
+
+    # -- bodies in the slab ---------------------------------------------------------------------------------
+
+    def _lend_connection(self, exchange: HotExchange) -> None:
+        self._lend = None
+        self._switch(BlockReceiver(self, exchange))
+
+    def take_back(self) -> None:
+        """The receiver has the whole body: go on with what follows it."""
+        self._switch(self)
+        self.parser = httptools.HttpRequestParser(self)  # the old one still waits for that body
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.on_message_complete()
+
+    def _switch(self, protocol: asyncio.BaseProtocol) -> None:
+        self.transport.pause_reading()  # uvloop chooses between the kinds of protocol when reading starts
+        self.transport.set_protocol(protocol)
+        self.transport.resume_reading()
+
+    # -- what does not go well ------------------------------------------------------------------------------
+
+    def _upgrade(self) -> None:
+        if self._should_upgrade():
+            self._stop_looking()
+            self.handle_websocket_upgrade()
+        else:
+            self._unsupported_upgrade_warning()
+
+    def _refuse(self, verdict: Verdict) -> None:
+        """Tell the client after the answers it still gets; a request whose body broke off gets none."""
+        self._verdict = verdict
+        cycle = self.cycle if self._in_body else None
+        if cycle is not None and cycle is self._active:
+            self._pronounce(verdict)
+            return
+        if cycle is not None and self.pipeline:
+            self.pipeline.popleft()
+        if not self.pipeline and (self._active is None or self._active.response_complete):
+            self._pronounce(verdict)
+
+    def _pronounce(self, verdict: Verdict) -> None:
+        if self.transport.is_closing():
+            return
+        begun = self._active is not None and self._active.response_started
+        if not begun or self._active.response_complete:
+            length = (b"content-length", b"%d" % len(verdict.body))
+            head = self.heads().head(verdict.status, [JSON, length], keep_alive=False)
+            self.transport.write(head + b"\r\n" + verdict.body)
+        self.transport.close()
+
+    def _look(self) -> None:
+        """Every few seconds: has this client had its time?"""
+        patience, now = self._patience, self.loop.time()
+        self._timer = self.loop.call_later(patience.look_s, self._look)
+        if self.flow.write_paused:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent_bytes:
+                self._unsent_bytes, self.seen_at = unsent, now
+            elif now - self.seen_at > patience.read_s:
+                self.transport.abort()
+        elif self._in_head:
+            if now - self._head_began_at > patience.head_s:
+                self._refuse(patience.head_verdict)
+        elif self._in_body:
+            if now - self.seen_at > patience.body_s and not self.flow.read_paused:
+                self._refuse(patience.body_verdict)
+        elif self._active is not None and not self._active.response_complete:
+            if type(self._active) is HotExchange:
+                self._active.keep_alive_comment(now)
+        else:
+            if now - self.seen_at > patience.keep_alive_s and not self.pipeline:
+                self.transport.close()
+
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def protocol_factory(routes: Mapping[bytes, HotRoute], service: Service) -> Callable[..., HotProtocol]:
+    """What uvicorn calls for each connection."""
+    patience, heads = Patience.of(service.limits), Heads()
+
+    def make(**uvicorn: Any) -> HotProtocol:
+        return HotProtocol(routes, service.slab, patience, heads, **uvicorn)
+
+    return make

@@ -1,0 +1,225 @@
+"""One request in the hot lane: its body, its way through the hub, its answer on the wire.
+
+It stands where uvicorn keeps its own `RequestResponseCycle`, so it has the attributes that uvicorn's protocol
+reads there. To the hub it is a sink.
+"""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from blixt.serve.http.answers import Answer, failed, streamed, too_large, whole
+from blixt.serve.http.compress import compressed
+from blixt.serve.http.exchange import SSE, RawHeaders
+from blixt.serve.http.hot_routes import HotRoute
+from blixt.serve.http.meta import PLAIN, Submission, request_id
+from blixt.serve.http.sse import KEEP_ALIVE
+from blixt.serve.request import Rejected, Request
+from blixt.serve.slab import SlabBody
+from blixt.serve.wire import Kind
+
+if TYPE_CHECKING:
+    from blixt.serve.http.hot import HotProtocol
+
+_ID = b"x-request-id"
+_OK, _CHUNK, _END = int(Kind.OK), int(Kind.CHUNK), int(Kind.END)
+
+
+class _Nobody:
+    """Takes the place of uvicorn's event: nobody waits for it."""
+
+    def set(self) -> None:
+        """Uvicorn: the cycle would look up here."""
+
+
+class HotExchange:
+    """A request being received and answered.
+
+    Args:
+        protocol: Its connection.
+        route: Where it goes.
+        submission: What its headers say to the hub.
+        keep_alive: Whether the connection may live on.
+        noted: The headers that mean something here, by lower-case name.
+    """
+
+    __slots__ = (
+        "_began_at",
+        "_chunks",
+        "_held",
+        "_protocol",
+        "_request",
+        "_route",
+        "_spoke_at",
+        "_submission",
+        "block",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "noted",
+        "response_complete",
+        "response_started",
+        "size",
+    )
+    message_event = _Nobody()
+
+    def __init__(
+        self,
+        protocol: "HotProtocol",
+        route: HotRoute,
+        submission: Submission,
+        keep_alive: bool,
+        noted: dict[bytes, bytes],
+    ) -> None:
+        self.keep_alive = keep_alive
+        self.noted = noted
+        self.block: SlabBody | None = None
+        self.size = 0
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self._protocol = protocol
+        self._route = route
+        self._submission = submission
+        self._chunks: bytes | list[bytes] = b""
+        self._request: Request | None = None
+        self._held = False
+        self._began_at = 0.0
+        self._spoke_at = 0.0
+
+    # -- receiving ------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """The next piece of the body."""
+        if self.response_complete:
+            return
+        start = self.size
+        self.size = end = start + len(data)
+        if self.block is not None:
+            self.block.view[start:end] = data
+        elif end > self._route.max_payload_bytes:
+            self._chunks = b""
+            self._began_at = monotonic()
+            self._answer(failed(too_large(self._route.max_payload_bytes), self._route.error_body))
+        elif not start:
+            self._chunks = data
+        elif isinstance(self._chunks, bytes):
+            self._chunks = [self._chunks, data]
+        else:
+            self._chunks.append(data)
+
+    def submit(self) -> None:
+        """The body is whole and it is this request's turn."""
+        if self.response_complete:
+            return
+        body: bytes | SlabBody
+        if self.block is not None:
+            body, self.block = self.block, None
+        else:
+            body = self._chunks if isinstance(self._chunks, bytes) else b"".join(self._chunks)
+            self._chunks = b""
+        self._began_at = self._spoke_at = monotonic()
+        try:
+            if self._submission is PLAIN:
+                self._request = self._route.hub.submit(body, self)
+            else:
+                asked = self._submission
+                self._request = self._route.hub.submit(
+                    body, self, priority=asked.priority, timeout_s=asked.timeout_s, meta=asked.meta
+                )
+        except Rejected as rejected:
+            if isinstance(body, SlabBody):
+                body.release()
+            self._answer(failed(rejected.failure, self._route.error_body))
+
+    def leave(self) -> None:
+        """The client has gone: the work stops, and nothing is sent any more."""
+        self.disconnected = True
+        if self.block is not None:
+            self.block.release()
+            self.block = None
+        if self._request is not None and not self.response_complete:
+            self._route.hub.cancel(self._request)
+
+    def hold(self) -> None:
+        """The client is behind: hold the stream."""
+        if self._request is not None and self._route.stream and not self._held:
+            self._held = True
+            self._route.hub.pause(self._request)
+
+    def keep_alive_comment(self, now: float) -> None:
+        """A stream that is silent for long gets a comment, so that no proxy gives it up."""
+        if self._request is None or self._held or not self._route.stream:
+            return
+        if now - self._spoke_at > self._route.gate.keep_alive_s:
+            self._spoke_at = now
+            self._begin_stream()
+            self._protocol.transport.write(_chunk(KEEP_ALIVE))
+
+    def go_on(self) -> None:
+        """The client has caught up."""
+        if self._request is not None and self._held:
+            self._held = False
+            self._route.hub.resume(self._request)
+
+    # -- answering ------------------------------------------------------------------------------------------
+
+    def deliver(self, kind: int, payload: bytes) -> None:
+        """Hub: the answer, or the next piece of it."""
+        if self.disconnected or self.response_complete:
+            return
+        if kind == _OK and len(payload) <= self._route.plain_bytes and _ID not in self.noted:
+            protocol = self._protocol
+            end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+            protocol.transport.write(b"%b%d%b%b" % (protocol.heads().json, len(payload), end, payload))
+            self._complete(200)
+        elif kind == _CHUNK or self.response_started or (kind == _END and self._route.stream):
+            self._deliver_piece(kind, payload)
+        else:
+            self._answer(whole(kind, payload, self._route.error_body))
+
+    def _deliver_piece(self, kind: int, payload: bytes) -> None:
+        if not self.response_started:
+            self._begin_stream()
+        write = self._protocol.transport.write
+        if kind == _CHUNK:
+            write(b"%x\r\ndata: %b\n\n\r\n" % (len(payload) + 8, payload))  # `streamed`, without its calls
+            self._spoke_at = monotonic()
+        else:
+            data = streamed(kind, payload)
+            write((_chunk(data) if data else b"") + b"0\r\n\r\n")
+            self._complete(200)
+
+    def _begin_stream(self) -> None:
+        if not self.response_started:
+            self.response_started = True
+            head = self._protocol.heads().head(200, [*SSE, *self._echo()], self.keep_alive)
+            self._protocol.transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
+
+    def _answer(self, answer: Answer) -> None:
+        status, body, headers = answer
+        if status == 200:
+            accepted = self.noted.get(b"accept-encoding")
+            body, headers = compressed(body, headers, accepted, self._route.gate.compress_over_bytes)
+        headers = [*headers, *self._echo(), (b"content-length", b"%d" % len(body))]
+        self.response_started = True
+        self.keep_alive &= all(value != b"close" for name, value in headers if name == b"connection")
+        self._protocol.transport.write(
+            self._protocol.heads().head(status, headers, self.keep_alive) + b"\r\n" + body
+        )
+        self._complete(status)
+
+    def _echo(self) -> RawHeaders:
+        value = self.noted.get(_ID)
+        return [(_ID, value)] if value is not None and request_id(value) else []
+
+    def _complete(self, status: int) -> None:
+        self.response_started = self.response_complete = True
+        self._route.metrics.answered(status, monotonic() - self._began_at)
+        if not self.keep_alive:
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

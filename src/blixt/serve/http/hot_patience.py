@@ -1,0 +1,65 @@
+"""How long and how much a client may take, and what it is told when it takes more."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from blixt.serve.config import Limits
+from blixt.serve.http.exchange import fastapi_error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A refusal that ends the connection."""
+
+    status: int
+    sentence: str
+
+    @cached_property
+    def body(self) -> bytes:
+        """The JSON the client gets."""
+        return fastapi_error(self.status, self.sentence)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Bounds of one connection, in seconds and bytes.
+
+    Args:
+        keep_alive_s: Silence between requests.
+        head_s: From the first byte of a request to the last of its headers.
+        body_s: Silence in the middle of a body.
+        read_s: Silence of a client that has an answer to read.
+        head_bytes: Size of a request line and its headers.
+    """
+
+    keep_alive_s: float
+    head_s: float
+    body_s: float
+    read_s: float
+    head_bytes: int
+
+    @classmethod
+    def of(cls, limits: Limits) -> "Patience":
+        """The bounds of a server."""
+        return cls(
+            keep_alive_s=limits.keep_alive_s,
+            head_s=limits.receive_timeout_s,
+            body_s=limits.receive_timeout_s,
+            read_s=limits.timeout_s,
+            head_bytes=limits.max_header_bytes,
+        )
+
+    @cached_property
+    def look_s(self) -> float:
+        """How often to look: late by a quarter at most."""
+        return min(self.keep_alive_s, self.head_s, self.body_s, self.read_s) / 4
+
+    @cached_property
+    def head_verdict(self) -> Verdict:
+        """For headers that trickle."""
+        return Verdict(408, f"The request's headers did not arrive within {self.head_s:g} s.")
+
+    @cached_property
+    def body_verdict(self) -> Verdict:
+        """For a body that stopped."""
+        return Verdict(408, f"The request's body stopped for {self.body_s:g} s.")
