@@ -1,8 +1,8 @@
-"""Counters, gauges and histograms of one API, in shared memory: one writer a process, summed by whoever is asked.
+"""Counters, gauges and histograms of an API in shared memory: one writer a process, summed by whoever asks.
 
-Every event passes through a front, workers' events included (their frames carry computing time), so the pages of
-the fronts and of their supervisor hold all numbers. They outlive the processes that wrote them: a front that is
-started again goes on counting where the last one stopped.
+Every event passes through a front, workers' events included (their frames carry computing time), so the pages
+of the fronts and of their supervisor hold all numbers. They outlive the processes that wrote them: a front
+that is started again goes on counting where the last one stopped.
 """
 
 import mmap

@@ -38,8 +38,8 @@ class Server:
             API, or a dict by `api_path`.
         timeout_s: How long a client waits for progress: the whole answer, or a stream's next piece. Then it
             gets 504, and a worker that still hangs a moment later is killed and replaced.
-        api_key: Clients must send it (or one of several, or one of several by name) as `Authorization: Bearer`
-            or `X-API-Key`. Default: the environment's `BLIXT_SERVE_API_KEY`; without either the server is open.
+        api_key: Clients must send it, or one of a list or of a dict by name, as `Authorization: Bearer` or
+            `X-API-Key`. Default: the environment's `BLIXT_SERVE_API_KEY`; without either the server is open.
         max_queue: Requests that may wait for a worker; more get 429.
         limits: Every other bound, see `Limits`; its `timeout_s` and `max_queue` are replaced by those above.
         web: Everything else about HTTP: middleware, CORS, docs, MCP, ..., see `Web`.

@@ -31,7 +31,7 @@ class Slab(SharedMemory):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self._view = memoryview(self._map)
-        self._free: list[tuple[int, int]] = [(0, self.size_bytes // UNIT_BYTES)]  # (first unit, units), by place
+        self._free = [(0, self.size_bytes // UNIT_BYTES)]  # (first unit, units), by place
         self.used_bytes = 0
 
     @classmethod

@@ -76,7 +76,7 @@ class HotRoute:
     ) -> Submission | None:
         """What the hub is told of a request besides its body; None if the cold lane must answer it.
 
-        That one says what is wrong with a key, an announced size or a header, so it is asked for all of these.
+        That one says what is wrong with a key, an announced size or a header, so it gets all of these.
         """
         if (
             b"" in noted
