@@ -1,8 +1,8 @@
 """AES-256-GCM per block: a key that the caller gives and that is never stored.
 
-Each shard derives a key of its own from the caller's key and 32 random bytes, so a nonce may simply be the place
-of the block; `FORMAT.md` says how. What stays readable without the key: column names and types, the number of
-rows, and the sizes of the blocks.
+Each shard derives a key of its own from the caller's key and 32 random bytes, so a nonce may simply be the
+place of the block; `FORMAT.md` says how. What stays readable without the key: column names and types, the
+number of rows, and the sizes of the blocks.
 """
 
 import os

@@ -34,14 +34,14 @@ def value_decoder(
         return bytes
     if column.type == "pickle" and not allow_pickle:
         raise DataError(
-            f"column {column.name!r} holds pickles, which run code when they are read; if you trust whoever wrote "
-            "them, pass allow_pickle=True, else decode=False gives their bytes"
+            f"column {column.name!r} holds pickles, which run code when they are read; if you trust "
+            "whoever wrote them, pass allow_pickle=True, else decode=False gives their bytes"
         )
     return codec_for(column.type, column.dtype, codecs).decode
 
 
 def finish_batch(schema: Schema, leaves: dict[str, Any]) -> dict[str, Any]:
-    """Turn the gathered columns of a batch into what users see: tensor columns become tensors, without a copy."""
+    """Turn the gathered columns of a batch into what users see: tensor columns become tensors, uncopied."""
     for column in schema.columns:
         if column.type == "tensor" and column.kind == "fixed" and column.name in leaves:
             leaves[column.name] = to_tensor(leaves[column.name], str(column.dtype))

@@ -12,7 +12,7 @@ from blixt.data.errors import SchemaError
 from blixt.data.schema import Column, Schema, Structure, join_path
 from blixt.data.types import Coded, Tokens
 
-Encoder = Callable[[Any, str], list[Any]]
+Encoder = Callable[[Any, object], list[Any]]
 _PACKERS: dict[str, tuple[type, Callable[[Any], bytes]]] = {
     "int": (int, struct.Struct("<q").pack),
     "float": (float, struct.Struct("<d").pack),
@@ -31,7 +31,7 @@ def compile_encoder(schema: Schema) -> Encoder:
     encoders = [(column.name, _leaf_encoder(column)) for column in schema.columns]
     encode_each = [encode_leaf for _, encode_leaf in encoders]
 
-    def encode(sample: Any, where: str) -> list[Any]:
+    def encode(sample: Any, where: object) -> list[Any]:
         leaves: list[Any] = []
         try:
             flatten(sample, leaves)
@@ -49,7 +49,7 @@ class _StructureMismatch(Exception):
 
 
 def _name_bad_leaf(
-    encoders: list[tuple[str, Callable[[Any], Any]]], leaves: list[Any], where: str
+    encoders: list[tuple[str, Callable[[Any], Any]]], leaves: list[Any], where: object
 ) -> SchemaError:
     for (name, encode_leaf), leaf in zip(encoders, leaves, strict=True):
         try:

@@ -75,7 +75,8 @@ class Column:
         if not is_known or not _dtype_fits(column):
             raise FormatError(
                 f"column {column.name!r} has kind {column.kind!r:.40}, type {column.type!r:.40}, dtype "
-                f"{column.dtype!r:.40}, which this version of blixt does not know; read it with the version that wrote it"
+                f"{column.dtype!r:.40}, which this version of blixt does not know; read it with the "
+                "version that wrote it"
             )
         if len(column.shape) > _MAX_DIMENSIONS or not all(
             type(side) is int and 0 <= side < 2**40 for side in column.shape
@@ -205,8 +206,8 @@ def _infer_array(leaf: Any, name: str) -> Column:
         if is_pillow(leaf) or is_geometric(leaf):
             return Column(name, "variable", "image" if is_pillow(leaf) else "graph")
         raise ValueError(
-            f"cannot store a {type(content).__name__}; use numbers, str, bytes, arrays, tensors, Tokens, a wrapper of "
-            "blixt.data.types (Json, Jpeg, ...), or dicts and lists of them"
+            f"cannot store a {type(content).__name__}; use numbers, str, bytes, arrays, tensors, "
+            "Tokens, a wrapper of blixt.data.types (Json, Jpeg, ...), or dicts and lists of them"
         )
     dtype = tensor_dtype(content) if logical == "tensor" else array.dtype.name
     if dtype not in DTYPES:

@@ -93,7 +93,7 @@ class Text(Wrapped):
 
 @dataclass(slots=True)
 class Json(Wrapped):
-    """Anything that JSON can say, of a shape that may differ from sample to sample; read back by `json.loads`."""
+    """Anything that JSON can say, of a shape that may differ from sample to sample."""
 
     type: ClassVar[str] = "json"
 
@@ -129,7 +129,7 @@ class Tiff(Wrapped):
 
 @dataclass(slots=True)
 class Image(Wrapped):
-    """An image file of any kind that Pillow reads: its bytes or a path; a PIL image or an array is stored as PNG.
+    """An image file that Pillow reads: its bytes or a path; a PIL image or an array is stored as PNG.
 
     A bare PIL image in a sample is the same. Decoded to an array `[H, W, C]`, or `[H, W]` where it is grey.
     """
@@ -139,7 +139,7 @@ class Image(Wrapped):
 
 @dataclass(slots=True)
 class Audio(Wrapped):
-    """A sound file (WAV, FLAC, OGG, MP3): its bytes or a path, or an array `[frames]` or `[frames, channels]`.
+    """A sound file (WAV, FLAC, OGG, MP3): bytes or a path, or an array `[frames]` or `[frames, channels]`.
 
     Decoded to a `Waveform`. Arrays of int16 are stored as FLAC, others as WAV of float32; nothing is lost.
 
@@ -154,7 +154,7 @@ class Audio(Wrapped):
 
 @dataclass(slots=True)
 class Video(Wrapped):
-    """A video file that FFmpeg reads: its bytes or a path. Decoded to a `VideoClip`, which decodes frames on demand."""
+    """A video file that FFmpeg reads: bytes or a path; read back as a `VideoClip`, decoded on demand."""
 
     type: ClassVar[str] = "video"
 
@@ -163,8 +163,8 @@ class Video(Wrapped):
 class Graph(Wrapped):
     """A graph: a dict of arrays, tensors, numbers and texts, or a `torch_geometric.data.Data`.
 
-    A bare `Data` in a sample is the same. A `Data` is read back as one where torch_geometric is installed, everything
-    else as a dict.
+    A bare `Data` in a sample is the same. A `Data` is read back as one where torch_geometric is installed,
+    everything else as a dict.
     """
 
     type: ClassVar[str] = "graph"
@@ -228,7 +228,7 @@ class StoredFile:
 
 
 class Codec(Protocol):
-    """How values of one column type become bytes and back. It must travel to worker processes (be picklable)."""
+    """How values of one column type become bytes and back; picklable, to reach worker processes."""
 
     @property
     def name(self) -> str:

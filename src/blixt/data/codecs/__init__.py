@@ -1,4 +1,4 @@
-"""Codecs of the column types whose values are stored as bytes: one file per family, libraries imported when used."""
+"""Codecs of the column types that are stored as bytes: a file per family, libraries imported when used."""
 
 from collections.abc import Mapping
 
@@ -66,7 +66,7 @@ def codec_for(type_name: str, dtype: str | None, user: Mapping[str, Codec] | Non
     name = type_name.removeprefix(USER)
     if user is None or name not in user:
         raise FormatError(
-            f"the data is in a codec named {name!r}; pass codecs={{{name!r}: ...}} to decode it, or decode=False "
-            "for the stored bytes"
+            f"the data is in a codec named {name!r}; pass codecs={{{name!r}: ...}} to decode it, or "
+            "decode=False for the stored bytes"
         )
     return user[name]

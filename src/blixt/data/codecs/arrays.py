@@ -2,6 +2,7 @@
 
 import math
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from blixt.data.types import Array, Tensor
 
 NDArray = npt.NDArray[Any]
+_NUMPY: tuple[type, ...] = (np.ndarray, np.generic)
 _U64 = np.dtype("<u8")
 _MAX_DIMENSIONS = 32
 BFLOAT16 = "bfloat16"
@@ -89,7 +91,7 @@ def unpack(stored: memoryview, dtype: np.dtype[Any]) -> NDArray:
 
 def as_array(leaf: Any) -> NDArray | None:
     """Return numpy arrays, numpy scalars and tensors as an array, everything else as None."""
-    if isinstance(leaf, (np.ndarray, np.generic)):
+    if isinstance(leaf, _NUMPY):
         return native(np.asarray(leaf))
     return tensor_bits(leaf) if is_tensor(leaf) else None
 
@@ -129,9 +131,9 @@ def tensor_bits(tensor: Any) -> NDArray:
 
 
 def to_tensor(array: NDArray, dtype: str) -> Any:
-    """Return an array as a tensor that shares its memory; without torch, as an array (bfloat16 widened to float32)."""
+    """Return an array as a tensor that shares its memory; without torch an array, bfloat16 widened."""
     try:
-        import torch
+        torch: Any = import_module("torch")
     except ImportError:
         return (array.astype(np.uint32) << 16).view(np.float32) if dtype == BFLOAT16 else array
     tensor = torch.from_numpy(array)

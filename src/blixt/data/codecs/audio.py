@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from blixt.data.codecs.plain import read_bytes
-from blixt.data.errors import MissingDependencyError
+from blixt.data.codecs.plain import optional, read_bytes
 from blixt.data.types import Audio, Waveform
 
 _BLOCK_FRAMES = 1 << 18
@@ -22,9 +21,10 @@ class AudioCodec:
         """Return the file's bytes; arrays become FLAC (int16) or WAV of float32."""
         if type(value) is not Audio:
             raise TypeError(f"expected Audio(...), got {type(value).__name__}")
-        if isinstance(value.value, np.ndarray):
-            return _write(value.value, value.rate)
-        return read_bytes(value.value, "Audio")
+        content: Any = value.value
+        if isinstance(content, np.ndarray):
+            return _write(content, value.rate)
+        return read_bytes(content, "Audio")
 
     def decode(self, stored: memoryview) -> Waveform:
         """Return the waveform."""
@@ -54,8 +54,4 @@ def _write(samples: Any, rate: int | None) -> bytes:
 
 
 def _soundfile() -> Any:
-    try:
-        import soundfile
-    except (ImportError, OSError):
-        raise MissingDependencyError("sound needs soundfile: pip install 'blixt[media]'") from None
-    return soundfile
+    return optional("soundfile", "sound needs soundfile")

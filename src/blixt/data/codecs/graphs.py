@@ -2,6 +2,7 @@
 
 import json
 import math
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -34,13 +35,7 @@ class GraphCodec:
 
     def encode(self, value: Any) -> bytes:
         """Return the graph's bytes."""
-        graph: Any = value.value if type(value) is Graph else value
-        if is_geometric(graph):
-            kind, fields = _DATA, cast("dict[str, Any]", graph.to_dict())
-        elif isinstance(graph, dict) and type(value) is Graph:
-            kind, fields = "dict", cast("dict[str, Any]", graph)
-        else:
-            raise TypeError(f"expected Graph(...) or a torch_geometric Data, got {type(graph).__name__}")
+        kind, fields = _fields(value.value if type(value) is Graph else value)
         entries: dict[str, Any] = {}
         parts: list[bytes] = []
         for name, field in fields.items():
@@ -71,6 +66,14 @@ class GraphCodec:
         return _geometric(fields) if header["kind"] == _DATA else fields
 
 
+def _fields(graph: Any) -> tuple[str, dict[str, Any]]:
+    if is_geometric(graph):
+        return _DATA, graph.to_dict()
+    if isinstance(graph, dict):
+        return "dict", cast("dict[str, Any]", graph)
+    raise TypeError(f"expected Graph(...) or a torch_geometric Data, got {type(graph).__name__}")
+
+
 def is_geometric(value: Any) -> bool:
     """Whether something is a `torch_geometric.data.Data`, asked without importing it."""
     return f"{type(value).__module__}.{type(value).__name__}" == "torch_geometric.data.data.Data"
@@ -89,7 +92,7 @@ def _array(stored: memoryview, entry: dict[str, Any], start: int) -> tuple[Any, 
 
 def _geometric(fields: dict[str, Any]) -> Any:
     try:
-        from torch_geometric.data import Data
+        data: Any = import_module("torch_geometric.data")
     except ImportError:
         return fields
-    return Data.from_dict(fields)
+    return data.Data.from_dict(fields)

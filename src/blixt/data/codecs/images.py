@@ -1,19 +1,18 @@
 """Images: files are stored as they are and decoded to arrays, a JPEG straight into a batch if asked."""
 
 import io
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blixt.data.codecs.plain import read_bytes
-from blixt.data.errors import MissingDependencyError
+from blixt.data.codecs.plain import optional, read_bytes
 from blixt.data.types import Image, Jpeg, Png, Tiff, Wrapped
 
 Pixels = npt.NDArray[Any]
 MAX_PIXELS = 1 << 28
 """A larger image is taken for damage or an attack."""
-_FILES = (bytes, bytearray, memoryview, str)
 
 
 class PillowCodec:
@@ -87,7 +86,7 @@ class PngCodec(PillowCodec):
 
 
 class JpegCodec(PillowCodec):
-    """JPEG, always decoded to RGB: by simplejpeg (libjpeg-turbo), or by Pillow where that is not installed."""
+    """JPEG, always decoded to RGB: by simplejpeg (libjpeg-turbo), or by Pillow where that is missing."""
 
     name = "jpeg"
     wrapper = Jpeg
@@ -150,11 +149,10 @@ class JpegCodec(PillowCodec):
 
     def _load(self) -> Any:
         try:
-            import simplejpeg
+            self._turbo = import_module("simplejpeg")
         except ImportError:
             return None
-        self._turbo = simplejpeg
-        return simplejpeg
+        return self._turbo
 
 
 class TiffCodec(PillowCodec):
@@ -196,16 +194,8 @@ def _check_size(*shape: int) -> None:
 
 
 def _pillow() -> Any:
-    try:
-        import PIL.Image
-    except ImportError:
-        raise MissingDependencyError("images need Pillow: pip install 'blixt[media]'") from None
-    return PIL.Image
+    return optional("PIL.Image", "images need Pillow")
 
 
 def _tifffile() -> Any:
-    try:
-        import tifffile
-    except ImportError:
-        raise MissingDependencyError("TIFF images need tifffile: pip install 'blixt[media]'") from None
-    return tifffile
+    return optional("tifffile", "TIFF images need tifffile")

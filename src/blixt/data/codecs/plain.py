@@ -2,9 +2,11 @@
 
 import json
 import pickle
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from blixt.data.errors import MissingDependencyError
 from blixt.data.types import File, Json, Pickle, StoredFile, Text
 
 _BYTES: tuple[type, ...] = (bytes, bytearray, memoryview)
@@ -109,6 +111,18 @@ class PickleCodec:
     def decode(self, stored: memoryview) -> Any:
         """Return the object."""
         return pickle.loads(stored)
+
+
+def optional(module: str, what: str) -> Any:
+    """Import a library that only some column types need.
+
+    Raises:
+        MissingDependencyError: when it is not installed.
+    """
+    try:
+        return import_module(module)
+    except (ImportError, OSError):
+        raise MissingDependencyError(f"{what}: pip install 'blixt[media]'") from None
 
 
 def read_bytes(value: Any, kind: str) -> bytes:

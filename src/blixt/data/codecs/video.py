@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from blixt.data.codecs.plain import read_bytes
-from blixt.data.errors import MissingDependencyError
+from blixt.data.codecs.plain import optional, read_bytes
 from blixt.data.types import Video
 
 Frame = npt.NDArray[np.uint8]
@@ -21,8 +20,8 @@ class VideoClip:
         data: the file's bytes.
 
     Example:
-        `for frame in clip: ...` decodes one after the other; `clip.frames(30, 60, 2)` gives every second frame of the
-        second second at 30 frames per second.
+        `for frame in clip: ...` decodes one after the other; `clip.frames(30, 60, 2)` gives every second
+        frame of the second second at 30 frames per second.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -56,7 +55,8 @@ class VideoClip:
     def frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Frame:
         """Decode a range of frames by number: uint8 `[frames, H, W, 3]`.
 
-        Frames before `start` are decoded and dropped, since a file need not say where a frame by number begins.
+        Frames before `start` are decoded and dropped, since a file need not say where a frame by number
+        begins.
         """
         if start < 0 or step < 1 or (stop is not None and stop < 0):
             raise ValueError(f"frames count from 0 and forward, got start={start}, stop={stop}, step={step}")
@@ -90,8 +90,4 @@ class VideoCodec:
 
 
 def _av() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise MissingDependencyError("video needs PyAV: pip install 'blixt[media]'") from None
-    return av
+    return optional("av", "video needs PyAV")

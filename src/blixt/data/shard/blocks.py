@@ -110,7 +110,7 @@ class Blocks:
         return unpacked
 
     def raw(self, low: int, high: int) -> memoryview:
-        """Return the raw bytes `[low, high)` of a section of even blocks, copied where they cross packed blocks."""
+        """Return the raw bytes `[low, high)` of a section of even blocks, copied across packed ones."""
         self.touch_bytes(low, high)
         if self.plain:
             return self._file.view[self.section.offset + low : self.section.offset + high]

@@ -43,7 +43,7 @@ class BlockCoder:
         self._cipher = cipher
 
     def encode(self, raw: Any, section: int, block: int) -> tuple[int, Any]:
-        """Return how the block is stored, and its stored bytes. Compression that saves under 5 % is not kept."""
+        """Return how the block is stored, and its bytes; compression that saves under 5 % is not kept."""
         codec, stored = PLAIN, raw
         if self._compress is not None and len(raw):
             smaller = self._compress(raw)

@@ -235,7 +235,7 @@ class VariableColumn:
             return [bytes(value) for value in stored]
         values: list[Any] = []
         try:
-            for row, value in zip(rows.tolist(), stored, strict=True):
+            for row, value in zip(rows.tolist(), stored, strict=True):  # noqa: B007  the error names it
                 values.append(decode(value))
         except DataError:
             raise

@@ -1,4 +1,4 @@
-"""The bytes of one shard, wherever they are: a mapped local file, or a sparse cache file that fills on demand."""
+"""The bytes of one shard: a mapped local file, or a sparse cache file that fills on demand."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,8 +10,8 @@ Range = tuple[int, int]
 class ShardFile(Protocol):
     """What a `ShardReader` reads from.
 
-    The reader calls `ensure` before it touches bytes for the first time, checks them against their checksum, and
-    calls `refetch` once when they do not match. Bytes that were ensured stay in the view until `close`.
+    The reader calls `ensure` before it touches bytes for the first time, checks them against their checksum,
+    and calls `refetch` once when they do not match. Bytes that were ensured stay in the view until `close`.
     """
 
     @property
@@ -47,7 +47,7 @@ class ShardFile(Protocol):
         ...
 
     def refetch(self, start: int, end: int) -> bool:
-        """Fetch bytes anew whose checksum did not match; return False where there is no other copy (locally)."""
+        """Fetch bytes anew whose checksum did not match; return False where there is no other copy."""
         ...
 
     def close(self) -> None:

@@ -96,7 +96,8 @@ def read_frame(file: ShardFile) -> Frame:
         OverflowError,
     ) as problem:
         raise FormatError(
-            f"shard {file.name}: its footer makes no sense ({type(problem).__name__}: {problem}); {_CUT_SHORT}"
+            f"shard {file.name}: its footer makes no sense ({type(problem).__name__}: {problem}); "
+            f"{_CUT_SHORT}"
         ) from None
 
 

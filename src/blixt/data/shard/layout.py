@@ -43,7 +43,7 @@ def padding(position: int) -> int:
 
 
 def grain(row_bytes: int) -> int:
-    """Return the raw bytes of a block of a section whose rows have this size: whole rows, about `BLOCK_BYTES`."""
+    """Return the bytes of a block of a section with rows of this size: whole rows, about `BLOCK_BYTES`."""
     return max(BLOCK_BYTES // row_bytes, 1) * row_bytes if row_bytes else BLOCK_BYTES
 
 

@@ -32,11 +32,13 @@ class ShardReader:
         file: the `.shard` file's path, or a `ShardFile`.
         check: verify a block's checksum when it is first read; the file's frame is always verified.
         key: the key of an encrypted shard, or a function from its id to it.
-        decode: whether media columns (images, sound, ...) are decoded, or given as the bytes that are stored; a
+        decode: whether media columns (images, sound, ...) are decoded, or given as the bytes that are stored;
+        a
             mapping decides by column.
         codecs: your own codecs by name.
         allow_pickle: decode columns of pickles, which runs their code.
-        cache: where unpacked blocks of compressed or encrypted shards are kept; one for the process when None.
+        cache: where unpacked blocks of compressed or encrypted shards are kept; one for the process when
+        None.
 
     Raises:
         DatasetNotFoundError: when the file is not there.
@@ -61,8 +63,10 @@ class ShardReader:
             check_header(self._file)
         self._frame = frame = read_frame(self._file)
         self.schema: Schema = frame.schema
-        cipher = frame.encryption and cipher_for_reading(key, frame.encryption, f"shard {self._file.name}")
-        self._coder, self._check, self._cache = BlockCoder(None, cipher or None), check, cache or DECODED
+        cipher = None
+        if frame.encryption is not None:
+            cipher = cipher_for_reading(key, frame.encryption, f"shard {self._file.name}")
+        self._coder, self._check, self._cache = BlockCoder(None, cipher), check, cache or DECODED
         self._variable = [column.name for column in self.schema.columns if column.kind == "variable"]
         self._heap = self._open_heap() if self._variable else None
         self._columns: dict[str, ColumnReader] = {
@@ -121,7 +125,7 @@ class ShardReader:
         return column.views(rows)
 
     def fixed(self, name: str) -> Array:
-        """Return a fixed column as an array of shape `[rows, *shape]`, checked; mapped where it is not packed.
+        """Return a fixed column as one checked array `[rows, *shape]`; mapped where it is not packed.
 
         Raises:
             KeyError: when there is no such fixed column.

@@ -30,9 +30,9 @@ Finish = Callable[[Path, ShardInfo], None]
 class ShardWriter:
     """Write samples to one `.shard` file.
 
-    Variable columns go to a temporary file beside the name, block by block; numbers and tokens gather in memory.
-    `close` (or the end of a `with` block) completes the file, syncs it and gives it its name. Leaving the block by
-    an exception, or a crash, leaves no file of that name.
+    Variable columns go to a temporary file beside the name, block by block; numbers and tokens gather in
+    memory. `close` (or the end of a `with` block) completes the file, syncs it and gives it its name. Leaving
+    the block by an exception, or a crash, leaves no file of that name.
 
     Args:
         path: the file to make.
@@ -75,18 +75,19 @@ class ShardWriter:
         self._level, self._encrypt, self._allow_pickle = zstd_level(compress), encrypt, allow_pickle
         self._meta = meta or {}
         self._closed = False
+        self._here = _Here(self)
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         self._file: BinaryIO | None = None
         self._cipher: Cipher | None = None
         if schema is not None:
             self._compile(schema)
 
-    def write(self, sample: Any, where: str | None = None) -> None:
+    def write(self, sample: Any, where: object = None) -> None:
         """Add one sample.
 
         Args:
             sample: a tree of dicts, lists and tuples of storable leaves.
-            where: how an error should name the sample; its number by default.
+            where: how an error should name the sample, only made a text then; its number by default.
 
         Raises:
             SchemaError: when the sample does not fit the columns; the writer is unchanged then.
@@ -95,10 +96,10 @@ class ShardWriter:
         if self._closed:
             raise DataError(f"cannot write to {self.path}: the writer is closed")
         if self.schema is None:
-            schema = infer(sample, where or f"sample {self.rows}")
+            schema = infer(sample, str(where or self._here))
             self._compile(schema)
             self.schema = schema
-        self.write_values(self._encode(sample, where or f"sample {self.rows}"))
+        self.write_values(self._encode(sample, where or self._here))
 
     def write_values(self, values: Sequence[Any]) -> None:
         """Add one sample that is encoded already: what `compile_encoder` gives, one value per column.
@@ -263,6 +264,16 @@ class ShardWriter:
             f"cannot write shard {self.path}: {problem.strerror or problem}; "
             "make room or choose another folder, then run again"
         )
+
+
+class _Here:
+    """Names the sample that is being written, when an error asks."""
+
+    def __init__(self, writer: ShardWriter) -> None:
+        self._writer = writer
+
+    def __str__(self) -> str:
+        return f"sample {self._writer.rows}"
 
 
 def _version() -> str:
