@@ -102,7 +102,8 @@ def test_another_model_is_404(client):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 2}, "'n' must be 1"),
+        ({"n": 0}, "'n' must be above 0"),
+        ({"n": 99}, "'n' must be at most 16"),
         ({"temperature": 3}, "'temperature' must be"),
         ({"top_p": 0}, "'top_p' must be"),
         ({"max_tokens": 0}, "'max_tokens' must be"),

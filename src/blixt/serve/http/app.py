@@ -1,138 +1,177 @@
 """The ASGI app: the APIs' lanes, and health, readiness, info, metrics and docs around them."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import PlainTextResponse
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 import blixt
 from blixt.serve.api import API
-from blixt.serve.http.auth import OPEN_PATHS, key_check
-from blixt.serve.http.exchange import Receive, Scope, Send, fastapi_error
-from blixt.serve.http.lane import AnswerLane, Gate, Lane, StreamLane
-from blixt.serve.http.openai import CompletionLane, ModelsLane
+from blixt.serve.errors import ConfigError, ServeError
+from blixt.serve.http.auth import KeyRing, Keys
+from blixt.serve.http.authorize import Authorizer, add_guarded, socket_check
+from blixt.serve.http.docs import add_docs, with_lanes
+from blixt.serve.http.exchange import Receive, Scope, Send
+from blixt.serve.http.lane import Gate, Lane
+from blixt.serve.http.middleware import Guard, Middleware, stack
+from blixt.serve.http.openai import SpecLane
+from blixt.serve.http.plain import add_plain_routes, openai_shaped
+from blixt.serve.http.routes import lanes_of
+from blixt.serve.http.web import Web
+from blixt.serve.http.websocket import SocketLane
 from blixt.serve.service import Service
-from blixt.serve.specs.openai import OpenAISpec
-from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest
-from blixt.serve.specs.openai_wire import error_body
+
+if TYPE_CHECKING:
+    from blixt.serve.http.mcp import McpApp
+
+_REQUESTS = frozenset({"http", "websocket"})
 
 
 class ServeApp(FastAPI):
-    """FastAPI with lanes: their requests skip its machinery unless the user has added middleware."""
+    """FastAPI with lanes: their requests skip its machinery unless the user has added middleware.
 
-    def __init__(self, service: Service, api_key: str | None, **settings: Any) -> None:
+    Routes, middleware and mounts of the user's own are added as to any FastAPI.
+
+    Args:
+        service: What is served.
+        keys: API keys, see `KeyRing`.
+        web: Everything else.
+    """
+
+    def __init__(self, service: Service, keys: Keys = None, web: Web | None = None, **settings: Any) -> None:
+        self.web = web = web or Web()
         super().__init__(
-            title="blixt serve", version=blixt.__version__, lifespan=_lifespan(service), **settings
+            title="blixt serve",
+            version=blixt.__version__,
+            lifespan=_lifespan,
+            docs_url=None,
+            redoc_url=None,
+            openapi_url="/openapi.json" if web.docs else None,
+            root_path=web.root_path,
+            **settings,
         )
-        self.lanes: dict[str, Lane] = {}
-        self._authorized = key_check(api_key)
-        for api in service.apis:
-            gate = Gate(partial(service.of, api), self._authorized, service.limits.max_payload_bytes)
-            for path, lane in lanes_of(api, gate).items():
-                self.lanes[path] = lane
-                self.router.routes.append(Route(path, endpoint=lane, methods=None, include_in_schema=False))
-        _add_plain_routes(self, service)
+        self.service = service
+        self.keys = KeyRing(keys, web.api_keys_file or os.environ.get("BLIXT_SERVE_API_KEYS_FILE"))
+        self._authorized = self.keys.authorized if web.authenticate is None else self.keys.holds
+        self.authorizers: dict[int, Authorizer] = {
+            id(api): authorize
+            for api in service.apis
+            if (authorize := getattr(api, "authorize", None)) is not None
+        }
+        self.lanes: dict[str, Lane] = lanes_of(service.apis, self._gate_of, web.own_paths)
+        self._guarded = {path: self._authorizers_of(path) for path in self.lanes}
+        for path, lane in self.lanes.items():
+            self._add_lane(path, lane)
+        self.sockets: Mapping[str, SocketLane] = self._sockets()
+        for path, socket in self.sockets.items():
+            self.router.routes.append(WebSocketRoute(path, endpoint=socket))
+        add_plain_routes(self, service, web)
+        if web.docs:
+            add_docs(self)
+        self.mcp = self._make_mcp()
+        if any(api.spec is not None for api in service.apis):
+            self.add_exception_handler(HTTPException, openai_shaped)
+        self.user_middleware = [*stack(web), self._guard()]
+        self._own_layers = len(self.user_middleware)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: a lane's request goes straight to it; others need the key unless their path is open."""
-        if scope["type"] == "http":
-            lane = self.lanes.get(scope["path"])
-            if lane is not None and not self.user_middleware:
+        """ASGI: a lane's request goes straight to it, if nothing stands between."""
+        if scope["type"] in _REQUESTS:
+            lanes = self.lanes if scope["type"] == "http" else self.sockets
+            lane = lanes.get(scope["path"])
+            if lane is not None and self.cold_reason(scope["path"]) is None:
                 await lane(scope, receive, send)
-                return
-            if lane is None and scope["path"] not in OPEN_PATHS and not self._authorized(scope["headers"]):
-                await self._unauthorized(scope["path"])(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 
-    def _unauthorized(self, path: str) -> Response:
-        shape = error_body if self._is_openai(path) else fastapi_error
-        body = shape(401, "The API key is missing or wrong.")
-        headers = {"www-authenticate": "Bearer"}
-        return Response(body, 401, headers, media_type="application/json")
-
-    def _is_openai(self, path: str) -> bool:
-        return path.startswith("/v1/") and "/v1/models" in self.lanes
+    def cold_reason(self, path: str) -> str | None:
+        """Why requests to a path must come through this app's layers; None if a lane alone can answer."""
+        if self.web.cold_reason is not None:
+            return self.web.cold_reason
+        if len(self.user_middleware) > self._own_layers:
+            return "user middleware sees its requests"
+        if self._guarded.get(path):
+            return "authorize() has dependencies that FastAPI resolves"
+        return None
 
     def openapi(self) -> dict[str, Any]:
         """The schema, with the lanes' routes."""
         if self.openapi_schema is None:
-            schema = super().openapi()
-            for path, lane in self.lanes.items():
-                if "{" not in path:
-                    schema.setdefault("paths", {})[path] = {lane.method.lower(): lane.openapi()}
-        return self.openapi_schema or {}
+            self.openapi_schema = with_lanes(super().openapi(), self)
+        return self.openapi_schema
 
-
-def lanes_of(api: API, gate: Gate) -> dict[str, Lane]:
-    """The routes of one API."""
-    spec = api.spec
-    if isinstance(spec, OpenAISpec):
-        models = ModelsLane(gate, spec)
-        return {
-            "/v1/chat/completions": CompletionLane(gate, spec, ChatRequest),
-            "/v1/completions": CompletionLane(gate, spec, CompletionRequest),
-            "/v1/models": models,
-            "/v1/models/{name:path}": models,
-        }
-    lane: Lane = StreamLane(gate) if api.stream else AnswerLane(gate)
-    lane.summary = type(api).__doc__ or type(api).__name__
-    return {api.api_path: lane}
-
-
-def _lifespan(service: Service) -> Callable[[FastAPI], Any]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        service.start()
-        try:
-            yield
-        finally:
-            await service.stop()
-
-    return lifespan
-
-
-def _add_plain_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/health", response_class=PlainTextResponse)
-    async def health() -> Response:
-        """200 "ok" once every API has answered its set-up; 503 before."""
-        healthy = await asyncio.to_thread(lambda: service.healthy)
-        return PlainTextResponse("ok") if healthy else PlainTextResponse("not ready", 503)
-
-    @app.get("/ready", response_class=PlainTextResponse)
-    async def ready() -> Response:
-        """200 "ready" if a new request would be served now; 503 before set-up and while draining."""
-        if service.draining:
-            return PlainTextResponse("draining", 503)
-        return PlainTextResponse("ready") if service.ready else PlainTextResponse("not ready", 503)
-
-    @app.get("/info")
-    async def info() -> dict[str, Any]:
-        """What is served, by which processes."""
-        return {"version": blixt.__version__, "draining": service.draining, "apis": service.describe()}
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """Prometheus text."""
-        return Response(service.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    if any(api.spec is not None for api in service.apis):
-        app.add_exception_handler(HTTPException, _openai_shaped)
-
-
-async def _openai_shaped(request: Request, error: Exception) -> Response:
-    """Unknown routes under /v1 answer as OpenAI's do."""
-    assert isinstance(error, HTTPException)
-    if request.url.path.startswith("/v1/"):
-        return Response(
-            error_body(error.status_code, error.detail), error.status_code, media_type="application/json"
+    def _gate_of(self, api: API) -> Gate:
+        own = id(api) in self.authorizers
+        return Gate(
+            partial(self.service.of, api),
+            _always if own else self._authorized,
+            self.service.limits.max_payload_bytes,
+            self.web.compress_over_bytes,
+            self.web.keep_alive_s,
+            None if own else self.web.authenticate,
+            self.web.sse_ids,
+            api,
         )
-    handled: Awaitable[Response] = http_exception_handler(request, error)
-    return await handled
+
+    def _authorizers_of(self, path: str) -> list[Authorizer]:
+        lane = self.lanes[path]
+        gates = [target.gate for target in lane.targets] if isinstance(lane, SpecLane) else [lane.gate]
+        found = [self.authorizers.get(id(gate.api)) for gate in gates]
+        return [authorize for authorize in found if authorize is not None]
+
+    def _add_lane(self, path: str, lane: Lane) -> None:
+        if self._guarded[path]:
+            add_guarded(self, path, lane, self._guarded[path])
+        else:
+            self.router.routes.append(Route(path, endpoint=lane, methods=None, include_in_schema=False))
+
+    def _make_mcp(self) -> "McpApp | None":
+        if not self.web.mcp and not any(api.mcp for api in self.service.apis):
+            return None
+        from blixt.serve.http.mcp import McpApp
+
+        mcp = McpApp(self)
+        for path in ("/mcp", "/mcp/"):
+            self.router.routes.append(Route(path, endpoint=mcp, methods=None, include_in_schema=False))
+        return mcp
+
+    def _sockets(self) -> dict[str, SocketLane]:
+        sockets: dict[str, SocketLane] = {}
+        for api in self.service.apis:
+            if api.has_session:
+                if api.api_path in sockets:
+                    raise ConfigError(f"Two APIs claim the websocket {api.api_path}; give each its own path.")
+                own = self.authorizers.get(id(api))
+                check = None if own is None else socket_check([own])
+                sockets[api.api_path] = SocketLane(self._gate_of(api), api.subprotocols, check)
+        return sockets
+
+    def _guard(self) -> Middleware:
+        gate = Gate(self._nobody, self._authorized, 0, authenticate=self.web.authenticate)
+        over = self.web.compress_over_bytes
+        return Middleware(
+            Guard, lanes=self.lanes, gate=gate, open_paths=self.web.open_paths, compress_over_bytes=over
+        )
+
+    def _nobody(self) -> Any:
+        raise ServeError("The server's own pages have no workers.")
+
+
+def _always(headers: object) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    assert isinstance(app, ServeApp)
+    app.service.start()
+    try:
+        async with app.mcp.running() if app.mcp is not None else nullcontext():
+            yield
+    finally:
+        await app.service.stop()

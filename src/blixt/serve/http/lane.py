@@ -1,38 +1,32 @@
 """The cold lane: an API's POST route as a plain ASGI app on top of the hub.
 
-A hot lane inside uvicorn's protocol can stand beside it: it needs `Hub.submit` with a sink of its own and
-the `Gate`, and nothing else from here.
+The hot lane inside uvicorn's protocol stands beside it. Both share the `Gate`, and the pure functions that
+shape answers, so that a client cannot tell them apart.
 """
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
+from blixt.serve.api import API
+from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
-from blixt.serve.http.auth import Headers
-from blixt.serve.http.exchange import (
-    BYTES,
-    JSON,
-    SSE,
-    ClientGone,
-    Exchange,
-    Receive,
-    Scope,
-    Send,
-    fastapi_error,
-    raw_headers,
-)
-from blixt.serve.http.sinks import AnswerSink, Item, StreamSink, submit_stream
-from blixt.serve.http.sse import event
+from blixt.serve.http.answers import ErrorBody, failed, streamed, whole
+from blixt.serve.http.auth import MISSING, Authenticate, Headers, sent_keys
+from blixt.serve.http.compress import compressed
+from blixt.serve.http.exchange import JSON, SSE, ClientGone, Exchange, Receive, Scope, Send, fastapi_error
+from blixt.serve.http.meta import Submission, read_meta, request_id
+from blixt.serve.http.sinks import AnswerSink, Item, StreamSink
+from blixt.serve.http.sse import KEEP_ALIVE, event
 from blixt.serve.request import Rejected
 from blixt.serve.service import Running
-from blixt.serve.wire import FINAL, Kind
+from blixt.serve.wire import Kind
 
-ErrorBody = Callable[[int, object], bytes]
 QUICK_S = 0.01
-_failure = msgspec.json.Decoder(Failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +35,35 @@ class Gate:
 
     Args:
         find: The running side of the API; asked per request because a server may start and stop again.
-        authorized: Whether headers carry the key.
+        authorized: Whether headers carry a key.
         max_payload_bytes: Bound on a body.
+        compress_over_bytes: Whole answers above this size are gzipped for those who accept it; 0: none.
+        keep_alive_s: A stream gets a comment after so long a silence.
+        authenticate: Says whether a bearer token is good, in case the keys do not.
+        sse_ids: Whether events are numbered.
+        api: Whose routes these are.
     """
 
     find: Callable[[], Running]
     authorized: Callable[[Headers], bool]
     max_payload_bytes: int
+    compress_over_bytes: int = 1000
+    keep_alive_s: float = 15.0
+    authenticate: Authenticate | None = None
+    sse_ids: bool = False
+    api: API | None = None
+
+    async def admits(self, headers: Headers) -> bool:
+        """Whether the request may pass: a key of the ring, or a token that the user's callable accepts."""
+        if self.authorized(headers):
+            return True
+        if self.authenticate is None:
+            return False
+        for token in sent_keys(headers):
+            answer = self.authenticate(token.decode("latin-1"))
+            if await answer if inspect.isawaitable(answer) else answer:
+                return True
+        return False
 
 
 class Lane:
@@ -55,23 +71,26 @@ class Lane:
 
     method = "POST"
     summary = ""
+    hot: Literal["answer", "stream"] | None = None
+    cold_reason: str = "the app puts its answers into shape"
 
     def __init__(self, gate: Gate, error_body: ErrorBody = fastapi_error) -> None:
-        self._gate = gate
-        self._error_body = error_body
+        self.gate = gate
+        self.error_body = error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: one request."""
         exchange = Exchange(scope, receive, send)
-        running = self._gate.find()
+        running = self.gate.find()
         began = time.monotonic()
         try:
             if exchange.method != self.method:
                 raise HTTPError(405, headers={"allow": self.method})
-            if not self._gate.authorized(exchange.headers):
-                raise HTTPError(401, "The API key is missing or wrong.", {"www-authenticate": "Bearer"})
-            body = await exchange.body(self._gate.max_payload_bytes)
+            if not await self.gate.admits(exchange.headers):
+                raise HTTPError(401, MISSING, {"www-authenticate": "Bearer"})
+            body = await exchange.body(self.gate.max_payload_bytes)
             began = time.monotonic()
+            running = self.choose(body).find()
             await self.handle(exchange, running, body)
         except HTTPError as error:
             await self.fail(exchange, Failure(error.status, error.detail, error.headers))
@@ -84,79 +103,165 @@ class Lane:
             if exchange.status:
                 running.metrics.answered(exchange.status, time.monotonic() - began)
 
+    def choose(self, body: bytes) -> Gate:
+        """Which API this request is for."""
+        return self.gate
+
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
         """Answer one request."""
         raise HTTPError(501)
 
-    def openapi(self) -> dict[str, object]:
-        """The route in the OpenAPI schema."""
-        answers = {"200": {"description": "The answer"}}
-        out: dict[str, object] = {"summary": self.summary or type(self).__name__, "responses": answers}
-        if self.method == "POST":
-            out["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
-        return out
+    def openapi(self) -> dict[str, Any]:
+        """The route in the OpenAPI schema, see `docs`."""
+        return {"summary": self.summary or type(self).__name__}
+
+    async def answer(
+        self, exchange: Exchange, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Send a whole answer, compressed if it pays and the client accepts it."""
+        if status == 200:
+            accepted = header(exchange, b"accept-encoding")
+            body, headers = compressed(body, headers, accepted, self.gate.compress_over_bytes)
+        await exchange.answer(status, body, [*headers, *echo(exchange)])
 
     async def fail(self, exchange: Exchange, failure: Failure) -> None:
         """Answer with an error that came before anything else was sent."""
-        if exchange.status:
-            return
-        headers = [JSON, *raw_headers(failure.headers)]
-        await exchange.answer(failure.status, self._error_body(failure.status, failure.detail), headers)
+        if not exchange.status:
+            answer = failed(failure, self.error_body)
+            await exchange.answer(answer.status, answer.body, [*answer.headers, *echo(exchange)])
 
 
 class AnswerLane(Lane):
     """One body in, one answer out."""
 
+    hot = "answer"
+    cold_reason = ""
+
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
         """Submit, wait, answer; cancel if the client leaves first."""
         sink = AnswerSink()
         hub = running.pool.hub
-        request = hub.submit(body, sink)
+        said = submission_of(exchange, running)
+        request = hub.submit(body, sink, priority=said.priority, timeout_s=said.timeout_s, meta=said.meta)
         exchange.watch(sink.leave, QUICK_S)
         try:
             kind, payload = await sink.answer
         finally:
             hub.cancel(request)
-        if kind == Kind.OK:
-            await exchange.answer(200, payload, [JSON])
-        elif kind == Kind.ERROR:
-            await self.fail(exchange, _failure.decode(payload))
-        else:
-            await exchange.answer(200, payload, [BYTES])
+        answer = whole(kind, payload, self.error_body)
+        await self.answer(exchange, answer.status, answer.body, answer.headers)
 
 
 class StreamLane(Lane):
     """One body in, server-sent events out. An error before the first piece is a plain HTTP error."""
 
+    hot = "stream"
+    cold_reason = ""
+
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
         """Submit, send pieces as they come, stop the generator if the client leaves."""
-        sink = submit_stream(running.pool.hub, body)
+        sink = StreamSink(running.pool.hub, self.gate.keep_alive_s)
+        sink.submit(body, submission_of(exchange, running))
         try:
-            await self._send_pieces(exchange, sink)
+            await self.send_pieces(exchange, sink)
         finally:
             sink.cancel()
 
-    async def _send_pieces(self, exchange: Exchange, sink: StreamSink) -> None:
+    async def send_pieces(self, exchange: Exchange, sink: StreamSink) -> None:
+        """Server-sent events, as the pieces come."""
         exchange.watch(sink.leave)
         items = await sink.next()
-        if items[0][0] == Kind.ERROR:
-            await self.fail(exchange, _failure.decode(items[0][1]))
-            return
-        await exchange.start_stream(SSE)
-        while items[-1][0] not in FINAL:
-            await exchange.piece(_events(items))
+        if items and items[0][1] not in (Kind.CHUNK, Kind.END):
+            answer = whole(*items[0][1:], self.error_body)
+            return await self.answer(exchange, answer.status, answer.body, answer.headers)
+        await exchange.start_stream([*SSE, *echo(exchange)])
+        count = 0
+        while sink.live:
+            await exchange.piece(self._events(items, count) or KEEP_ALIVE)
+            count += len(items)
             items = await sink.next()
-        await exchange.end_stream(_events(items))
+        await exchange.end_stream(self._events(items, count))
+
+    def _events(self, items: list[Item], count: int) -> bytes:
+        if not self.gate.sse_ids:
+            return b"".join([streamed(kind, payload) for _, kind, payload in items])
+        numbered = [
+            event(payload, id=number) if kind == Kind.CHUNK else streamed(kind, payload)
+            for number, (_, kind, payload) in enumerate(items, count + 1)
+        ]
+        return b"".join(numbered)
 
 
-def _events(items: list[Item]) -> bytes:
-    return b"".join(_event(kind, payload) for kind, payload in items)
+class ChoiceLane(StreamLane):
+    """A stream for clients that ask for one, else all pieces in one answer.
+
+    A client asks with `Accept: text/event-stream`, or with `"stream": true` in a JSON object.
+
+    Args:
+        gate: The API's.
+        join: Makes one JSON-able answer of all pieces.
+    """
+
+    hot = None
+    cold_reason = "the client chooses between a stream and a whole answer"
+
+    def __init__(self, gate: Gate, join: Callable[[list[Any]], Any]) -> None:
+        super().__init__(gate)
+        self._join = join
+
+    async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
+        """As events, or joined."""
+        if wants_stream(exchange, body):
+            return await super().handle(exchange, running, body)
+        sink = StreamSink(running.pool.hub)
+        sink.submit(body, submission_of(exchange, running))
+        exchange.watch(sink.leave)
+        try:
+            pieces: list[Any] = []
+            while sink.live:
+                for _, kind, payload in await sink.next():
+                    if kind == Kind.CHUNK:
+                        pieces.append(msgspec.json.decode(payload))
+                    elif kind != Kind.END:
+                        answer = whole(kind, payload, self.error_body)
+                        return await self.answer(exchange, answer.status, answer.body, answer.headers)
+            await self.answer(exchange, 200, to_json(self._join(pieces)), [JSON])
+        finally:
+            sink.cancel()
 
 
-def _event(kind: int, payload: bytes) -> bytes:
-    if kind == Kind.CHUNK:
-        return event(payload)
-    if kind == Kind.ERROR:
-        failure = _failure.decode(payload)
-        return event(msgspec.json.encode({"status": failure.status, "detail": failure.detail}), "error")
-    return b""
+class _Wish(msgspec.Struct):
+    stream: bool = False
+
+
+_wish = msgspec.json.Decoder(_Wish)
+
+
+def wants_stream(exchange: Exchange, body: bytes) -> bool:
+    """Whether the client asks for its answer in pieces."""
+    accepted = header(exchange, b"accept") or b""
+    if b"text/event-stream" in accepted.lower():
+        return True
+    try:
+        return _wish.decode(body).stream
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
+def header(exchange: Exchange, wanted: bytes) -> bytes | None:
+    """A request's header, or None."""
+    for name, value in exchange.headers:
+        if name == wanted:
+            return value
+    return None
+
+
+def echo(exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    """The client's request id, as a header of the answer."""
+    value = header(exchange, b"x-request-id")
+    return [(b"x-request-id", value)] if value is not None and request_id(value) else []
+
+
+def submission_of(exchange: Exchange, running: Running) -> Submission:
+    """What the request says to the hub."""
+    return read_meta(exchange.headers, running.plan.wants_headers, exchange.path, exchange.query)

@@ -1,78 +1,121 @@
-"""OpenAI's routes in front of the hub."""
+"""A spec's routes in front of the hub, and the list of models that OpenAI's clients ask for."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
+from blixt.serve.http.answers import whole
 from blixt.serve.http.exchange import JSON, SSE, Exchange
-from blixt.serve.http.lane import Gate, Lane
-from blixt.serve.http.sinks import StreamSink, submit_stream
-from blixt.serve.http.sse import event
+from blixt.serve.http.lane import Gate, Lane, echo, submission_of
+from blixt.serve.http.sinks import Item, StreamSink
+from blixt.serve.http.sse import KEEP_ALIVE
 from blixt.serve.service import Running
-from blixt.serve.specs.openai import OpenAISpec
-from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Piece
-from blixt.serve.specs.openai_wire import Answer, error_body, model_object, models_body, read_request
+from blixt.serve.specs.base import Call, Endpoint, Spec
+from blixt.serve.specs.openai_wire import error_body, model_object, models_body
 from blixt.serve.wire import Kind
 
-_piece = msgspec.json.Decoder(Piece)
 _failure = msgspec.json.Decoder(Failure)
-DONE = event(b"[DONE]")
 
 
-class CompletionLane(Lane):
-    """`/v1/chat/completions` or `/v1/completions`, streamed or whole."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One API that answers on a spec's route."""
 
-    def __init__(
-        self, gate: Gate, spec: OpenAISpec, kind: type[ChatRequest] | type[CompletionRequest]
-    ) -> None:
-        super().__init__(gate, error_body)
-        self._spec = spec
-        self._kind: type[ChatRequest] | type[CompletionRequest] = kind
+    gate: Gate
+    spec: Spec
+    endpoint: Endpoint
+
+
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+class SpecLane(Lane):
+    """One route of a spec, served by one API or by several of different models.
+
+    Args:
+        targets: The APIs; the body's `model` chooses between them.
+    """
+
+    cold_reason = "its answers are put into the spec's shape by the app"
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        first = targets[0]
+        super().__init__(first.gate, first.spec.error_body)
+        self.targets = list(targets)
+        self.summary = first.endpoint.summary
+        self._by_model = {target.spec.model: target for target in targets}
+
+    def choose(self, body: bytes) -> Gate:
+        """The API of the body's model."""
+        return self._target(body).gate
 
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
-        """Check in the front, generate in a worker, put the pieces into OpenAI's shapes."""
-        request = read_request(self._kind, body, self._spec.model)
-        sink = submit_stream(running.pool.hub, self._spec.write(request))
+        """Check in the front, answer in workers, put the pieces into the spec's shape."""
+        target = self._target(body)
+        call = target.endpoint.parse(body)
+        streams = target.spec.streams and call.stream
+        sink = StreamSink(running.pool.hub, self.gate.keep_alive_s if streams else 0.0)
+        said = submission_of(exchange, running)
+        for message in call.messages:
+            sink.submit(message, said)
         exchange.watch(sink.leave)
         try:
-            if request.stream:
-                await self._stream(exchange, sink, Answer(request))
+            if streams:
+                await self._stream(exchange, sink, call)
             else:
-                await self._whole(exchange, sink, Answer(request))
+                await self._whole(exchange, sink, call)
         finally:
             sink.cancel()
+            if call.tokens is not None:
+                running.metrics.tokens(*call.tokens)
 
-    async def _whole(self, exchange: Exchange, sink: StreamSink, answer: Answer) -> None:
-        pieces: list[Piece] = []
-        while True:
-            for kind, payload in await sink.next():
-                if kind == Kind.CHUNK:
-                    pieces.append(_piece.decode(payload))
-                elif kind == Kind.ERROR:
-                    return await self.fail(exchange, _failure.decode(payload))
-                else:
-                    return await exchange.answer(200, answer.whole(pieces), [JSON])
+    def _target(self, body: bytes) -> Target:
+        """The API for a body; one that cannot be read goes to the first, whose parser says what is wrong."""
+        if None in self._by_model and len(self._by_model) == 1:
+            return self.targets[0]
+        try:
+            model = _named.decode(body).model
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            model = None
+        if model is None:
+            return self.targets[0]
+        target = self._by_model.get(model) or self._by_model.get(None)
+        if target is None:
+            raise no_model(model, [str(name) for name in self._by_model])
+        return target
 
-    async def _stream(self, exchange: Exchange, sink: StreamSink, answer: Answer) -> None:
+    async def _whole(self, exchange: Exchange, sink: StreamSink, call: Call) -> None:
+        outputs: list[list[bytes]] = [[] for _ in call.messages]
+        while sink.live:
+            for index, kind, payload in await sink.next():
+                if kind in (Kind.CHUNK, Kind.OK, Kind.RAW):
+                    outputs[index].append(payload)
+                elif kind != Kind.END:
+                    answer = whole(kind, payload, self.error_body)
+                    return await self.answer(exchange, answer.status, answer.body, answer.headers)
+        media = (b"content-type", call.media_type.encode())
+        await self.answer(exchange, 200, call.whole(outputs), [media])
+
+    async def _stream(self, exchange: Exchange, sink: StreamSink, call: Call) -> None:
         items = await sink.next()
-        if items[0][0] == Kind.ERROR:
-            return await self.fail(exchange, _failure.decode(items[0][1]))
-        await exchange.start_stream(SSE)
-        await exchange.piece(_events(answer.opening()))
+        if items and items[0][1] == Kind.ERROR:
+            return await self.fail(exchange, _failure.decode(items[0][2]))
+        await exchange.start_stream([*SSE, *echo(exchange)])
+        await exchange.piece(call.opening() or KEEP_ALIVE)
         while True:
-            data = b""
-            for kind, payload in items:
-                if kind == Kind.CHUNK:
-                    data += _events(answer.chunks(_piece.decode(payload)))
-                elif kind == Kind.ERROR:
-                    failure = _failure.decode(payload)
-                    return await exchange.end_stream(data + event(error_body(failure.status, failure.detail)))
-                else:
-                    return await exchange.end_stream(data + _events(answer.closing()) + DONE)
-            await exchange.piece(data)
+            data, failed = _shaped(call, items)
+            if failed or not sink.live:
+                return await exchange.end_stream(data if failed else data + call.closing())
+            await exchange.piece(data or KEEP_ALIVE)
             items = await sink.next()
 
 
@@ -81,24 +124,39 @@ class ModelsLane(Lane):
 
     method = "GET"
 
-    def __init__(self, gate: Gate, spec: OpenAISpec) -> None:
+    def __init__(self, gate: Gate, models: Sequence[str]) -> None:
         super().__init__(gate, error_body)
-        self._model = spec.model
+        self._models = list(models)
         self._created = int(time.time())
 
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
         """List the models, or show one."""
         name = exchange.path.removeprefix("/v1/models").strip("/")
         if not name:
-            return await exchange.answer(200, models_body(self._model, self._created), [JSON])
-        if name != self._model:
-            detail: dict[str, Any] = {
-                "message": f"The model {name!r} does not exist.",
-                "code": "model_not_found",
-            }
-            raise HTTPError(404, detail)
-        await exchange.answer(200, to_json(model_object(name, self._created)), [JSON])
+            listed = models_body(self._models, self._created)
+            return await self.answer(exchange, 200, listed, [JSON])
+        if name not in self._models:
+            raise no_model(name, self._models)
+        await self.answer(exchange, 200, to_json(model_object(name, self._created)), [JSON])
 
 
-def _events(chunks: list[dict[str, Any]]) -> bytes:
-    return b"".join(event(to_json(chunk)) for chunk in chunks)
+def no_model(name: str, models: Sequence[str]) -> HTTPError:
+    """A model that is not served here."""
+    served = ", ".join(repr(model) for model in models)
+    detail: dict[str, Any] = {
+        "message": f"The model {name!r} does not exist; this server has {served}.",
+        "code": "model_not_found",
+        "param": "model",
+    }
+    return HTTPError(404, detail)
+
+
+def _shaped(call: Call, items: list[Item]) -> tuple[bytes, bool]:
+    """A stream's next bytes, and whether it has failed."""
+    data = b""
+    for index, kind, payload in items:
+        if kind in (Kind.CHUNK, Kind.OK):
+            data += call.piece(index, payload)
+        elif kind == Kind.ERROR:
+            return data + call.failed(_failure.decode(payload)), True
+    return data, False

@@ -1,13 +1,16 @@
-"""Who waits in the front for a request's messages: for one answer, or for a stream of pieces."""
+"""Who waits in the front for a request's messages: for one answer, or for streams of pieces."""
 
 import asyncio
 from collections import deque
 
 from blixt.serve.http.exchange import ClientGone
+from blixt.serve.http.meta import PLAIN, Submission
 from blixt.serve.hub import Hub
 from blixt.serve.request import Request
+from blixt.serve.wire import FINAL
 
-Item = tuple[int, bytes]
+Item = tuple[int, int, bytes]
+"""`(which request, kind, payload)`."""
 HIGH_WATER = 64
 
 
@@ -15,7 +18,7 @@ class AnswerSink:
     """Waits for one final message."""
 
     def __init__(self) -> None:
-        self.answer: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
     def deliver(self, kind: int, payload: bytes) -> None:
         """Hub: the answer is here."""
@@ -29,64 +32,118 @@ class AnswerSink:
 
 
 class StreamSink:
-    """A bounded buffer of pieces: when it is full the worker's generator is held until it is read."""
+    """A bounded buffer of the pieces of one or several requests.
 
-    def __init__(self, hub: Hub) -> None:
+    When it is full the workers' generators are held until it is read.
+
+    Args:
+        hub: Where the requests go.
+        keep_alive_s: `next` returns nothing after so long a silence; 0: it waits for ever.
+    """
+
+    def __init__(self, hub: Hub, keep_alive_s: float = 0.0) -> None:
         self._hub = hub
         self._items: deque[Item] = deque()
         self._wakeup = asyncio.Event()
         self._held = False
         self._gone = False
-        self._request: Request | None = None
+        self._requests: list[Request] = []
+        self._live = 0
+        self._keep_alive_s = keep_alive_s
+        self._fed = False
+        self._quiet = False
+        self._timer: asyncio.TimerHandle | None = None
+        if keep_alive_s:
+            self._timer = asyncio.get_running_loop().call_later(keep_alive_s, self._look)
 
-    def attach(self, request: Request) -> None:
-        """The request whose messages come here."""
-        self._request = request
+    def submit(self, body: bytes, submission: Submission = PLAIN) -> None:
+        """Admit a request whose pieces come here; the first one has the index 0.
 
-    def deliver(self, kind: int, payload: bytes) -> None:
-        """Hub: the next message."""
-        self._items.append((kind, payload))
+        Raises:
+            Rejected: As `Hub.submit`; requests admitted before are cancelled.
+        """
+        branch = _Branch(self, len(self._requests))
+        try:
+            request = self._hub.submit(
+                body,
+                branch,
+                priority=submission.priority,
+                timeout_s=submission.timeout_s,
+                meta=submission.meta,
+            )
+        except BaseException:
+            self.cancel()
+            raise
+        self._requests.append(request)
+        self._live += 1
+
+    @property
+    def live(self) -> int:
+        """How many requests will still send something that `next` has not returned."""
+        return self._live
+
+    def put(self, index: int, kind: int, payload: bytes) -> None:
+        """A branch's next message."""
+        self._items.append((index, kind, payload))
+        self._fed = True
         self._wakeup.set()
-        if len(self._items) >= HIGH_WATER and not self._held and self._request is not None:
+        if len(self._items) >= HIGH_WATER and not self._held:
             self._held = True
-            self._hub.pause(self._request)
+            for request in self._requests:
+                self._hub.pause(request)
 
     def leave(self) -> None:
-        """The client has gone: stop the generator and wake the reader with `ClientGone`."""
+        """The client has gone: stop the generators and wake the reader with `ClientGone`."""
         self._gone = True
         self.cancel()
         self._wakeup.set()
 
     def cancel(self) -> None:
-        """Stop the generator, unless it has ended."""
-        if self._request is not None:
-            self._hub.cancel(self._request)
+        """Stop the generators that have not ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for request in self._requests:
+            self._hub.cancel(request)
 
     async def next(self) -> list[Item]:
-        """All messages since the last call, at least one; the hub's deadline bounds the wait.
+        """All messages since the last call; none after a silence. The hub's deadline bounds the wait.
 
         Raises:
             ClientGone: Nobody reads any more.
         """
-        while not self._items and not self._gone:
+        while not self._items and not self._gone and not self._quiet:
             self._wakeup.clear()
             await self._wakeup.wait()
         if self._gone:
             raise ClientGone
+        self._quiet = False
         items = list(self._items)
         self._items.clear()
-        if self._held and self._request is not None:
+        self._live -= sum(kind in FINAL for _, kind, _ in items)
+        if self._held:
             self._held = False
-            self._hub.resume(self._request)
+            for request in self._requests:
+                self._hub.resume(request)
         return items
 
+    def _look(self) -> None:
+        """Once in a while: has anything come since?"""
+        self._quiet = not self._fed
+        self._fed = False
+        if self._quiet:
+            self._wakeup.set()
+        self._timer = asyncio.get_running_loop().call_later(self._keep_alive_s, self._look)
 
-def submit_stream(hub: Hub, body: bytes) -> StreamSink:
-    """Admit a request whose pieces will be read as they come.
 
-    Raises:
-        Rejected: As `Hub.submit`.
-    """
-    sink = StreamSink(hub)
-    sink.attach(hub.submit(body, sink))
-    return sink
+class _Branch:
+    """One request's sink, inside a `StreamSink`."""
+
+    __slots__ = ("_index", "_sink")
+
+    def __init__(self, sink: StreamSink, index: int) -> None:
+        self._sink = sink
+        self._index = index
+
+    def deliver(self, kind: int, payload: bytes) -> None:
+        """Hub: the next message."""
+        self._sink.put(self._index, kind, payload)

@@ -1,0 +1,344 @@
+"""An MCP server inside the app: every API a tool, over streamable HTTP at `/mcp/`.
+
+A tool call is a request to the API's own route, made inside the process with the caller's headers: keys,
+authorisation, queues, deadlines and metrics hold for tools as for anybody.
+"""
+
+import base64
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+import blixt
+from blixt.serve.api import API
+from blixt.serve.codec import to_json
+from blixt.serve.errors import ConfigError
+from blixt.serve.http.exchange import Event, RawHeaders, Receive, Scope, Send
+from blixt.serve.http.openai import SpecLane
+from blixt.serve.http.schemas import schema_of
+from blixt.serve.mcp import MCP
+
+if TYPE_CHECKING:
+    import mcp_types as types
+    from mcp.server import ServerRequestContext
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from blixt.serve.http.app import ServeApp
+
+DROPPED = frozenset({b"content-length", b"content-type", b"accept", b"transfer-encoding", b"accept-encoding"})
+Progress = Callable[[str], Awaitable[None]]
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One API as a tool.
+
+    Attributes:
+        path: Where its requests go.
+        wrapped: The body is the argument named "input", not the object of all arguments.
+        media: The content type of the body; other than JSON it is base64 in the argument.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    path: str
+    wrapped: bool = False
+    media: str = JSON_TYPE
+
+    def body(self, arguments: Mapping[str, Any]) -> bytes:
+        """The request's body.
+
+        Raises:
+            ValueError: "input" is missing, or not base64.
+        """
+        if self.wrapped and "input" not in arguments:
+            raise ValueError("the argument 'input' is missing")
+        value = arguments["input"] if self.wrapped else arguments
+        if self.media == JSON_TYPE:
+            return to_json(value)
+        return base64.b64decode(str(value), validate=True)
+
+
+@dataclass
+class Answer:
+    """What the API's route answered."""
+
+    status: int = 0
+    media: str = ""
+    body: bytes = b""
+    pieces: list[Any] = field(default_factory=list[Any])
+    error: str = ""
+
+
+class McpApp:
+    """The ASGI app at `/mcp/`. Requests stand alone, so that several fronts can share them.
+
+    Args:
+        app: The server, whose routes the tools call.
+
+    Raises:
+        ConfigError: The package `mcp` is not installed, or two tools have one name.
+    """
+
+    def __init__(self, app: "ServeApp") -> None:
+        if find_spec("mcp") is None:
+            raise ConfigError("MCP needs the package mcp: pip install 'blixt[mcp]'.")
+        self._app = app
+        self.tools = {tool.name: tool for tool in tools_of(app)}
+        self._manager: StreamableHTTPSessionManager | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Serve while the app does."""
+        from mcp.server import Server
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+        from mcp.server.transport_security import TransportSecuritySettings
+
+        server: Server[Any] = Server(
+            "blixt serve", version=blixt.__version__, on_list_tools=self._list, on_call_tool=self._call
+        )
+        open_hosts = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        self._manager = StreamableHTTPSessionManager(
+            server,
+            stateless=True,
+            security_settings=open_hosts,
+            max_request_body_size=self._app.service.limits.max_payload_bytes,
+        )
+        async with self._manager.run():
+            yield
+        self._manager = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: one MCP message."""
+        assert self._manager is not None, "the app serves only within its lifespan"
+        await self._manager.handle_request(scope, receive, send)
+
+    async def _list(
+        self, context: "ServerRequestContext[Any]", params: "types.PaginatedRequestParams | None"
+    ) -> "types.ListToolsResult":
+        import mcp_types as types
+
+        return types.ListToolsResult(
+            tools=[
+                types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.schema))
+                for tool in self.tools.values()
+            ]
+        )
+
+    async def _call(
+        self, context: "ServerRequestContext[Any]", params: "types.CallToolRequestParams"
+    ) -> "types.CallToolResult":
+        from mcp.shared.exceptions import MCPError
+        from mcp_types import INVALID_PARAMS
+
+        tool = self.tools.get(params.name)
+        if tool is None:
+            raise MCPError(INVALID_PARAMS, f"There is no tool {params.name!r}; see tools/list.")
+        try:
+            body = tool.body(params.arguments or {})
+        except ValueError as error:
+            return _failed(f"The arguments do not fit: {error}.")
+        count = 0
+
+        async def progress(text: str) -> None:
+            nonlocal count
+            count += 1
+            await context.session.report_progress(count, None, text)
+
+        headers: RawHeaders = context.request.headers.raw if context.request is not None else []
+        answer = await _ask(self._app, tool, headers, body, progress)
+        return _result(answer)
+
+
+def tools_of(app: "ServeApp") -> list[Tool]:
+    """The tools, from the APIs that want to be one.
+
+    Raises:
+        ConfigError: Two have one name.
+    """
+    tools: dict[str, Tool] = {}
+    for path, lane in app.lanes.items():
+        targets = [target.gate for target in lane.targets] if isinstance(lane, SpecLane) else [lane.gate]
+        for gate in targets:
+            api = gate.api
+            wish = None if api is None else _wish(api, app.web.mcp)
+            if api is None or wish is None or lane.method != "POST" or _is_second_route(api, path):
+                continue
+            tool = _spec_tool(api, wish, lane) if isinstance(lane, SpecLane) else _tool(api, wish, path)
+            if tool.name in tools:
+                raise ConfigError(f"Two MCP tools are called {tool.name!r}; give one a name: MCP(name=...).")
+            tools[tool.name] = tool
+    return list(tools.values())
+
+
+def _wish(api: API, everybody: bool) -> MCP | None:
+    if isinstance(api.mcp, MCP):
+        return api.mcp
+    return MCP() if api.mcp or (everybody and api.mcp is None) else None
+
+
+def _is_second_route(api: API, path: str) -> bool:
+    """A spec's API is one tool, whose calls go to the spec's first route."""
+    return api.spec is not None and path != api.spec.paths()[0]
+
+
+def _tool(api: API, wish: MCP, path: str) -> Tool:
+    from blixt.serve.plan import make_plan
+
+    plan = make_plan(api)
+    media = plan.input_media
+    schema = wish.input_schema or plan.input_schema() or {"type": "object"}
+    wrapped = False
+    if media != JSON_TYPE:
+        schema, wrapped = _input({"type": "string", "contentEncoding": "base64"}), True
+    elif not _is_object(schema):
+        schema, wrapped = _input(schema), True
+    return Tool(wish.name or type(api).__name__, _said(api, wish), schema, path, wrapped, media)
+
+
+def _spec_tool(api: API, wish: MCP, lane: SpecLane) -> Tool:
+    endpoint = lane.targets[0].endpoint
+    asked = endpoint.request
+    known = cast(Mapping[str, Any], asked) if isinstance(asked, Mapping) else schema_of(asked or dict)
+    name = wish.name or type(api).__name__
+    return Tool(name, _said(api, wish), wish.input_schema or known, endpoint.path)
+
+
+def _said(api: API, wish: MCP) -> str:
+    return wish.description or (type(api).__doc__ or type(api).__name__).strip()
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    reference = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    target: Mapping[str, Any] = schema.get("$defs", {}).get(reference, schema)
+    return target.get("type") == "object"
+
+
+def _input(schema: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {key: value for key, value in schema.items() if key != "$defs"}
+    outer: dict[str, Any] = {"type": "object", "properties": {"input": inner}, "required": ["input"]}
+    return {**outer, "$defs": schema["$defs"]} if "$defs" in schema else outer
+
+
+async def _ask(
+    app: Callable[[Scope, Receive, Send], Awaitable[None]],
+    tool: Tool,
+    headers: RawHeaders,
+    body: bytes,
+    progress: Progress,
+) -> Answer:
+    """Make the request inside the process; a stream's pieces are told as they come."""
+    answer = Answer()
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Event:
+        if waiting:
+            return waiting.pop()
+        await _for_ever()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Event) -> None:
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.media = dict(message["headers"]).get(b"content-type", b"").decode()
+            return
+        answer.body += message.get("body", b"")
+        if answer.media.startswith("text/event-stream"):
+            await _take_events(answer, progress)
+
+    kept = [(name, value) for name, value in headers if name not in DROPPED]
+    asked = [(b"content-type", tool.media.encode()), (b"content-length", str(len(body)).encode())]
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": tool.path,
+        "raw_path": tool.path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [*kept, *asked],
+        "client": None,
+        "server": None,
+    }
+    await app(scope, receive, send)
+    return answer
+
+
+async def _take_events(answer: Answer, progress: Progress) -> None:
+    *events, answer.body = answer.body.split(b"\n\n")
+    for one in events:
+        fields = dict(line.split(b": ", 1) for line in one.split(b"\n") if not line.startswith(b":"))
+        if b"data" not in fields:
+            continue
+        value = json.loads(fields[b"data"])
+        if fields.get(b"event") == b"error":
+            answer.error = _sentence(value)
+            continue
+        answer.pieces.append(value)
+        await progress(_text(value))
+
+
+def _result(answer: Answer) -> "types.CallToolResult":
+    import mcp_types as types
+
+    if answer.error or answer.status >= 400:
+        return _failed(answer.error or _sentence(_json(answer.body)))
+    kind = answer.media.partition(";")[0]
+    data = base64.b64encode(answer.body).decode()
+    if kind.startswith("image/"):
+        content: Any = types.ImageContent(type="image", data=data, mime_type=kind)
+    elif kind.startswith("audio/"):
+        content = types.AudioContent(type="audio", data=data, mime_type=kind)
+    elif kind in (JSON_TYPE, "text/event-stream"):
+        value = _joined(answer.pieces) if kind == "text/event-stream" else _json(answer.body)
+        content = types.TextContent(type="text", text=_text(value))
+        structured = cast(Any, value if isinstance(value, dict) else {"result": value})
+        return types.CallToolResult(content=[content], structured_content=structured)
+    elif kind.startswith("text/"):
+        content = types.TextContent(type="text", text=answer.body.decode("utf-8", "replace"))
+    else:
+        blob = types.BlobResourceContents(uri="blixt://answer", mime_type=kind, blob=data)
+        content = types.EmbeddedResource(type="resource", resource=blob)
+    return types.CallToolResult(content=[content])
+
+
+def _failed(sentence: str) -> "types.CallToolResult":
+    import mcp_types as types
+
+    return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    return "".join(pieces) if pieces and all(isinstance(piece, str) for piece in pieces) else pieces
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
+
+
+def _sentence(value: Any) -> str:
+    inner = value
+    for key in ("detail", "error", "message"):
+        if isinstance(inner, dict) and key in inner:
+            inner = inner[key]  # pyright: ignore[reportUnknownVariableType]  # JSON
+    return _text(inner)
+
+
+async def _for_ever() -> None:
+    import anyio
+
+    await anyio.sleep_forever()
