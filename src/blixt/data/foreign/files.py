@@ -1,0 +1,157 @@
+"""Whole files of a store as mapped memory; remote and unpacked ones are kept in a bounded folder."""
+
+import hashlib
+import mmap
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blixt.data.errors import DataError, FormatError, WriteError
+from blixt.data.sizes import parse_size
+from blixt.data.store import NotFoundError, Store
+
+Unpack = Callable[[memoryview], bytes]
+_MAX_OPEN = 128
+
+
+class Files:
+    """Maps files by name, the most recently used ones at hand.
+
+    A local file is mapped where it lies. A remote file is fetched once, whole, into `cache_dir`, and so is
+    what `unpack` makes of a compressed one; the least recently used are deleted beyond `cache_bytes`, which
+    leaves those that are mapped readable.
+
+    Args:
+        store: where the files are.
+        cache_dir: the folder for fetched and unpacked files; None is one below the user's cache folder.
+        cache_bytes: how much may lie in it.
+    """
+
+    def __init__(
+        self, store: Store, cache_dir: str | Path | None = None, cache_bytes: str | int = "20GB"
+    ) -> None:
+        self.store = store
+        self._cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self._cache_bytes = parse_size(cache_bytes)
+        self._setup()
+
+    def _setup(self) -> None:
+        self._open: OrderedDict[str, memoryview] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without the maps; they are opened anew there."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_open", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._setup()
+
+    def view(self, name: str, unpack: Unpack | None = None) -> memoryview:
+        """Return a file's content, after `unpack` where one is given.
+
+        Raises:
+            FormatError: when the file is not there, or cannot be unpacked.
+        """
+        with self._lock:
+            if name not in self._open:
+                if len(self._open) >= _MAX_OPEN:
+                    self._open.popitem(last=False)
+                self._open[name] = self._map(name, unpack)
+            self._open.move_to_end(name)
+            return self._open[name]
+
+    def _map(self, name: str, unpack: Unpack | None) -> memoryview:
+        if self.store.local is not None and unpack is None:
+            return _mapped(self.store.local / name, self.store.url(name))
+        size = self.store.size(name)
+        if size is None:
+            raise missing(self.store, name)
+        key = f"{self.store.url(name)}\n{size}\n{unpack is not None}"
+        path = self._cache_dir / hashlib.sha256(key.encode()).hexdigest()
+        try:
+            os.utime(path)  # it was used just now: the last to be deleted
+        except FileNotFoundError:
+            self._bring(name, size, unpack, path)
+        return _mapped(path, self.store.url(name))
+
+    def _bring(self, name: str, size: int, unpack: Unpack | None, path: Path) -> None:
+        content = self.store.read(name, 0, size) if size else memoryview(b"")
+        try:
+            data = content if unpack is None else unpack(content)
+        except DataError:
+            raise
+        except Exception as problem:  # each compression has an error class of its own
+            raise FormatError(
+                f"cannot unpack {self.store.url(name)}: {problem}; restore it from a copy"
+            ) from problem
+        try:
+            self._cache_dir.mkdir(parents=True, exist_ok=True)
+            make_room(self._cache_dir, self._cache_bytes - len(data))
+            with tempfile.NamedTemporaryFile(dir=self._cache_dir, suffix=".tmp", delete=False) as file:
+                file.write(data)
+            os.replace(file.name, path)
+        except OSError as problem:
+            raise WriteError(
+                f"cannot keep {self.store.url(name)} in {self._cache_dir}: {problem.strerror or problem}; "
+                "make room or choose another cache_dir"
+            ) from problem
+
+
+def default_cache_dir() -> Path:
+    """Return the folder below the user's cache folder (`XDG_CACHE_HOME`) that holds other formats' files."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "blixt" / "data" / "foreign"
+
+
+def make_room(folder: Path, limit_bytes: int) -> None:
+    """Delete the least recently used files of a folder until the rest is within the limit."""
+    files = [(stat.st_mtime, stat.st_size, path) for path in folder.iterdir() if (stat := _stat(path))]
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def missing(store: Store, name: str) -> FormatError:
+    """Return the error that says which file is not there."""
+    return FormatError(
+        f"{store.url(name)} is missing, but the dataset's index names it; restore it from a copy"
+    )
+
+
+def read_text(store: Store, name: str, what: str) -> str:
+    """Return a small text file.
+
+    Raises:
+        FormatError: when it is not there; the message says what kind of dataset was expected.
+    """
+    try:
+        return store.get(name).decode()
+    except NotFoundError:
+        raise FormatError(f"{store.location} holds no {what} (there is no {name})") from None
+    except UnicodeDecodeError as problem:
+        raise FormatError(f"{store.url(name)} is damaged: {problem}") from None
+
+
+def _mapped(path: Path, url: str) -> memoryview:
+    try:
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError:
+        raise FormatError(f"{url} is missing, but the dataset's index names it; restore it") from None
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""LitData's chunk format, read without LitData; no pickle unless asked for."""

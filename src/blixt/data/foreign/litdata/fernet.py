@@ -1,0 +1,44 @@
+"""Fernet, as LitData derives its key from a password."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blixt.data.errors import FormatError
+from blixt.data.foreign.optional import need
+
+Decrypt = Callable[[bytes], bytes]
+_ITERATIONS = 480_000
+_KEY_BYTES = 32
+
+
+def fernet(key_file: str | Path, password: str) -> Decrypt:
+    """Return the function that decrypts what LitData's `FernetEncryption(password)` encrypted.
+
+    Args:
+        key_file: the file that its `save` wrote: JSON with the salt.
+        password: the password it was made with.
+
+    Raises:
+        DataError: when cryptography is not installed.
+        FormatError: when the file is not such a one.
+    """
+    try:
+        salt = base64.urlsafe_b64decode(json.loads(Path(key_file).read_bytes())["salt"])
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"{key_file} is not a key file of LitData's FernetEncryption") from None
+    return derive(password, salt).decrypt
+
+
+def derive(password: str, salt: bytes) -> Any:
+    """Return the Fernet object for a password and a salt.
+
+    Raises:
+        DataError: when cryptography is not installed.
+    """
+    hashes = need("cryptography.hazmat.primitives.hashes", "data")
+    pbkdf2 = need("cryptography.hazmat.primitives.kdf.pbkdf2", "data")
+    key = pbkdf2.PBKDF2HMAC(hashes.SHA256(), _KEY_BYTES, salt, _ITERATIONS).derive(password.encode())
+    return need("cryptography.fernet", "data").Fernet(base64.urlsafe_b64encode(key))
