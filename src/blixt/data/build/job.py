@@ -1,179 +1,323 @@
-"""The notebook of a running `optimize`: which units are done, on disk, so that a broken run goes on.
+"""The notebook of a build, kept in the output store: a broken build goes on, and machines can share one.
 
-DIR/.build/job.json      what is being built; another job of the same shape resumes it
-DIR/.build/lock          held by the running process; the kernel releases it however the process ends
-DIR/.build/N.done        unit N is finished: its schema and shards
+.build/lock                      held by the process that builds in a local folder; the kernel releases it
+.build/KEY/job.json              what is being built and by whom; an equal call finds it by its key
+.build/KEY/done/N.json           unit N is finished: its shards or files; whoever writes it first wins
+.build/KEY/committed-NAME.json   several machines shared the job and one of them published it
 """
 
+import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 from uuid import UUID, uuid4
 
-from blixt.data.build.rolling import make_folder
+from blixt.data.build.owner import Owner
+from blixt.data.build.units import Unit
 from blixt.data.errors import BuildError, WriteError
 from blixt.data.schema import Schema
 from blixt.data.shard.write import ShardInfo
-from blixt.data.snapshot import referenced_files
+from blixt.data.store import NotFoundError, Store
+from blixt.data.store.local import TEMPORARY
+
+_READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished unit."""
+    """A finished unit: the shards that `optimize` wrote for it, or the files of `map`."""
 
     unit: int
+    count: int
+    digest: str
     schema: Schema | None
-    shards: tuple[ShardInfo, ...]
+    shards: tuple[ShardInfo, ...] = ()
+    files: tuple[str, ...] = ()
+    finished_at: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a `.done` file stores it."""
-        schema = None if self.schema is None else self.schema.to_json()
-        return {"unit": self.unit, "schema": schema, "shards": [shard.to_json() for shard in self.shards]}
+        """Return it as a note stores it."""
+        return {
+            "unit": self.unit,
+            "count": self.count,
+            "digest": self.digest,
+            "schema": None if self.schema is None else self.schema.to_json(),
+            "shards": [shard.to_json() for shard in self.shards],
+            "files": list(self.files),
+            "finished_at": self.finished_at,
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
-        """Read a `.done` file."""
+        """Read a note."""
         schema = None if stored["schema"] is None else Schema.from_json(stored["schema"])
-        return cls(stored["unit"], schema, tuple(ShardInfo.from_json(shard) for shard in stored["shards"]))
+        return cls(
+            stored["unit"],
+            stored["count"],
+            stored["digest"],
+            schema,
+            tuple(ShardInfo.from_json(shard) for shard in stored["shards"]),
+            tuple(stored["files"]),
+            stored["finished_at"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class JobDir:
-    """The job's folder, held by this process."""
+class Job:
+    """A build in a store; it holds nothing open and travels to other processes.
 
-    root: Path
-    dataset_id: UUID
+    Attributes:
+        store: where the output goes.
+        key: the fingerprint of the call; an equal call finds the job by it.
+        name: begins the name of each shard that the job writes.
+        unit_size: inputs per unit, decided by whoever began the job.
+        dataset_id: the id of the dataset that is written.
+        since: the version that was the newest when the job began.
+        shared: whether several machines work on it.
+        run_id: names the run of several machines that share it.
+        resumed: whether it was found rather than begun.
+    """
+
+    store: Store
+    key: str
     name: str
     unit_size: int
-    lock: IO[str] | None
+    dataset_id: UUID
+    since: int
+    shared: bool
+    run_id: str | None
+    resumed: bool
 
     @property
-    def shards(self) -> Path:
-        """Where the shards go."""
-        return self.root / "shards"
+    def folder(self) -> str:
+        """Where its notes are."""
+        return f".build/{self.key}"
 
-    def shard_name(self, unit: int, number: int) -> str:
-        """Return the name of a unit's n-th shard; the same after a retry, so a retry replaces it."""
-        return f"{self.name}-{unit:06d}-{number:03d}.shard"
+    def finish_unit(self, done: Done) -> bool:
+        """Note a finished unit; False when somebody else finished it before."""
+        return self.store.put_if_absent(self.note_of(done.unit), _json(done.to_json()))
 
-    def finish_unit(self, done: Done) -> None:
-        """Record a finished unit."""
-        write_atomically(self.root / ".build" / f"{done.unit}.done", json.dumps(done.to_json()))
+    def forget_unit(self, number: int) -> None:
+        """Take back a note whose unit has to be done again."""
+        self.store.delete(self.note_of(number))
 
-    def finished(self) -> dict[int, Done]:
-        """Return the units that are finished: noted as such, and their shards are there in full."""
-        notes = [_read_json(path) for path in (self.root / ".build").glob("*.done")]
-        units = [Done.from_json(note) for note in notes if note is not None]
-        return {unit.unit: unit for unit in units if all(map(self._is_whole, unit.shards))}
+    def is_finished(self, number: int) -> bool:
+        """Return whether a unit is noted as done, by whomever."""
+        return self.store.size(self.note_of(number)) is not None
 
-    def _is_whole(self, shard: ShardInfo) -> bool:
-        path = self.shards / shard.file
-        return path.exists() and path.stat().st_size == shard.size_bytes
+    def exists(self) -> bool:
+        """Return whether the job is still open: not committed, and not swept away as abandoned."""
+        return self.store.size(f"{self.folder}/job.json") is not None
 
-    def close(self) -> None:
-        """Let another process build here; the finished units stay, half-written files go."""
-        _remove_temporaries(self.root, self.name)
-        if self.lock is not None:
-            self.lock.close()
+    @property
+    def committed_note(self) -> str:
+        """Where machines that share the job find that it was published."""
+        return f"{self.folder}/committed-{self.name}.json"
 
-    def remove(self) -> None:
-        """End the job: its shards are published, its notes are not needed any more."""
-        shutil.rmtree(self.root / ".build")
+    def committed_version(self) -> int | None:
+        """Return the version that the job became, None while it is not published (or not shared)."""
+        try:
+            return json.loads(self.store.get(self.committed_note))["version"]
+        except NotFoundError:
+            return None
+
+    def remove_folders(self) -> None:
+        """Remove the folders of the notes with what killed processes were writing; buckets have none."""
+        if self.store.local is not None:
+            folder = self.store.local / self.folder
+            for below in ("done", "leases", "beats", "failed", "work"):
+                shutil.rmtree(folder / below, ignore_errors=True)
+            for temporary in folder.glob(f"{TEMPORARY}*"):
+                temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def note_of(self, number: int) -> str:
+        """Return where a unit is noted as done."""
+        return f"{self.folder}/done/{number:08d}.json"
 
 
-def open_job(root: Path, fingerprint: str, unit_size: int, dataset_id: UUID | None, resume: bool) -> JobDir:
-    """Start a job in the folder, or go on with one of the same fingerprint that broke off.
+class Finished:
+    """The units of a job that are finished, as far as this process has looked.
+
+    Args:
+        job: the job.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.by_unit: dict[int, Done] = {}
+        self._job = job
+        self._notes: set[str] = set()
+
+    def add(self, done: Done) -> None:
+        """Record a unit that this process finished itself."""
+        self.by_unit[done.unit] = done
+
+    def refresh(self) -> None:
+        """Read the notes that are new since the last look; one whose shards are not all there is undone."""
+        folder = f"{self._job.folder}/done"
+        fresh = [path for path, _ in self._job.store.list(folder) if path not in self._notes]
+        fresh = [path for path in fresh if _number(path) not in self.by_unit]
+        for path, done in zip(fresh, self._map(self._read, fresh), strict=True):
+            if done is None:
+                self._job.forget_unit(_number(path))
+            else:
+                self._notes.add(path)
+                self.by_unit[done.unit] = done
+
+    def check(self, units: Iterable[Unit]) -> None:
+        """Forget the units whose inputs are not the ones they were made of, and those that are no more."""
+        wanted: dict[int, str] = {unit.number: unit.digest for unit in units}
+        for number, done in list(self.by_unit.items()):
+            if wanted.get(number) != done.digest:
+                self.drop(number)
+
+    def drop(self, number: int) -> None:
+        """Undo a unit."""
+        self._job.forget_unit(number)
+        self._notes.discard(self._job.note_of(number))
+        del self.by_unit[number]
+
+    def _read(self, path: str) -> Done | None:
+        try:
+            done = Done.from_json(json.loads(self._job.store.get(path)))
+        except (NotFoundError, ValueError, KeyError):
+            return None
+        whole = all(self._job.store.size(f"shards/{shard.file}") == shard.size_bytes for shard in done.shards)
+        return done if whole else None
+
+    def _map(self, read: Any, paths: list[str]) -> Iterable[Done | None]:
+        if self._job.store.local is not None or len(paths) < 2:
+            return map(read, paths)
+        with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+            return list(threads.map(read, paths))
+
+
+def open_job(
+    store: Store,
+    key: str,
+    *,
+    unit_size: int,
+    dataset_id: UUID | None,
+    since: int,
+    shared: bool,
+    run_id: str | None = None,
+) -> Job:
+    """Begin a job, or find the one that an equal call began (and broke off, or shares with this one)."""
+    mine = {
+        "name": uuid4().hex[:12],
+        "unit_size": unit_size,
+        "dataset_id": str(dataset_id or uuid4()),
+        "since": since,
+        "shared": shared,
+        "run_id": run_id,
+        "owner": Owner.current().to_json(),
+        "at": time.time(),
+    }
+    path = f".build/{key}/job.json"
+    while True:
+        begun = store.put_if_absent(path, _json(mine))
+        try:
+            notes = mine if begun else json.loads(store.get(path))
+        except NotFoundError:
+            continue
+        except ValueError:
+            store.delete(path)
+            continue
+        return replace(job_from_notes(store, key, notes), run_id=run_id, resumed=not begun)
+
+
+def job_from_notes(store: Store, key: str, notes: dict[str, Any]) -> Job:
+    """Return the job that a `job.json` tells of."""
+    dataset_id = UUID(notes["dataset_id"])
+    return Job(
+        store,
+        key,
+        notes["name"],
+        notes["unit_size"],
+        dataset_id,
+        notes["since"],
+        notes["shared"],
+        notes["run_id"],
+        True,
+    )
+
+
+def committed_by(store: Store, key: str, run_id: str | None) -> int | None:
+    """Return the version that this very run has published before, if it is a run that has a name."""
+    if run_id is None:
+        return None
+    for path, _ in store.list(f".build/{key}"):
+        if path.rpartition("/")[2].startswith("committed-"):
+            note = json.loads(store.get(path))
+            if note["run_id"] == run_id:
+                return note["version"]
+    return None
+
+
+@contextmanager
+def folder_lock(root: Path) -> Generator[None]:
+    """Hold a local folder for one build; the lock ends with this process, however that ends.
 
     Raises:
         BuildError: when another process is building here.
     """
-    folder = root / ".build"
-    make_folder(root / "shards")
-    lock = _lock(root, folder)
-    notes: dict[str, Any] | None = _read_json(folder / "job.json")
-    if notes is not None and not (resume and notes["fingerprint"] == fingerprint):
-        _discard(root, folder, notes["name"])
-        notes = None
-    if notes is not None:
-        _remove_temporaries(root, notes["name"])
-    else:
-        notes = {
-            "fingerprint": fingerprint,
-            "name": uuid4().hex[:12],
-            "unit_size": unit_size,
-            "dataset_id": str(dataset_id or uuid4()),
-        }
-        write_atomically(folder / "job.json", json.dumps(notes))
-    return JobDir(root, UUID(notes["dataset_id"]), notes["name"], notes["unit_size"], lock)
-
-
-def fingerprint(fn: Callable[..., Any], inputs: Sequence[Any], chunk_bytes: int, base_version: int) -> str:
-    """Name a job by its inputs, its function's name and its settings; equal jobs resume each other."""
-    digest = hashlib.sha256()
-    name = getattr(fn, "__qualname__", type(fn).__qualname__)
-    digest.update(f"{name} {len(inputs)} {chunk_bytes} {base_version}".encode())
-    for item in inputs:
-        text = repr(item)
-        digest.update((type(item).__qualname__ if " at 0x" in text else text).encode() + b"\0")
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Give a file its new content all at once.
-
-    Raises:
-        WriteError: when the disk refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    lock = _lock(root, root / ".build")
     try:
-        temporary.write_text(text)
-        os.rename(temporary, path)
-    except OSError as problem:
-        temporary.unlink(missing_ok=True)
-        raise WriteError(f"cannot write {path}: {problem.strerror}; make room, then run again") from problem
+        yield
+    finally:
+        os.close(lock)
 
 
-def _remove_temporaries(root: Path, name: str) -> None:
-    """Delete the files that a worker of the job was writing when it ended."""
-    for temporary in [*(root / ".build").glob(".*.tmp"), *(root / "shards").glob(f".{name}-*.tmp")]:
-        temporary.unlink(missing_ok=True)
+def release_folder(root: Path) -> None:
+    """Remove the folder of notes when no job and no writer has any left in it."""
+    folder = root / ".build"
+    try:
+        if all(path.name == "lock" for path in folder.iterdir()):
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
+    except OSError:
+        return
 
 
-def _lock(root: Path, folder: Path) -> IO[str]:
-    """Take the folder's lock; one that a job which just ended has deleted meanwhile is no lock any more."""
-    path = folder / "lock"
+def _lock(root: Path, folder: Path) -> int:
+    """Take the folder's lock; one that a build which just ended has deleted meanwhile is no lock any more."""
     while True:
-        make_folder(folder)
-        lock = open(path, "a+")  # noqa: SIM115  held open for as long as the job runs
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            raise WriteError(
+                f"cannot make folder {folder}: {problem.strerror}; choose another output folder"
+            ) from problem
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.stat(folder / "lock"), os.fstat(lock)):
+                return lock
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
             raise BuildError(
-                f"another process is building {root}; wait for it or choose another output folder"
+                f"another process is building {root}; wait for it or choose another output folder "
+                "(the ranks of one build say so: executor='ranks' or executor='leases')"
             ) from None
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-            return lock
-        lock.close()
+        except FileNotFoundError:
+            pass
+        os.close(lock)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return a note, or None when there is none or a power cut left it torn."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
+def _number(path: str) -> int:
+    return int(Path(path).stem)
 
 
-def _discard(root: Path, folder: Path, name: str) -> None:
-    """Remove what an abandoned job left, but no shard that a version names (it may have just published)."""
-    published = referenced_files(root)
-    shards = [path for path in (root / "shards").glob(f"{name}-*.shard") if path.name not in published]
-    for path in [*folder.glob("*.done"), folder / "job.json", *shards]:
-        path.unlink(missing_ok=True)
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

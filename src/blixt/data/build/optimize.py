@@ -1,155 +1,217 @@
 """`optimize`: a function over inputs, in worker processes, becomes one new version of a dataset."""
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from uuid import UUID
+from typing import Any, Literal
 
-from blixt.data.build.job import Done, JobDir, fingerprint, open_job
-from blixt.data.build.pool import Pool, run_inline
-from blixt.data.build.progress import Report, reporting
-from blixt.data.build.worker import Unit
-from blixt.data.errors import BuildError, SchemaError
-from blixt.data.schema import Schema
+from blixt.data.build.commit import close_job, commit, discard_notes
+from blixt.data.build.executors import Executor, Hands, executor_of
+from blixt.data.build.job import committed_by
+from blixt.data.build.progress import Report
+from blixt.data.build.run import Call, begin, usable_cpus
+from blixt.data.build.settings import Layout, Patience, Transfer
+from blixt.data.build.sources import Cutting
+from blixt.data.build.task import SamplesTask
 from blixt.data.sizes import parse_size
-from blixt.data.snapshot import Mode, Snapshot, check_mode, latest_version, load, publish
+from blixt.data.snapshot import Mode, Snapshot, check_mode, find_job, latest_version, load
+from blixt.data.store import Credentials, Store, open_store
 
-_UNITS_PER_WORKER = 8
-_MAX_UNIT_INPUTS = 4096
+StartMethod = Literal["forkserver", "spawn", "fork"]
+_CHUNK_BYTES = "64MB"
+_ANY_SIZE = 1 << 50
 
 
 def optimize(
     fn: Callable[[Any], Any],
-    inputs: Iterable[Any],
-    output_dir: str | Path,
+    inputs: Any,
+    output: str | Path,
     *,
     num_workers: int | None = None,
-    chunk_bytes: str | int = "64MB",
-    mode: Mode = "error",
-    unit_size: int | None = None,
+    chunk_bytes: str | int | None = None,
+    chunk_size: int | None = None,
+    mode: Mode | None = None,
     resume: bool = True,
+    weights: Sequence[float] | None = None,
+    batch_size: int | None = None,
+    fast_dev_run: bool | int = False,
+    keep_data_ordered: bool = True,
+    reorder_files: bool = False,
+    unit_size: int | None = None,
+    max_attempts: int = 3,
+    timeout_s: float | None = None,
+    compress: str | None = None,
+    encrypt: Any = None,
+    key: Any = None,
+    allow_pickle: bool = False,
+    input_dir: str | None = None,
+    input_options: Mapping[str, Any] | None = None,
+    num_downloaders: int = 2,
+    num_uploaders: int = 2,
+    scratch_dir: str | Path | None = None,
+    credentials: Credentials = None,
+    options: Mapping[str, str] | None = None,
+    executor: str | Executor = "local",
+    wait_s: float = 3600.0,
+    start_method: StartMethod = "forkserver",
     progress: bool | Report | None = None,
+    verbose: bool = True,
 ) -> Snapshot:
-    """Call `fn` on every input and publish what it returns as one new version of the dataset in `output_dir`.
+    """Call `fn` on every input and publish what it returns as one new version of the dataset in `output`.
 
-    `fn` returns one sample, or is a generator that yields none, one or several. Samples keep the order of the
-    inputs, however many workers there are. Inputs are cut into units; a run that breaks off (an error,
-    Ctrl-C,
-    kill -9, a full disk) keeps its finished units, and the same call goes on from them.
+    `fn` returns one sample, or is a generator that yields none, one or several. Inputs are cut into units;
+    a unit is the grain of order, retry and resume. A run that breaks off (an error, Ctrl-C, kill -9, a full
+    disk) keeps its finished units, and the same call goes on from them; units whose inputs are not the same
+    any more are done again. The function counts by its name and bound arguments, not by its code.
+
+    A generator, a loader or a queue is drawn from while workers work. On resume it has to give the same
+    items from the beginning: finished units are then only skipped, otherwise they are done again. A worker
+    that dies loses nothing; but items that a killed *parent* had taken from a queue are gone unless the
+    producer puts them again.
 
     Args:
         fn: called with one input; must be importable by a worker process unless `num_workers` is 0.
-        inputs: anything to iterate over; it is listed first.
-        output_dir: the dataset's folder.
-        num_workers: processes; None is one per core, 0 runs in this process.
-        chunk_bytes: about how large a shard may grow; a unit writes at least one.
-        mode: "error" when a dataset is there, "append" to it, or "overwrite" it.
-        unit_size: inputs per unit; None chooses about eight units per worker.
+        inputs: a sequence; a dataset with `len` and `[]` (ours, Hugging Face); a `ParquetRows`,
+            `ParquetTables` or `TarSamples`; any iterable; a queue that ends with `ALL_DONE`.
+        output: the dataset's folder or bucket address.
+        num_workers: processes; None is one per usable CPU, 0 runs in this process.
+        chunk_bytes: about how large a shard may grow; 64 MB unless `chunk_size` is given.
+        chunk_size: how many samples a shard has; units are then multiples of it, so that all shards but the
+            last are full when `fn` returns one sample per input.
+        mode: None or "error" when a dataset is there, "append" to it, or "overwrite" it.
         resume: go on from the finished units of an equal call that broke off.
-        progress: True shows a bar, a callable gets (inputs done, inputs in all), None is a bar on a terminal.
+        weights: of each input, so that units get equal weight instead of equal number.
+        batch_size: call `fn` with lists of so many inputs.
+        fast_dev_run: use only the first ten inputs, or so many.
+        keep_data_ordered: samples keep the order of the inputs, however many workers there are; False takes
+            units in the order in which they are finished.
+        reorder_files: inputs are paths; begin with the largest.
+        unit_size: inputs per unit; None chooses about eight units per worker.
+        max_attempts: how often a unit may kill or hang its worker before the build fails.
+        timeout_s: how long one call of `fn` (of a generator: all of it) may take before its worker is killed.
+        compress: "zstd" or "zstd:LEVEL" for the blocks of variable columns.
+        encrypt: an `Encryption`, for AES-GCM of every block.
+        key: a column (or a function of a sample) by which rows can be looked up.
+        allow_pickle: whether samples may hold `Pickle` values.
+        input_dir: a store's address; strings in inputs that begin with it are fetched ahead, and `fn` gets
+            the path of a local copy, which is removed afterwards.
+        input_options: `credentials` and `options` for `input_dir`.
+        num_downloaders: files that a worker fetches at a time.
+        num_uploaders: files that a worker sends at a time.
+        scratch_dir: where local copies are; None is the system's folder for temporary files.
+        credentials: for `output`.
+        options: for `output`, such as `{"endpoint": ...}`.
+        executor: "local"; "ranks" (one process per machine, numbered by torchrun, Slurm or Kubernetes);
+            "leases" (machines come and go); "ray" (a Ray cluster that runs); or an `Executor`.
+        wait_s: how long to wait for other machines while none of them finishes a unit.
+        start_method: how worker processes start.
+        progress: True or None shows a bar on a terminal and else a line every ten seconds, False nothing; a
+            callable gets (inputs done, inputs in all or None).
+        verbose: False is short for `progress=False`.
 
     Returns:
         The published snapshot.
 
     Raises:
-        BuildError: when `fn` fails or kills its workers; names the input.
+        BuildError: when `fn` fails, kills or hangs its workers; names the input.
         SchemaError: when a sample does not fit the columns of the first; names input and field.
-        DatasetExistsError: in mode "error" when there is a dataset.
-        WriteError: when the disk refuses.
+        DatasetExistsError: in mode None when there is a dataset.
+        WriteError, StoreError: when the output is refused.
     """
-    root, items = Path(output_dir), inputs if isinstance(inputs, Sequence) else list(inputs)
-    check_mode(root, mode)
-    if not items:
-        raise BuildError(f"there are no inputs, so there is nothing to write to {root}")
-    size, workers = parse_size(chunk_bytes), _worker_count(num_workers, len(items))
-    base = load(root) if mode == "append" and latest_version(root) else None
-    job = open_job(
-        root,
-        fingerprint(fn, items, size, latest_version(root)),
-        unit_size or _unit_size(len(items), workers),
-        base.dataset_id if base else None,
-        resume,
+    store = open_store(output, credentials=credentials, options=options)
+    mode = mode or "error"
+    check_mode(store, mode, look=False)
+    runner = executor_of(executor)
+    workers = worker_count(num_workers)
+    layout = Layout(
+        _ANY_SIZE if chunk_bytes is None and chunk_size else parse_size(chunk_bytes or _CHUNK_BYTES),
+        positive("chunk_size", chunk_size),
+        _given(compress=compress, encrypt=encrypt, key=key, allow_pickle=allow_pickle or None),
     )
-    try:
-        done = _run(fn, items, job, size, workers, base.schema if base else None, progress)
-        snapshot = _commit(root, job.dataset_id, done, mode)
-        job.remove()
-        return snapshot
-    finally:
-        job.close()
-
-
-def _run(
-    fn: Callable[[Any], Any],
-    items: Sequence[Any],
-    job: JobDir,
-    chunk_bytes: int,
-    workers: int,
-    schema: Schema | None,
-    progress: bool | Report | None,
-) -> dict[int, Done]:
-    """Run the units that are not finished yet and return all of them by number."""
-    count = -(-len(items) // job.unit_size)
-    done = job.finished()
-    schema = schema or next((unit.schema for unit in done.values() if unit.schema), None)
-
-    def make(number: int, schema: Schema | None) -> Unit:
-        first = number * job.unit_size
-        return Unit(number, first, items[first : first + job.unit_size], schema)
-
-    missing = [number for number in range(count) if number not in done]
-    if workers:
-        finished = Pool(fn, job, chunk_bytes, workers).run(missing, make, schema)
-    else:
-        finished = run_inline(fn, job, chunk_bytes, missing, make, schema)
-    with reporting(progress, f"writing {job.root.name}") as report:
-        inputs_done = sum(len(make(number, None).inputs) for number in done)
-        report(inputs_done, len(items))
-        for unit in finished:
-            done[unit.unit] = unit
-            inputs_done += len(make(unit.unit, None).inputs)
-            report(inputs_done, len(items))
-    return done
-
-
-def _commit(root: Path, dataset_id: UUID, done: dict[int, Done], mode: Mode) -> Snapshot:
-    """Publish the units' shards in the order of the units."""
-    written = [done[number] for number in sorted(done) if done[number].schema is not None]
-    if not written or written[0].schema is None:
-        raise BuildError(
-            f"the function yielded no sample for any input, so there is nothing to write to {root}"
-        )
-    first = written[0]
-    for unit in written:
-        if unit.schema != first.schema:
-            raise SchemaError(_units_differ(first, unit))
-    return publish(
-        root, dataset_id, written[0].schema, [shard for unit in written for shard in unit.shards], mode
+    cutting = Cutting(
+        workers=max(workers, 1) * runner.machines,
+        unit_size=positive("unit_size", unit_size),
+        weights=weights,
+        batch_size=positive("batch_size", batch_size),
+        fast_dev_run=fast_dev_run,
+        reorder_files=reorder_files,
+        align=chunk_size or 1,
+        travels=bool(workers) or runner.machines > 1,
+        planned=runner.shared,
     )
-
-
-def _units_differ(first: Done, other: Done) -> str:
-    def describe(unit: Done) -> str:
-        columns = unit.schema.columns if unit.schema else ()
-        return f"unit {unit.unit} has " + ", ".join(
-            f"{column.name!r}: {column.describe()}" for column in columns
-        )
-
-    return (
-        f"the inputs give samples of different columns: {describe(first)}; {describe(other)}; make them equal"
+    transfer = Transfer(
+        input_dir,
+        dict(input_options or {}),
+        num_downloaders,
+        num_uploaders,
+        None if scratch_dir is None else str(scratch_dir),
     )
+    call = Call(
+        kind="optimize",
+        fn=fn,
+        inputs=inputs,
+        store=store,
+        settings=(mode, layout.chunk_bytes, chunk_size, compress, encrypt is not None, keep_data_ordered),
+        cutting=cutting,
+        executor=runner,
+        hands=Hands(workers, Patience(max_attempts, timeout_s), start_method),
+        resume=resume,
+        wait_s=wait_s,
+        progress=progress if verbose else False,
+    )
+    return _optimize(call, layout, transfer, mode, keep_data_ordered)
 
 
-def _worker_count(num_workers: int | None, inputs: int) -> int:
+def _optimize(call: Call, layout: Layout, transfer: Transfer, mode: Mode, ordered: bool) -> Snapshot:
+    store = call.store
+    newest = latest_version(store)
+    base = load(store) if mode == "append" and newest else None
+    check = _checker(store, mode)
+    with begin(call, check, newest, base.dataset_id if base else None) as build:
+        job = build.job
+        version = committed_by(store, job.key, job.run_id)
+        if version is not None:
+            if not job.resumed:
+                discard_notes(job)
+            return load(store, version)
+        published = find_job(store, job.name, job.since) if job.resumed else None
+        if published is not None:
+            close_job(job, published.version, {shard.file for shard in published.shards})
+            return published
+        check()
+        task = SamplesTask(fn=call.fn, job=job, transfer=transfer, layout=layout)
+        finished = build.run(task, base.schema if base else None)
+        if finished is None:
+            return load(store, job.committed_version())
+        return commit(job, finished, mode, ordered)
+
+
+def _checker(store: Store, mode: Mode) -> Callable[[], None]:
+    return lambda: check_mode(store, mode)
+
+
+def worker_count(num_workers: int | None) -> int:
+    """Return how many processes to use.
+
+    Raises:
+        ValueError: for a negative number.
+    """
     if num_workers is None:
-        num_workers = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        return usable_cpus()
     if num_workers < 0:
         raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
-    return min(num_workers, inputs)
+    return num_workers
 
 
-def _unit_size(inputs: int, workers: int) -> int:
-    return min(-(-inputs // (max(workers, 1) * _UNITS_PER_WORKER)), _MAX_UNIT_INPUTS)
+def positive(name: str, value: int | None) -> int | None:
+    """Return the value if it is None or at least 1.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if value is not None and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}

@@ -1,84 +1,53 @@
-"""Run one unit: call the user's function on each of its inputs and write what it gives to shards."""
+"""The body of a worker process: units in, notes of what was done out."""
 
-import inspect
+import ctypes
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import MutableSequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from blixt.data.build.job import Done, JobDir
-from blixt.data.build.rolling import RollingWriter
+from blixt.data.build.task import BETWEEN, FilesTask, Task
 from blixt.data.errors import BuildError, DataError
-from blixt.data.schema import Schema
+
+READY = "ready"
+_PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A numbered run of inputs: the grain of order, retry and resume."""
+def work(pipe: Connection, task: Task, places: MutableSequence[int], slot: int) -> None:
+    """Serve units from the parent until it closes the pipe.
 
-    number: int
-    first_input: int
-    inputs: Sequence[Any]
-    schema: Schema | None
-
-
-def run_unit(fn: Callable[[Any], Any], job: JobDir, chunk_bytes: int, unit: Unit) -> Done:
-    """Write a unit's samples and record it as done; running it again replaces what an attempt left.
-
-    Raises:
-        BuildError: when the function fails, naming the input.
-        SchemaError, WriteError: when a sample does not fit or the disk refuses.
+    `places[slot]` always tells the parent which input the user's function is busy with, so that it can name
+    the input of a worker that died or hangs.
     """
-    writer = RollingWriter(
-        job.shards, lambda k: job.shard_name(unit.number, k), chunk_bytes, job.dataset_id, unit.schema
-    )
-    try:
-        for index, item in enumerate(unit.inputs, unit.first_input):
-            for number, sample in enumerate(_samples(fn, item, index)):
-                writer.write(sample, f"input {index} ({_short(item)}), sample {number}")
-        done = Done(unit.number, writer.schema, tuple(writer.close()))
-        job.finish_unit(done)
-    except BaseException:
-        writer.remove()
-        raise
-    return done
-
-
-def work(pipe: Connection, fn: Callable[[Any], Any], job: JobDir, chunk_bytes: int) -> None:
-    """Serve units from the parent until it closes the pipe; the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe.send("ready")
+    _end_with_parent()
+    if isinstance(task, FilesTask):
+        task = replace(task, worker=slot)
+
+    def place(index: int) -> None:
+        places[slot] = index
+
     try:
+        pipe.send(READY)
         while True:
-            unit: Unit = pipe.recv()
+            unit, schema = pipe.recv()
             try:
-                pipe.send(run_unit(fn, job, chunk_bytes, unit))
+                outcome: Any = task.run(unit, schema, place)
             except DataError as problem:
-                pipe.send(problem)
+                outcome = problem
+            except Exception as problem:
+                outcome = BuildError(f"unit {unit.number}: {type(problem).__name__}: {problem}")
+                outcome.add_note("".join(traceback.format_exception(problem)))
+            place(BETWEEN)
+            pipe.send(outcome)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _samples(fn: Callable[[Any], Any], item: Any, index: int) -> Iterator[Any]:
-    try:
-        result = fn(item)
-        if inspect.isgenerator(result):
-            yield from result
-            return
-    except Exception as problem:
-        failure = BuildError(f"input {index} ({_short(item)}): {type(problem).__name__}: {problem}")
-        failure.add_note("".join(traceback.format_exception(problem)))
-        raise failure from None
-    if result is None:
-        raise BuildError(
-            f"input {index} ({_short(item)}): the function returned None; return a sample, "
-            "or make it a generator, which may yield none"
-        )
-    yield result
-
-
-def _short(item: Any) -> str:
-    text = repr(item)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process with the one that started it: a killed build leaves no worker."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

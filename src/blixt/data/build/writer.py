@@ -1,25 +1,44 @@
 """Write a dataset from a loop of your own."""
 
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from blixt.data.build.rolling import RollingWriter, make_folder
+from blixt.data.build.leftovers import WRITERS, sweep
+from blixt.data.build.output import ShardOutput
+from blixt.data.build.owner import Owner
+from blixt.data.build.scratch import scratch_folder
+from blixt.data.build.settings import Layout
 from blixt.data.errors import DataError
 from blixt.data.sizes import parse_size
 from blixt.data.snapshot import Mode, Snapshot, check_mode, latest_version, load, publish
+from blixt.data.store import Credentials, open_store
 
 
 class DatasetWriter:
     """Write samples one by one; the end of the `with` block publishes them as one new version.
 
-    Leaving the block by an exception publishes nothing.
+    Leaving the block by an exception publishes nothing. What a killed writer had written is removed by the
+    next writer or build in the same place, or by `prune`.
 
     Args:
-        output_dir: the dataset's folder.
+        output: the dataset's folder or bucket address.
         chunk_bytes: about how large a shard may grow.
-        mode: "error" when a dataset is there, "append" to it, or "overwrite" it.
+        chunk_size: how many samples a shard may have; None for any number.
+        mode: None or "error" when a dataset is there, "append" to it, or "overwrite" it.
+        compress: "zstd" or "zstd:LEVEL" for the blocks of variable columns.
+        encrypt: an `Encryption`, for AES-GCM of every block.
+        key: a column (or a function of a sample) by which rows can be looked up.
+        allow_pickle: whether samples may hold `Pickle` values.
+        credentials: for `output`.
+        options: for `output`, such as `{"endpoint": ...}`.
+        num_uploaders: shards sent at a time, when `output` is a bucket.
+        scratch_dir: where shards wait to be sent; None is the system's folder for temporary files.
 
     Example:
         >>> import tempfile
@@ -30,24 +49,51 @@ class DatasetWriter:
     """
 
     def __init__(
-        self, output_dir: str | Path, *, chunk_bytes: str | int = "64MB", mode: Mode = "error"
+        self,
+        output: str | Path,
+        *,
+        chunk_bytes: str | int = "64MB",
+        chunk_size: int | None = None,
+        mode: Mode | None = None,
+        compress: str | None = None,
+        encrypt: Any = None,
+        key: Any = None,
+        allow_pickle: bool = False,
+        credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
+        num_uploaders: int = 2,
+        scratch_dir: str | Path | None = None,
     ) -> None:
-        self.root = Path(output_dir)
-        check_mode(self.root, mode)
         self.snapshot: Snapshot | None = None
-        self._mode: Mode = mode
-        self._dataset_id, schema = uuid4(), None
-        if mode == "append" and latest_version(self.root):
-            base = load(self.root)
+        self._store = open_store(output, credentials=credentials, options=options)
+        self._mode: Mode = mode or "error"
+        check_mode(self._store, self._mode)
+        self._since, schema = latest_version(self._store), None
+        self._dataset_id = uuid4()
+        if mode == "append" and self._since:
+            base = load(self._store)
             self._dataset_id, schema = base.dataset_id, base.schema
-        make_folder(self.root / "shards")
-        run = uuid4().hex[:12]
-        self._rolling = RollingWriter(
-            self.root / "shards",
-            lambda k: f"{run}-{k:06d}.shard",
+        sweep(self._store)
+        self._run = uuid4().hex[:12]
+        self._note = f"{WRITERS}/{self._run}.json"
+        self._sign()
+        writer = {"compress": compress, "encrypt": encrypt, "key": key, "allow_pickle": allow_pickle or None}
+        layout = Layout(
             parse_size(chunk_bytes),
+            chunk_size,
+            {name: value for name, value in writer.items() if value is not None},
+        )
+        self._held = ExitStack()
+        scratch = None if scratch_dir is None else str(scratch_dir)
+        self._output = ShardOutput(
+            self._store,
+            lambda k: f"{self._run}-{k:06d}.shard",
+            layout,
             self._dataset_id,
             schema,
+            self._held.enter_context(scratch_folder(scratch)),
+            num_uploaders,
+            self._sign,
         )
 
     def write(self, sample: Any) -> None:
@@ -56,15 +102,42 @@ class DatasetWriter:
         Raises:
             SchemaError: when it does not fit the columns.
         """
-        self._rolling.write(sample, f"sample {self._rolling.rows}")
+        self._output.write(sample, self)
+
+    def __str__(self) -> str:
+        """Name the next sample, for errors."""
+        return f"sample {self._output.rows}"
 
     def close(self) -> Snapshot:
-        """Publish the version."""
-        if self.snapshot is None:
-            shards = self._rolling.close()
-            if self._rolling.schema is None or not shards:
-                raise DataError(f"nothing was written to {self.root}: a dataset needs at least one sample")
-            self.snapshot = publish(self.root, self._dataset_id, self._rolling.schema, shards, self._mode)
+        """Publish the version.
+
+        Raises:
+            DataError: when nothing was written, or the writer was silent so long that it was taken for dead.
+        """
+        if self.snapshot is not None:
+            return self.snapshot
+        shards = self._output.close()
+        try:
+            if self._output.schema is None or not shards:
+                raise DataError(
+                    f"nothing was written to {self._store.location}: a dataset needs at least one sample"
+                )
+            if self._store.size(self._note) is None:
+                raise DataError(
+                    f"this writer was silent for so long that its shards in {self._store.location} were "
+                    "removed as those of a dead one; write again"
+                )
+            self.snapshot = publish(
+                self._store,
+                self._dataset_id,
+                self._output.schema,
+                shards,
+                self._mode,
+                job=self._run,
+                since=self._since,
+            )
+        finally:
+            self._release()
         return self.snapshot
 
     def __enter__(self) -> Self:
@@ -76,4 +149,14 @@ class DatasetWriter:
         if kind is None:
             self.close()
         else:
-            self._rolling.remove()
+            self._output.remove()
+            self._release()
+
+    def _sign(self) -> None:
+        """Note that this writer lives: its shards are nobody else's to remove."""
+        note = {"name": self._run, "owner": Owner.current().to_json(), "at": time.time()}
+        self._store.put(self._note, json.dumps(note).encode())
+
+    def _release(self) -> None:
+        self._held.close()
+        self._store.delete(self._note)

@@ -1,6 +1,5 @@
 """`optimize` keeps the order of its inputs, publishes once, and goes on where a broken run was."""
 
-import json
 import multiprocessing
 import os
 import resource
@@ -29,8 +28,9 @@ from blixt.data import (
     optimize,
 )
 from blixt.data.sizes import parse_size
+from blixt.data.snapshot import load
 
-from .samples import mixed, same
+from ..samples import mixed, same
 
 DEADLINE_S = 30
 
@@ -81,6 +81,11 @@ def odd_one(i: int) -> dict[str, Any]:
 
 def nothing(i: int) -> Iterator[int]:
     yield from ()
+
+
+def notes(output: Path) -> list[Path]:
+    """The notes of the finished units of the build that is going on."""
+    return sorted(output.glob(".build/*/done/*.json"))
 
 
 def xs(folder: Path) -> list[int]:
@@ -167,7 +172,7 @@ def test_another_job_does_not_take_over_the_units_of_a_broken_one(tmp_path: Path
         optimize(partial(fail_on, 35), range(40), tmp_path, num_workers=0, unit_size=5)
     optimize(number, range(100, 120), tmp_path, num_workers=0)
     assert xs(tmp_path) == list(range(100, 120))
-    named = {shard["file"] for shard in json.loads((tmp_path / "index.json").read_text())["shards"]}
+    named = {shard.file for shard in load(tmp_path).shards}
     assert {path.name for path in (tmp_path / "shards").iterdir()} == named
 
 
@@ -283,7 +288,7 @@ def test_a_killed_job_leaves_no_process_and_no_half_made_version_and_resumes(tmp
     script = tmp_path / "slow_job.py"
     script.write_text(textwrap.dedent(SLOW_JOB))
     job = subprocess.Popen([sys.executable, script])
-    wait_for(lambda: len(list((tmp_path / "out" / ".build").glob("*.done"))) == 4, "finishing four units")
+    wait_for(lambda: len(notes(tmp_path / "out")) == 4, "finishing four units")
     workers = children_of(job.pid)
     with pytest.raises(BuildError, match="another process is building"):
         optimize(number, range(3), tmp_path / "out", num_workers=0)
@@ -303,13 +308,13 @@ def test_ctrl_c_ends_the_workers_and_keeps_the_finished_units(tmp_path: Path) ->
     script = tmp_path / "slow_job.py"
     script.write_text(textwrap.dedent(SLOW_JOB))
     job = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, start_new_session=True)
-    wait_for(lambda: len(list((tmp_path / "out" / ".build").glob("*.done"))) == 4, "finishing four units")
+    wait_for(lambda: len(notes(tmp_path / "out")) == 4, "finishing four units")
     workers = children_of(job.pid)
     os.killpg(job.pid, signal.SIGINT)
     _, errors = job.communicate(timeout=DEADLINE_S)
     assert errors.count(b"Traceback") == 1
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the end of the workers")
-    assert len(list((tmp_path / "out" / ".build").glob("*.done"))) == 4
+    assert len(notes(tmp_path / "out")) == 4
 
 
 def test_a_unit_whose_shard_or_note_was_lost_is_done_again(tmp_path: Path) -> None:
@@ -318,7 +323,7 @@ def test_a_unit_whose_shard_or_note_was_lost_is_done_again(tmp_path: Path) -> No
         optimize(job, range(40), tmp_path / "out", num_workers=0, unit_size=5)
     (tmp_path / "mended").touch()
     sorted((tmp_path / "out" / "shards").iterdir())[0].write_bytes(b"")
-    (tmp_path / "out" / ".build" / "1.done").write_bytes(b"")
+    notes(tmp_path / "out")[1].write_bytes(b"")
     optimize(job, range(40), tmp_path / "out", num_workers=0, unit_size=5)
     assert xs(tmp_path / "out") == list(range(40))
 

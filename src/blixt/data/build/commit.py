@@ -1,0 +1,77 @@
+"""Publish what the units wrote as one version, exactly once, and clear the notes away."""
+
+import json
+import time
+
+from blixt.data.build.job import Done, Finished, Job
+from blixt.data.build.output import SHARDS
+from blixt.data.errors import BuildError, SchemaError
+from blixt.data.snapshot import Mode, Snapshot, publish
+
+
+def commit(job: Job, finished: Finished, mode: Mode, ordered: bool) -> Snapshot:
+    """Publish the units' shards: in the order of the units, or in the order in which they were finished.
+
+    When several processes try, one publishes and the others get what it published.
+
+    Raises:
+        BuildError: when no input gave a sample.
+        SchemaError: when units disagree on the columns.
+    """
+    units = [done for _, done in sorted(finished.by_unit.items()) if done.schema is not None]
+    if not units or units[0].schema is None:
+        raise BuildError(
+            "the function yielded no sample for any input, so there is nothing to write to "
+            f"{job.store.location}"
+        )
+    for unit in units:
+        if unit.schema != units[0].schema:
+            raise SchemaError(_units_differ(units[0], unit))
+    if not ordered:
+        units.sort(key=lambda done: done.finished_at)
+    shards = [shard for unit in units for shard in unit.shards]
+    snapshot = publish(
+        job.store, job.dataset_id, units[0].schema, shards, mode, job=job.name, since=job.since
+    )
+    close_job(job, snapshot.version, {shard.file for shard in shards})
+    return snapshot
+
+
+def close_job(job: Job, version: int, published: set[str]) -> None:
+    """Remove the notes, and the shards of attempts that did not count.
+
+    Machines that share the job may still look: they find under its name which version it became.
+    """
+    if job.shared:
+        note = {"version": version, "run_id": job.run_id, "at": time.time()}
+        job.store.put(job.committed_note, json.dumps(note).encode())
+    discard_shards(job, published)
+    discard_notes(job)
+
+
+def discard_shards(job: Job, keep: set[str]) -> None:
+    """Delete the shards (also half-written ones) that the job wrote and nothing names."""
+    for path, _ in job.store.list(SHARDS):
+        name = path.rpartition("/")[2]
+        if name.lstrip(".").startswith(f"{job.name}-") and name not in keep:
+            job.store.delete(path)
+
+
+def discard_notes(job: Job) -> None:
+    """Delete a job's notes, the one that says it exists first; what tells of its commit stays."""
+    job.store.delete(f"{job.folder}/job.json")
+    for path, _ in list(job.store.list(job.folder)):
+        if not path.rpartition("/")[2].startswith("committed-"):
+            job.store.delete(path)
+    job.remove_folders()
+
+
+def _units_differ(first: Done, other: Done) -> str:
+    def describe(unit: Done) -> str:
+        columns = unit.schema.columns if unit.schema else ()
+        listed = ", ".join(f"{column.name!r}: {column.describe()}" for column in columns)
+        return f"unit {unit.unit} has {listed}"
+
+    return (
+        f"the inputs give samples of different columns: {describe(first)}; {describe(other)}; make them equal"
+    )
