@@ -6,7 +6,7 @@ WIDTH = 512
 
 
 def make() -> Callable[[list[list[float]]], list[float]]:
-    """The model: rows of 512 floats in, one float a row out. One thread, so that servers do not share cores."""
+    """The model: rows of 512 floats in, one float a row out. One thread, so that servers share no cores."""
     import numpy as np
     import torch
 

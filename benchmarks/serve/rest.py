@@ -1,4 +1,4 @@
-"""blixt.serve against LitServe and mosec when nothing happens: idle CPU, memory at rest, start to first answer.
+"""blixt.serve against LitServe and mosec when nothing happens: idle CPU, memory, start to first answer.
 
 `python -m benchmarks.serve.rest [--quick] [--rounds 3] [--seconds 5.0]`
 """

@@ -1,8 +1,8 @@
 """blixt.serve against LitServe and mosec: CPU for each answer, answers a second, and latency.
 
-All serve the same models from one worker, in one run. Rounds alternate; while one server is measured the others
-are stopped (SIGSTOP), so that an idle competitor's polling hurts nobody. CPU is that of a server's whole process
-tree. A bare uvicorn app and a bare httptools protocol, which do no more than echo, show what HTTP alone costs.
+All serve the same models from one worker, in one run. Rounds alternate; while one server is measured the
+others are stopped (SIGSTOP), so that an idle competitor's polling hurts nobody. CPU is that of a server's
+whole process tree. A bare uvicorn app and a bare httptools protocol, which only echo, show what HTTP costs.
 `python -m benchmarks.serve.speed [--quick] [--only WORD] [--rounds 5] [--seconds 2.0]`
 """
 
@@ -112,8 +112,9 @@ def show(result: dict[str, Any]) -> None:
     """One workload as a table."""
     unit = result["unit"]
     print(f"\n{result['case']}")
+    titles = ("us CPU/" + unit, "spread", "x blixt", unit + "s/s", "p50 ms", "p99 ms")
     print(
-        f"  {'':16s} {'us CPU/' + unit:>16s} {'spread':>13s} {'x blixt':>8s} {unit + 's/s':>12s} {'p50 ms':>8s} {'p99 ms':>8s}"
+        "  " + " " * 16 + "".join(f" {t:>{w}s}" for t, w in zip(titles, (16, 13, 8, 12, 8, 8), strict=True))
     )
     for name, row in result["rows"].items():
         spread = f"{min(row['cpu_us']):.0f}-{max(row['cpu_us']):.0f}"
