@@ -1,0 +1,318 @@
+"""The shards of one version, opened when first needed: mapped where they are local, else cached."""
+
+import resource
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from blixt.data.cache import open_cache
+from blixt.data.crypto import Key
+from blixt.data.decode import Decode
+from blixt.data.errors import CorruptionError, DatasetNotFoundError, FormatError
+from blixt.data.fetch import NOW, Job, fetcher
+from blixt.data.order import Int
+from blixt.data.remote import Origin, RemoteFile
+from blixt.data.shard.file import Range, merge_ranges
+from blixt.data.shard.info import ShardInfo
+from blixt.data.shard.read import ShardReader
+from blixt.data.snapshot import Snapshot, load
+from blixt.data.store import (
+    Credentials,
+    Location,
+    NotFoundError,
+    Store,
+    TruncatedError,
+    open_store,
+)
+from blixt.data.types import Codec
+
+_FIRST_ROWS = 64
+"""Rows of look-ahead that are asked for together at first; then twice as many each time."""
+TokenSpan = tuple[int, int, int]
+"""Tokens of one shard: (shard, first token in it, end)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the bytes of a dataset are reached and kept.
+
+    Attributes:
+        credentials, options: see `blixt.data.store.open_store`.
+        cache_dir, cache_bytes: see `blixt.data.cache.open_cache`.
+        hedge: ask a second time for what takes longer than 95 % of the recent requests.
+    """
+
+    credentials: Credentials = None
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    cache_dir: str | Path | None = None
+    cache_bytes: int | str | None = None
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How stored bytes become values; see `ShardReader`.
+
+    Attributes:
+        check: verify a block's checksum when it is first read.
+        key: the key of an encrypted dataset, or a function from a key's id to it.
+        decode: whether media columns are decoded, for all columns or by name.
+        codecs: your own codecs by name.
+        allow_pickle: decode columns of pickles, which runs their code.
+    """
+
+    check: bool = True
+    key: Key | None = None
+    decode: Decode = True
+    codecs: Mapping[str, Codec] | None = None
+    allow_pickle: bool = False
+
+
+class _Opened(NamedTuple):
+    reader: ShardReader
+    file: RemoteFile | None
+
+
+class Shards:
+    """The shards of one version of a dataset, by number.
+
+    Args:
+        location: where the dataset lies: an address, presigned URLs, or a store.
+        version: the snapshot to read; the newest when None.
+        access: how to reach it.
+        reading: how to decode it.
+
+    Raises:
+        DatasetNotFoundError: when there is no such dataset or version.
+    """
+
+    def __init__(
+        self,
+        location: Location | Store,
+        version: int | None = None,
+        *,
+        access: Access | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self._access = access or Access()
+        self._reading = reading or Reading()
+        self.store = (
+            location
+            if isinstance(location, Store)
+            else open_store(location, credentials=self._access.credentials, options=self._access.options)
+        )
+        self.snapshot: Snapshot = load(self.store, version)
+        self.first_row = self.snapshot.first_row
+        self._max_open = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._begin_process()
+
+    @property
+    def root(self) -> str:
+        """The dataset's address."""
+        return self.store.location
+
+    @property
+    def are_local(self) -> bool:
+        """Whether the shards are files on this machine, so that nothing need be fetched."""
+        return self.store.local is not None
+
+    def __len__(self) -> int:
+        return len(self.snapshot.shards)
+
+    def __getitem__(self, number: int) -> ShardReader:
+        """Return a shard's reader; with too many files open, the one that was opened first is closed."""
+        return self._at(number).reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process without what is open; it is opened anew there."""
+        left = ("_opened", "_opening", "_lock")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin_process()
+
+    def ensure(self, parts: Sequence[tuple[int, Int]]) -> None:
+        """Return when the rows' bytes are here, having asked for what lacks in all shards at once.
+
+        Args:
+            parts: pairs of a shard's number and rows within it.
+
+        Raises:
+            StoreError, CacheError: when they cannot be had.
+        """
+        if not self.are_local:
+            self._ensure([(number, partial(_row_ranges, rows)) for number, rows in parts])
+
+    def ensure_tokens(self, column: str, spans: Sequence[TokenSpan]) -> None:
+        """Return when these tokens of a stream column are here, whichever shards they lie in."""
+        if not self.are_local:
+            self._ensure(_token_needs(column, spans))
+
+    def plan(self, rows: Int) -> None:
+        """Begin to fetch what these rows of the dataset need, in order of first use; returns at once."""
+        if self.are_local:
+            return
+
+        def work() -> None:
+            done, size = 0, _FIRST_ROWS
+            while done < len(rows):
+                self._prefetch(self._needs(rows[done : done + size]))
+                done, size = done + size, 2 * size
+
+        self._later(work)
+
+    def plan_tokens(self, column: str, spans: Sequence[TokenSpan]) -> None:
+        """Begin to fetch these tokens of a stream column, in this order; returns at once."""
+        if not self.are_local:
+            self._later(lambda: self._prefetch(_token_needs(column, spans)))
+
+    def open_key_segment(self, info: ShardInfo) -> ShardReader:
+        """Return the reader of one of the version's key files."""
+        reading = Reading(check=self._reading.check, key=self._reading.key)
+        return self._open_file(f"keys/{info.file}", info, reading).reader
+
+    def _needs(self, rows: Int) -> "list[_Need]":
+        """Group rows of the dataset by shard, in the order of first use."""
+        shard_of = np.searchsorted(self.first_row, rows, "right") - 1
+        return [
+            (number, partial(_row_ranges, rows[shard_of == number] - self.first_row[number]))
+            for number in dict.fromkeys(shard_of.tolist())
+        ]
+
+    def _begin_process(self) -> None:
+        self._opened: dict[int, _Opened] = {}
+        self._opening: dict[int, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def _at(self, number: int) -> _Opened:
+        opened = self._opened.get(number)
+        if opened is None or (opened.file is not None and opened.file.retired):
+            return self._open(number)
+        if opened.file is not None:
+            opened.file.touch()
+        return opened
+
+    def _open(self, number: int) -> _Opened:
+        """Open a shard, once even if several threads want it."""
+        with self._lock:
+            opening = self._opening.setdefault(number, threading.Lock())
+        with opening:
+            opened = self._opened.get(number)
+            if opened is not None and not (opened.file is not None and opened.file.retired):
+                return opened
+            info = self.snapshot.shards[number]
+            opened = self._open_file(f"shards/{info.file}", info, self._reading)
+            if opened.reader.schema != self.snapshot.schema:
+                raise FormatError(
+                    f"shard {self.store.url(f'shards/{info.file}')} has other columns than version "
+                    f"{self.snapshot.version} of the dataset"
+                )
+            with self._lock:
+                if len(self._opened) >= self._max_open:
+                    self._opened.pop(next(iter(self._opened)), None)
+                self._opened[number] = opened
+                self._opening.pop(number, None)
+            return opened
+
+    def _open_file(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
+        try:
+            opened = self._read_file(path, info, reading)
+            if opened.reader.footer_crc != info.crc32c and opened.file is not None:
+                opened.file.discard()  # what was cached may be older than what is there now
+                opened = self._read_file(path, info, reading)
+        except NotFoundError:
+            raise DatasetNotFoundError(
+                f"shard {self.store.url(path)} is missing; restore it from a copy or build it again"
+            ) from None
+        except TruncatedError:
+            raise FormatError(
+                f"shard {self.store.url(path)} is cut short: it should have {info.size_bytes} bytes; "
+                "restore it from a copy"
+            ) from None
+        if opened.reader.footer_crc != info.crc32c:
+            if opened.file is not None:
+                opened.file.discard()
+            raise CorruptionError(
+                f"shard {self.store.url(path)} is not the one that version {self.snapshot.version} names; "
+                "restore it from a copy"
+            )
+        return opened
+
+    def _read_file(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
+        folder = self.store.local
+        file = None if folder is not None else self._remote(path, info)
+        reader = ShardReader(
+            folder / path if folder is not None else cast(RemoteFile, file),
+            check=reading.check,
+            key=reading.key,
+            decode=reading.decode,
+            codecs=reading.codecs,
+            allow_pickle=reading.allow_pickle,
+        )
+        return _Opened(reader, file)
+
+    def _remote(self, path: str, info: ShardInfo) -> RemoteFile:
+        access = self._access
+        name = f"{path.replace('/', '.')}-{info.crc32c:08x}-{info.size_bytes:x}"
+        origin = Origin(self.store, path, info.size_bytes, f"{self.snapshot.dataset_id.hex}/{name}")
+        return RemoteFile(origin, open_cache(access.cache_dir, access.cache_bytes), hedge=access.hedge)
+
+    def _ensure(self, needs: Sequence["_Need"]) -> None:
+        self._open_together([number for number, _ in needs])
+        begun: list[tuple[RemoteFile, list[Job]]] = []
+        for number, ranges in needs:
+            reader, file = self._at(number)
+            if file is not None and not file.is_local:
+                begun.append((file, file.begin(ranges(reader))))
+        for file, jobs in begun:
+            file.finish(jobs)
+
+    def _prefetch(self, needs: Sequence["_Need"]) -> None:
+        self._open_together([number for number, _ in needs])
+        for number, ranges in needs:
+            reader, file = self._at(number)
+            if file is not None and not file.is_local:
+                file.prefetch(ranges(reader), fetcher().next_priority())
+
+    def _open_together(self, numbers: Sequence[int]) -> None:
+        """Open several shards at once, since each costs a request."""
+        closed = [number for number in numbers if number not in self._opened]
+        if len(closed) < 2:
+            return
+        pool = fetcher()
+        jobs = [pool.submit(Job(0, partial(self._at, number)), NOW) for number in closed]
+        for job in jobs:
+            pool.run_here(job)
+        for job in jobs:
+            job.wait()
+
+    def _later(self, work: Callable[[], None]) -> None:
+        pool = fetcher()
+        pool.submit(Job(0, work), pool.next_priority())
+
+
+_Need = tuple[int, Callable[[ShardReader], list[Range]]]
+"""A shard's number, and what tells which of its bytes are needed."""
+
+
+def _row_ranges(rows: Int, reader: ShardReader) -> list[Range]:
+    return reader.ranges(rows)
+
+
+def _token_needs(column: str, spans: Sequence[TokenSpan]) -> list[_Need]:
+    """Group token spans by shard, in the order of first use."""
+    by_shard: dict[int, list[tuple[int, int]]] = {}
+    for number, start, stop in spans:
+        by_shard.setdefault(number, []).append((start, stop))
+
+    def ranges(parts: list[tuple[int, int]], reader: ShardReader) -> list[Range]:
+        stream = reader.stream(column)
+        return merge_ranges([found for start, stop in parts for found in stream.token_ranges(start, stop)])
+
+    return [(number, partial(ranges, parts)) for number, parts in by_shard.items()]
