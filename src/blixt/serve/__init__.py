@@ -12,44 +12,76 @@ if TYPE_CHECKING:
     from blixt.serve.config import Limits
     from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
     from blixt.serve.files import run_file
+    from blixt.serve.http.web import CORS, Web
+    from blixt.serve.mcp import MCP
     from blixt.serve.server import Server
+    from blixt.serve.specs.base import Call, Endpoint, Spec
     from blixt.serve.specs.openai import OpenAISpec
-    from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Message, Piece
+    from blixt.serve.specs.openai_embeddings import OpenAIEmbeddingSpec
+    from blixt.serve.specs.openai_types import (
+        ChatRequest,
+        CompletionRequest,
+        Embedding,
+        EmbeddingRequest,
+        Message,
+        Piece,
+        TokenLogprob,
+    )
     from blixt.serve.specs.stops import StopFilter
 
 _FILE_OF = {
     "API": "api",
+    "CORS": "http.web",
+    "Call": "specs.base",
     "ChatRequest": "specs.openai_types",
     "CompletionRequest": "specs.openai_types",
     "ConfigError": "errors",
+    "Embedding": "specs.openai_types",
+    "EmbeddingRequest": "specs.openai_types",
+    "Endpoint": "specs.base",
     "HTTPError": "errors",
     "Limits": "config",
+    "MCP": "mcp",
     "Message": "specs.openai_types",
+    "OpenAIEmbeddingSpec": "specs.openai_embeddings",
     "OpenAISpec": "specs.openai",
     "Piece": "specs.openai_types",
     "PortInUse": "errors",
     "ServeError": "errors",
     "Server": "server",
     "SetupFailed": "errors",
+    "Spec": "specs.base",
     "StopFilter": "specs.stops",
+    "TokenLogprob": "specs.openai_types",
+    "Web": "http.web",
     "run_file": "files",
 }
 
 __all__ = [
     "API",
+    "CORS",
+    "MCP",
+    "Call",
     "ChatRequest",
     "CompletionRequest",
     "ConfigError",
+    "Embedding",
+    "EmbeddingRequest",
+    "Endpoint",
     "HTTPError",
     "Limits",
     "Message",
+    "OpenAIEmbeddingSpec",
     "OpenAISpec",
     "Piece",
     "PortInUse",
     "ServeError",
     "Server",
     "SetupFailed",
+    "Spec",
     "StopFilter",
+    "TokenLogprob",
+    "Web",
     "run_file",
 ]
 
