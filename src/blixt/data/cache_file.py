@@ -15,7 +15,7 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +23,8 @@ from uuid import uuid4
 GRANULE = 1 << 16
 """Bytes that are fetched and marked as one."""
 TEMPORARY = ".new-"
+Span = tuple[int, int]
+"""Granules `[low, high)` of a file."""
 _HEADER = struct.Struct("<8sQII")
 _MAGIC = b"BLXCACH1"
 _MAP_AT = 4096
@@ -57,12 +59,10 @@ class CacheFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
-    def absent(self, low: int, high: int) -> Iterator[int]:
-        """Yield the granules in `[low, high)` that are not there."""
-        granule = self.map.find(b"\0", _MAP_AT + low, _MAP_AT + high)
-        while granule >= 0:
-            yield granule - _MAP_AT
-            granule = self.map.find(b"\0", granule + 1, _MAP_AT + high)
+    def absent(self, low: int, high: int) -> list[Span]:
+        """Return which granules in `[low, high)` are not there, as spans of neighbours."""
+        spans = zeros(self.map, _MAP_AT + low, _MAP_AT + high)
+        return [(first - _MAP_AT, end - _MAP_AT) for first, end in spans]
 
     def complete(self, low: int, high: int) -> bool:
         """Whether all granules in `[low, high)` are there."""
@@ -138,6 +138,24 @@ class CacheFile:
         finally:
             temporary.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def zeros(marks: mmap.mmap | bytearray, low: int, high: int) -> list[Span]:
+    """Return where bytes in `[low, high)` are zero and not one, as spans.
+
+    Example:
+        >>> zeros(bytearray([1, 0, 0, 1, 0]), 0, 5)
+        [(1, 3), (4, 5)]
+    """
+    spans: list[Span] = []
+    first = marks.find(b"\0", low, high)
+    while first >= 0:
+        end = marks.find(b"\1", first, high)
+        if end < 0:
+            end = high
+        spans.append((first, end))
+        first = marks.find(b"\0", end, high)
+    return spans
 
 
 def evict(path: Path) -> int:

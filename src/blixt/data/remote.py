@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blixt.data.cache import Cache
-from blixt.data.cache_file import GRANULE
+from blixt.data.cache_file import GRANULE, Span, zeros
 from blixt.data.fetch import NOW, Fetcher, Job, fetcher
-from blixt.data.remote_plan import GAP_BYTES, Span, covering, requests, runs
+from blixt.data.remote_plan import covering, requests
+from blixt.data.shard.file import merge_ranges
 from blixt.data.store.base import Range, Store
 
 _OTHERS_WAIT_S = 60.0
@@ -56,7 +57,8 @@ class RemoteFile:
         self._file = self._use.file
         self.view = self._file.view
         self._complete = False
-        self._running: dict[int, Job] = {}
+        self._running: list[Job | None] = [None] * self._file.granules
+        self._asked = bytearray(self._file.granules)
         self._lock = threading.Lock()
 
     @property
@@ -126,24 +128,19 @@ class RemoteFile:
         for start, end in ranges:
             low, high = covering(start, min(end, self.size))
             if not self._file.complete(low, high):
-                absent += runs(self._file.absent(low, high))
-        return sorted(set(absent))
+                absent += self._file.absent(low, high)
+        return merge_ranges(absent)
 
     def _jobs(self, spans: Sequence[Span], pool: Fetcher, priority: int) -> list[Job]:
         """Return the jobs that bring these granules: running ones, and new ones for the rest."""
-        jobs: dict[Job, None] = {}
         with self._lock:
-            wanted = [granule for low, high in spans for granule in range(low, high)]
-            for granule in wanted:
-                if (job := self._running.get(granule)) is not None:
-                    jobs[job] = None
-            missing = runs(granule for granule in wanted if granule not in self._running)
-            for job in jobs:
-                if priority == NOW:
+            running = {job for low, high in spans for job in self._running[low:high] if job is not None}
+            missing = [span for low, high in spans for span in zeros(self._asked, low, high)]
+            if priority == NOW:
+                for job in running:
                     pool.hurry(job)
-            for low, high in requests(missing, GAP_BYTES):
-                jobs[self._begin(low, high, pool, priority)] = None
-        return list(jobs)
+            begun = [self._begin(low, high, pool, priority) for low, high in requests(missing)]
+        return [*running, *begun]
 
     def _begin(self, low: int, high: int, pool: Fetcher, priority: int) -> Job:
         def work() -> None:
@@ -151,14 +148,16 @@ class RemoteFile:
                 self._fetch(low, high)
             finally:
                 with self._lock:
-                    for granule in range(low, high):
-                        if self._running.get(granule) is job:
-                            del self._running[granule]
+                    self._mark(low, high, None)
 
         job = Job((high - low) * GRANULE, work)
-        for granule in range(low, high):
-            self._running.setdefault(granule, job)
+        self._mark(low, high, job)
         return pool.submit(job, priority)
+
+    def _mark(self, low: int, high: int, job: Job | None) -> None:
+        """Note which job brings some granules; it may reach over granules that another one brings too."""
+        self._running[low:high] = [job] * (high - low)
+        self._asked[low:high] = (b"\0" if job is None else b"\1") * (high - low)
 
     def _wait(self, job: Job, pool: Fetcher) -> None:
         """Wait for a job, with a second try beside it where that is wanted and the first is slow."""
@@ -187,7 +186,7 @@ class RemoteFile:
         self._fetch_absent(low, high)  # the other one hangs: what we write is what it would write
 
     def _fetch_absent(self, low: int, high: int) -> None:
-        for first, end in requests(runs(self._file.absent(low, high))):
+        for first, end in requests(self._file.absent(low, high)):
             self._store(first, self._read(first, end))
 
     def _read(self, low: int, high: int) -> memoryview:

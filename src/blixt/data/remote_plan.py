@@ -1,11 +1,8 @@
 """Which granules of a file to ask for in one request: pure arithmetic."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from blixt.data.cache_file import GRANULE
-
-Span = tuple[int, int]
-"""Granules `[low, high)` of a file."""
+from blixt.data.cache_file import GRANULE, Span
 
 MOST_BYTES = 8 << 20
 """No request asks for more: several run side by side, and a repeated one costs little."""
@@ -21,22 +18,6 @@ def covering(start: int, end: int) -> Span:
         (0, 2)
     """
     return start // GRANULE, -(-end // GRANULE)
-
-
-def runs(granules: Iterable[int]) -> list[Span]:
-    """Return granules, in rising order, as spans of neighbours.
-
-    Example:
-        >>> runs([1, 2, 3, 7])
-        [(1, 4), (7, 8)]
-    """
-    spans: list[Span] = []
-    for granule in granules:
-        if spans and granule == spans[-1][1]:
-            spans[-1] = (spans[-1][0], granule + 1)
-        else:
-            spans.append((granule, granule + 1))
-    return spans
 
 
 def requests(spans: Sequence[Span], gap_bytes: int = GAP_BYTES, most_bytes: int = MOST_BYTES) -> list[Span]:
