@@ -29,7 +29,7 @@ def test_batch_policy(policy, waiting, oldest_s, in_flight, size):
 @given(st.floats(0, 10), st.integers(1, 64))
 def test_credit_is_bounded_and_at_least_one_request_ahead(service_s, streams):
     assert 2 <= credit(Policy(), service_s) <= MAX_CREDIT
-    assert credit(Policy(max_streams=streams), service_s) == streams
+    assert credit(Policy(slots=streams), service_s) == streams
 
 
 def test_a_fast_worker_gets_more_credit_than_a_slow_one():

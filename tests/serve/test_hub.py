@@ -50,7 +50,7 @@ class FakeWorker:
         while not self.frames:
             data = await asyncio.wait_for(loop.sock_recv(self.far, 1 << 16), 5)
             self.frames += self.reader.feed(data)
-        return [(m.kind, m.payload, m.id) for m in self.frames.pop(0).messages]
+        return [(kind, payload, id) for id, kind, payload in self.frames.pop(0).messages]
 
     async def bodies(self):
         return [payload for _, payload, _ in await self.frame()]
@@ -172,7 +172,7 @@ async def test_a_worker_that_ends_within_the_grace_lives():
 
 
 async def test_progress_of_a_stream_moves_its_deadline():
-    rig = Rig(Policy(max_streams=4), timeout_s=10)
+    rig = Rig(Policy(slots=4), timeout_s=10)
     worker = await rig.worker()
     client, request = rig.ask()
     before = request.deadline

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blixt.serve.wire import FrameReader, Kind, Message, WireError, decode, encode
+from blixt.serve.wire import FrameReader, Kind, WireError, decode, encode
 
 messages = st.lists(
     st.tuples(st.integers(0, 2**32 - 1), st.sampled_from(sorted(Kind)).map(int), st.binary(max_size=200)),
@@ -14,7 +14,7 @@ messages = st.lists(
 def test_a_frame_decodes_to_the_messages_it_was_made_of(sent, busy_us):
     (frame,) = FrameReader().feed(encode(sent, busy_us))
     assert frame.busy_us == busy_us
-    assert frame.messages == [Message(*message) for message in sent]
+    assert frame.messages == [tuple(message) for message in sent]
 
 
 @given(st.lists(messages, max_size=5), st.data())
@@ -25,7 +25,7 @@ def test_any_chunking_of_the_stream_gives_the_same_frames(frames, data):
     got = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         got += reader.feed(stream[start:end])
-    assert [frame.messages for frame in got] == [[Message(*m) for m in frame] for frame in frames]
+    assert [frame.messages for frame in got] == [[tuple(m) for m in frame] for frame in frames]
 
 
 @given(st.binary(max_size=300))
@@ -41,7 +41,7 @@ def test_one_byte_at_a_time_is_enough():
     reader = FrameReader()
     stream = encode([(7, Kind.REQUEST, b"hello")], 3) + encode([])
     frames = [frame for i in range(len(stream)) for frame in reader.feed(stream[i : i + 1])]
-    assert [(f.busy_us, f.messages) for f in frames] == [(3, [Message(7, Kind.REQUEST, b"hello")]), (0, [])]
+    assert [(f.busy_us, f.messages) for f in frames] == [(3, [(7, Kind.REQUEST, b"hello")]), (0, [])]
 
 
 def test_a_huge_busy_time_is_capped_rather_than_refused():

@@ -1,6 +1,8 @@
 """When does a worker get how many of the waiting requests? Pure functions; the hub acts on them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 MAX_CREDIT = 256
 WORK_AHEAD_S = 0.002
@@ -8,11 +10,23 @@ WORK_AHEAD_S = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How one API wants its requests grouped."""
+    """How one API wants its requests grouped and tried.
+
+    Args:
+        max_batch_size: Above 1, `predict` receives up to so many requests at once.
+        batch_timeout_s: How long the oldest request may wait for company.
+        slots: Above 0, a worker works on so many requests (if batched: on so many batches) side by side.
+        stream: Answers come in pieces.
+        max_cost: Above 0, the costs of a batch's requests sum to at most this.
+        retries: How often a request is tried again after its worker died over it.
+    """
 
     max_batch_size: int = 1
     batch_timeout_s: float = 0.0
-    max_streams: int = 0  # > 0: the API streams, and a worker serves so many at once
+    slots: int = 0
+    stream: bool = False
+    max_cost: float = 0.0
+    retries: int = 0
 
     @property
     def batched(self) -> bool:
@@ -26,21 +40,48 @@ def credit(policy: Policy, service_s: float) -> int:
     About two milliseconds of work: enough to hide the way to the worker, too little to make a slow
     model's request wait behind others while a second worker idles.
     """
-    if policy.max_streams:
-        return policy.max_streams
+    if policy.slots:
+        return policy.slots
     if service_s <= 0.0:
         return 2
     return max(2, min(MAX_CREDIT, int(WORK_AHEAD_S / max(service_s, 1e-6))))
 
 
-def batch_now(policy: Policy, waiting: int, oldest_s: float, in_flight: int) -> int:
+def batch_now(
+    policy: Policy, waiting: int, oldest_s: float, in_flight: int, *, full: bool | None = None
+) -> int:
     """How many of the waiting requests form a worker's next batch now; 0 means hold.
 
-    A full batch goes to a worker that has at most one batch (running, so one is prefetched). A partial one
-    goes only to an idle worker, once the oldest request has waited `batch_timeout_s`.
+    A full batch goes to a worker that has at most one batch (running, so one is prefetched), or to one that
+    works on several batches at once and has room. A partial one goes only to an idle worker, once the oldest
+    request has waited `batch_timeout_s`.
+
+    Args:
+        policy: How the API batches.
+        waiting: How many requests could be in the batch.
+        oldest_s: How long the oldest has waited.
+        in_flight: Requests the worker holds.
+        full: Whether the batch cannot grow; None: if it has `max_batch_size` requests.
     """
-    if waiting >= policy.max_batch_size:
-        return policy.max_batch_size if in_flight <= policy.max_batch_size else 0
-    if in_flight or not waiting:
+    size = policy.max_batch_size
+    count = min(waiting, size)
+    full = count == size or bool(full)
+    if not count or not (full or oldest_s >= policy.batch_timeout_s):
         return 0
-    return waiting if oldest_s >= policy.batch_timeout_s else 0
+    if policy.slots:
+        return count if in_flight + count <= size * policy.slots else 0
+    return count if in_flight <= (size if full else 0) else 0
+
+
+def affordable(policy: Policy, costs: Iterable[float]) -> tuple[int, bool]:
+    """How many of the first requests fit `max_cost` together, and whether the next would not.
+
+    The first always fits: a request that is dearer than the limit travels alone.
+    """
+    count, total = 0, 0.0
+    for cost in islice(costs, policy.max_batch_size):
+        if count and total + cost > policy.max_cost:
+            return count, True
+        count += 1
+        total += cost
+    return count, count == policy.max_batch_size or total >= policy.max_cost

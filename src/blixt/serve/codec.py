@@ -1,93 +1,72 @@
-"""Bodies to Python values and back; the decoder is chosen once from a type annotation."""
+"""The door to `codecs`: the reader for an annotation, and JSON."""
 
-from collections.abc import Callable
 from typing import Any
 
-import msgspec
+from blixt.serve.codecs import Buffer, Reader, is_json, media_of
+from blixt.serve.codecs.answers import to_json
+from blixt.serve.codecs.arrays import array_reader, is_array
+from blixt.serve.codecs.forms import FORM_MEDIA, Form, UploadFile, read_form
+from blixt.serve.codecs.images import is_image, read_image
+from blixt.serve.codecs.json import typed, untyped
+from blixt.serve.errors import HTTPError
+from blixt.serve.request import Meta
 
-from blixt.serve.errors import ConfigError, HTTPError
-
-Decoder = Callable[[bytes], Any]
+__all__ = ["Reader", "decoder_for", "to_json"]
 
 
-def decoder_for(annotation: Any, where: str) -> Decoder:
+def decoder_for(annotation: Any, where: str, zero_copy: bool = False) -> Reader:
     """The function that reads a request's body as `annotation`.
 
+    Args:
+        annotation: A type, or Any.
+        where: The hook, for errors.
+        zero_copy: What is read may point into the body, which may be shared memory.
+
     Raises:
-        ConfigError: Neither msgspec nor pydantic can read that type; `where` names the hook.
+        ConfigError: No codec can.
     """
-    if annotation is bytes:
-        return bytes
-    validate = getattr(annotation, "model_validate_json", None)
-    if validate is not None:
-        return _pydantic(validate)
-    try:
-        decoder = msgspec.json.Decoder(annotation)
-        if isinstance(msgspec.inspect.type_info(annotation), msgspec.inspect.CustomType):
-            raise TypeError("it is a class of its own")
-    except TypeError as error:
-        raise ConfigError(
-            f"{where} takes {annotation!r}, which cannot be read from a request body ({error}); annotate it "
-            "with a msgspec Struct, a pydantic model, a dataclass, a builtin type or bytes."
-        ) from None
-    return _msgspec(decoder)
+    if is_array(annotation):
+        return array_reader(annotation, zero_copy)
+    if is_image(annotation):
+        return read_image
+    if annotation in (bytes, bytearray):
+        return _raw(annotation)
+    keeping = {Any: untyped, memoryview: _raw(memoryview), Form: _form, UploadFile: _file}.get(annotation)
+    if keeping is None:
+        return typed(annotation, where)
+    return keeping if zero_copy else _owning(keeping)
 
 
-def _msgspec(decoder: "msgspec.json.Decoder[Any]") -> Decoder:
-    decode = decoder.decode
+def _owning(read: Reader) -> Reader:
+    """Before something keeps pieces of a body in shared memory, copy it; JSON keeps none."""
 
-    def read(body: bytes) -> Any:
-        try:
-            return decode(body)
-        except msgspec.ValidationError as error:
-            raise HTTPError(422, [_validation_item(str(error))]) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HTTPError(400, f"The body is not valid JSON: {error}") from None
+    def read_owned(body: Buffer, meta: Meta | None) -> Any:
+        if body.__class__ is memoryview and not (read is untyped and is_json(media_of(meta)[0])):
+            body = bytes(body)
+        return read(body, meta)
 
-    return read
+    return read_owned
 
 
-def _pydantic(validate: Callable[[bytes], Any]) -> Decoder:
-    import pydantic
-
-    def read(body: bytes) -> Any:
-        try:
-            return validate(body)
-        except pydantic.ValidationError as error:
-            items = error.errors(include_url=False, include_context=False, include_input=False)
-            if items[0]["type"] == "json_invalid":
-                raise HTTPError(400, f"The body is not valid JSON: {items[0]['msg']}") from None
-            raise HTTPError(422, [{**item, "loc": ["body", *item["loc"]]} for item in items]) from None
+def _raw(kind: Any) -> Reader:
+    def read(body: Buffer, meta: Meta | None) -> Any:
+        return kind(body)
 
     return read
 
 
-def _validation_item(message: str) -> dict[str, Any]:
-    """One entry in FastAPI's shape, from msgspec's "Expected `int`, got `str` - at `$.items[2].n`"."""
-    text, _, path = message.partition(" - at `")
-    loc: list[str | int] = ["body"]
-    for part in path.rstrip("`").lstrip("$").replace("[", ".[").split("."):
-        if part.startswith("["):
-            index = part.strip("[]")
-            loc.append(int(index) if index.isdigit() else index)
-        elif part:
-            loc.append(part)
-    missing = "missing required field `"
-    if missing in text:
-        loc.append(text.split(missing)[1].rstrip("`"))
-    return {"type": "missing" if missing in text else "type_error", "loc": loc, "msg": text}
+def _form(body: Buffer, meta: Meta | None) -> Form:
+    media, parameters = media_of(meta)
+    if media not in FORM_MEDIA:
+        raise HTTPError(415, "Send a form: multipart/form-data or application/x-www-form-urlencoded.")
+    return read_form(body, media, parameters)
 
 
-def _extra(value: Any) -> Any:
-    """What msgspec does not know: pydantic models, arrays and tensors, generators."""
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if hasattr(value, "__iter__"):
-        return list(value)
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_extra)
-to_json: Callable[[Any], bytes] = _encoder.encode
+def _file(body: Buffer, meta: Meta | None) -> UploadFile:
+    media, parameters = media_of(meta)
+    if media not in FORM_MEDIA:
+        return UploadFile("", media or "application/octet-stream", memoryview(body))
+    files = read_form(body, media, parameters).files()
+    if not files:
+        raise HTTPError(422, "The form holds no file.")
+    return files[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from blixt.serve.errors import ConfigError
 
+_SWITCHES = ("running_timeout",)
 _MAY_BE_OFF = ("max_requests", "max_memory_bytes")
 
 
@@ -14,9 +15,10 @@ class Limits:
 
     `timeout_s` is how long a client waits for progress: the whole answer, or the next piece of a stream;
     infinite means for ever. `kill_grace_s` is how long after that a running request may still end before its
-    worker is killed. A worker that has begun `max_requests` requests, or holds more than `max_memory_bytes`,
-    is replaced once its successor is ready; 0 means never. A client has `receive_timeout_s` for the headers of
-    a request, may pause so long in a body, and a connection without a request lives `keep_alive_s`.
+    worker is killed; without `running_timeout` only requests that still wait can be late. A worker that has
+    begun `max_requests` requests, or holds more than `max_memory_bytes`, is replaced once its successor is
+    ready; 0 means never. A client has `receive_timeout_s` for a request's
+    headers, may pause so long in a body, and a connection without a request lives `keep_alive_s`.
     """
 
     timeout_s: float = 30.0
@@ -34,15 +36,17 @@ class Limits:
     keep_alive_s: float = 5.0
     receive_timeout_s: float = 20.0
     max_header_bytes: int = 64 * 2**10
+    running_timeout: bool = True
     max_requests: int = 0
     max_memory_bytes: int = 0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value == 0 and name in _MAY_BE_OFF and value is not False:
+            if name in _SWITCHES and isinstance(value, bool):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not (value > 0 or (value == 0 and name in _MAY_BE_OFF)):
                 raise ConfigError(f"{name}={value!r} is not a positive number.")
 
 

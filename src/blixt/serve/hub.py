@@ -4,18 +4,23 @@ One hub an API, single-threaded on the event loop, without locks. The states of 
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
 
-from blixt.serve.batching import Policy, batch_now, credit
+from blixt.serve.batching import Policy, affordable, batch_now, credit
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
+from blixt.serve.hub_deadlines import Deadlines
+from blixt.serve.hub_queue import Queue
+from blixt.serve.hub_rules import Rules
 from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics
-from blixt.serve.request import Rejected, Request, Sink, State
+from blixt.serve.request import Body, Rejected, Request, Sink, State
 from blixt.serve.wire import FINAL, Kind, Message
+
+_CHUNK, _CALL, _OPEN = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN)
+OnCall = Callable[[Link, int, bytes], None]
 
 
 class Hub:
@@ -26,56 +31,97 @@ class Hub:
         limits: Bounds and deadlines.
         metrics: What to count into.
         kill: Called with the link of a worker that hangs.
+        rules: The API's own say in priority and cost, and who is told of requests.
     """
 
     def __init__(
-        self, policy: Policy, limits: Limits, metrics: ApiMetrics, kill: Callable[[Link], None]
+        self,
+        policy: Policy,
+        limits: Limits,
+        metrics: ApiMetrics,
+        kill: Callable[[Link], None],
+        rules: Rules = Rules(),
     ) -> None:
         self.policy = policy
         self.limits = limits
         self.metrics = metrics
         self.draining = False
         self.dead_reason: str | None = None
+        self.on_call: OnCall | None = None
+        self.has_worker = asyncio.Event()
         self._kill = kill
+        self._rules = rules
         self._loop = asyncio.get_running_loop()
         self._links: list[Link] = []
-        self._queue: OrderedDict[int, Request] = OrderedDict()
-        self._queue_bytes = 0
-        self._waiting: OrderedDict[int, Request] = OrderedDict()  # has a client; ordered by deadline
+        self._queue = Queue()
+        self._waiting: dict[int, Request] = {}  # has a client
+        self._deadlines = Deadlines(limits.timeout_s, self._on_late)
         self._next_id = 0
         self._pump_due = False
-        self._deadline_timer: asyncio.TimerHandle | None = None
         self._batch_timer: asyncio.TimerHandle | None = None
-        self.has_worker = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._pump_some = self._pump_batches if policy.batched else self._pump_singles
         metrics.gauges["in_flight"] = lambda: len(self._waiting)
-        metrics.gauges["queue_depth"] = lambda: len(self._queue)
+        metrics.gauges["queue_depth"] = lambda: self._queue.count
+        metrics.gauges["websockets"] = lambda: sum(r.kind == _OPEN for r in self._waiting.values())
+        metrics.gauges["streams"] = lambda: sum(r.streamed for r in self._waiting.values())
 
     # -- clients ------------------------------------------------------------------------------------------
 
-    def submit(self, body: bytes, sink: Sink) -> Request:
+    def submit(
+        self,
+        body: Body,
+        sink: Sink,
+        *,
+        priority: int = 0,
+        timeout_s: float | None = None,
+        meta: bytes | None = None,
+        kind: int = Kind.REQUEST,
+        inner: bool = False,
+    ) -> Request:
         """Admit a request; its messages come to `sink`.
+
+        Args:
+            body: As the client sent it; a shared one is released when no worker can read it any more.
+            sink: Who waits.
+            priority: Higher goes first; -10 to 10.
+            timeout_s: Shorter than the server's, if the client is in a hurry.
+            meta: An encoded `request.Meta`.
+            kind: REQUEST, OPEN (a websocket, `body` says what was asked for) or VALUE.
+            inner: It was admitted before, as a pipeline's earlier stage: the queue's bound does not count.
 
         Raises:
             Rejected: Draining or without workers (503), or the queue is full (429).
         """
+        limits, queue = self.limits, self._queue
         if self.dead_reason is not None:
             raise Rejected(503, self.dead_reason, 10)
-        if self.draining:
+        if self.draining and not inner:
             raise Rejected(503, "The server is shutting down.", 1, connection="close")
-        limits = self.limits
-        if len(self._queue) >= limits.max_queue or self._queue_bytes + len(body) > limits.max_queue_bytes:
+        if not inner and (
+            queue.count >= limits.max_queue or queue.size_bytes + len(body) > limits.max_queue_bytes
+        ):
             raise Rejected(429, "Too many requests are waiting; try again later.", self._retry_after_s())
         now = self._loop.time()
-        request = Request(self._new_id(), body, sink, now, now + limits.timeout_s)
-        self._enqueue(request)
+        request = Request(self._new_id(), body, sink, now, 0.0)
+        request.priority, request.meta, request.kind = priority, meta, kind
+        if self._rules.any:
+            self._rules.admit(request, len(self._waiting) + 1)
+        queue.push(request)
+        if not self._waiting:
+            self._idle.clear()
         self._waiting[request.id] = request
-        self._idle.clear()
-        if self._deadline_timer is None:
-            self._deadline_timer = self._loop.call_at(request.deadline, self._check_deadlines)
-        self._pump_soon()
+        self._deadlines.watch(request, now, timeout_s)
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
         return request
+
+    def send(self, request: Request, kind: int, payload: bytes = b"") -> None:
+        """Pass a client's websocket message (DATA) or its leaving (CLOSE) on to the session."""
+        if request.state is State.SENT and request.link is not None:
+            request.link.send_control(request.id, kind, payload)
 
     def cancel(self, request: Request) -> None:
         """The client has left, or needs no more: free the queue, stop the work. Sends nothing to the sink."""
@@ -102,48 +148,72 @@ class Hub:
         self.has_worker.set()
         self._pump_soon()
 
+    def retire(self, link: Link) -> None:
+        """A worker gets nothing new; its link closes, and so it ends, once it has answered what it holds."""
+        self._unlist(link)
+        link.retiring = True
+        if not link.in_flight:
+            link.close()
+
     @property
     def workers_ready(self) -> int:
         """How many workers answer."""
         return len(self._links)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests admitted and not answered."""
+        return len(self._waiting)
+
+    @property
+    def queue_depth(self) -> int:
+        """Requests waiting for a worker."""
+        return self._queue.count
+
     def on_message(self, link: Link, message: Message) -> None:
         """A worker's message about a request."""
-        request = link.in_flight.get(message.id)
+        id, kind, payload = message
+        if kind == _CALL:
+            if self.on_call is not None:
+                self.on_call(link, id, payload)
+            return
+        request = link.in_flight.get(id)
         if request is None:
             return
-        if message.kind in FINAL:
-            del link.in_flight[message.id]
-            self._pump_soon()
+        if kind in FINAL:
+            del link.in_flight[id]
+            if link.retiring and not link.in_flight:
+                link.close()
+            elif not self._pump_due:
+                self._pump_soon()
             if request.state is State.ABANDONED:
                 self._bury(request)
             else:
-                self._finish(request, message.kind, message.payload)
+                self._finish(request, kind, payload)
         elif request.state is State.SENT:
-            self._progress(request, message.payload)
+            if kind == _CHUNK:
+                self._progress(request, payload)
+            else:
+                request.sink.deliver(kind, payload)
 
     def on_busy(self, busy_us: int) -> None:
         """A worker has computed so long."""
         self.metrics.busy_us += busy_us
 
     def detach(self, link: Link) -> None:
-        """A worker has gone: what it had begun fails, the rest goes back to the head of the queue."""
-        if link in self._links:
-            self._links.remove(link)
-            if not self._links:
-                self.has_worker.clear()
+        """A worker has gone: what it had begun fails or is tried again, the rest is queued, first."""
+        self._unlist(link)
         held = list(link.in_flight.values())
         link.in_flight.clear()
         for request in reversed(held):
             if request.state is State.ABANDONED:
                 self._bury(request)
-            elif link.has_begun(request):
+            elif link.has_begun(request) and not self._may_retry(request):
                 detail = "The worker died while it answered this request; try again."
-                self._fail(request, Failure(503, detail, {"retry-after": "1"}))
+                self._fail(request, Failure(503, detail, {"retry-after": "1", "x-blixt-began": "1"}))
             else:
                 request.state, request.link = State.QUEUED, None
-                self._enqueue(request)
-                self._queue.move_to_end(request.id, last=False)
+                self._queue.push(request, first=True)
         self._pump_soon()
 
     # -- end of life ----------------------------------------------------------------------------------------
@@ -169,39 +239,42 @@ class Hub:
 
     def close(self) -> None:
         """Drop the timers; call after the workers have gone."""
-        for timer in (self._deadline_timer, self._batch_timer):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.close()
+        if self._batch_timer is not None:
+            self._batch_timer.cancel()
 
     # -- inside: states -------------------------------------------------------------------------------------
 
     def _new_id(self) -> int:
         while True:
-            self._next_id = self._next_id % 0xFFFF_FFFF + 1
-            if self._next_id not in self._waiting:
-                return self._next_id
+            self._next_id = id = self._next_id % 0xFFFF_FFFF + 1
+            if id not in self._waiting:
+                return id
 
-    def _enqueue(self, request: Request) -> None:
-        self._queue[request.id] = request
-        self._queue_bytes += len(request.body)
+    def _unlist(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
+            if not self._links:
+                self.has_worker.clear()
 
-    def _dequeue(self) -> Request:
-        _, request = self._queue.popitem(last=False)
-        self._queue_bytes -= len(request.body)
-        return request
+    def _may_retry(self, request: Request) -> bool:
+        request.attempts += 1
+        return request.attempts <= self.policy.retries and not request.streamed and request.kind != Kind.OPEN
 
     def _leave(self, request: Request) -> None:
         """Forget the client."""
         self._waiting.pop(request.id, None)
-        if self._queue.pop(request.id, None) is not None:
-            self._queue_bytes -= len(request.body)
+        self._deadlines.forget(request)
         if not self._waiting:
             self._idle.set()
 
     def _finish(self, request: Request, kind: int, payload: bytes) -> None:
         request.state = State.DONE
         self._leave(request)
+        request.release()
         request.sink.deliver(kind, payload)
+        if self._rules.on_response:
+            self._rules.answered(len(self._waiting))
 
     def _fail(self, request: Request, failure: Failure) -> None:
         self._finish(request, Kind.ERROR, msgspec.json.encode(failure))
@@ -212,21 +285,23 @@ class Hub:
         if not request.streamed:
             request.streamed = True
             self.metrics.first_piece_seconds.observe(now - request.admitted_at)
-        request.deadline = now + self.limits.timeout_s
-        self._waiting.move_to_end(request.id)
-        request.sink.deliver(Kind.CHUNK, payload)
+        self._deadlines.progressed(request, now)
+        request.sink.deliver(_CHUNK, payload)
 
     def _abandon(self, request: Request, patience_s: float) -> None:
         """Nobody waits any more; a worker that holds it may do so for `patience_s` and a grace."""
         self._leave(request)
         link = request.link
         if request.state is State.QUEUED or link is None:
+            self._queue.discard(request)
             request.state = State.DONE
+            request.release()
             return
         request.state = State.ABANDONED
         link.send_control(request.id, Kind.CANCEL)
         patience_s += self.limits.kill_grace_s
-        request.kill_timer = self._loop.call_later(patience_s, self._kill_if_held, link, request)
+        if patience_s != float("inf"):
+            request.kill_timer = self._loop.call_later(patience_s, self._kill_if_held, link, request)
 
     def _give_up(self, request: Request, failure: Failure) -> None:
         """Tell the client now; a worker that holds the request has only the grace left."""
@@ -235,6 +310,7 @@ class Hub:
 
     def _bury(self, request: Request) -> None:
         request.state = State.DONE
+        request.release()
         if request.kill_timer is not None:
             request.kill_timer.cancel()
 
@@ -242,17 +318,9 @@ class Hub:
         if link.in_flight.get(request.id) is request:
             self._kill(link)
 
-    # -- inside: time ---------------------------------------------------------------------------------------
-
-    def _check_deadlines(self) -> None:
-        self._deadline_timer = None
-        now = self._loop.time()
-        while self._waiting:
-            request = next(iter(self._waiting.values()))
-            if request.deadline > now:
-                self._deadline_timer = self._loop.call_at(request.deadline, self._check_deadlines)
-                return
-            self._give_up(request, Failure(504, f"No answer within {self.limits.timeout_s:g} s."))
+    def _on_late(self, request: Request) -> None:
+        waited_s = request.deadline - request.admitted_at
+        self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."))
 
     def _retry_after_s(self) -> int:
         """How long the queue needs, as far as the workers' recent speed tells."""
@@ -272,39 +340,45 @@ class Hub:
 
     def _pump(self) -> None:
         self._pump_due = False
-        if not self._queue or not self._links:
-            return
-        if self.policy.batched:
-            self._pump_batches()
-        else:
-            self._pump_singles()
+        if self._queue.count and self._links:
+            self._pump_some()
 
     def _pump_singles(self) -> None:
+        queue = self._queue
+        rooms = [(len(x.in_flight), credit(self.policy, x.service_s), x) for x in self._links]
+        if len(rooms) == 1:
+            load, most, link = rooms[0]
+            count = min(queue.count, most - load)
+            if count > 0:
+                self._send(link, [queue.pop() for _ in range(count)])
+            return
         outbox: dict[Link, list[Request]] = {}
-        room = {link: credit(self.policy, link.service_s) - len(link.in_flight) for link in self._links}
-        load = {link: len(link.in_flight) for link in self._links}
-        while self._queue:
+        load = {link: held for held, _, link in rooms}
+        room = {link: most - held for held, most, link in rooms}
+        while queue.count:
             link = min((link for link in self._links if room[link] > 0), key=load.__getitem__, default=None)
             if link is None:
                 break
-            outbox.setdefault(link, []).append(self._dequeue())
+            outbox.setdefault(link, []).append(queue.pop())
             room[link] -= 1
             load[link] += 1
         for link, requests in outbox.items():
             self._send(link, requests)
 
     def _pump_batches(self) -> None:
-        now = self._loop.time()
+        now, queue, policy = self._loop.time(), self._queue, self.policy
         for link in sorted(self._links, key=lambda link: len(link.in_flight)):
-            if not self._queue:
-                return
-            oldest_s = now - next(iter(self._queue.values())).admitted_at
-            count = batch_now(self.policy, len(self._queue), oldest_s, len(link.in_flight))
-            if count:
-                self._send(link, [self._dequeue() for _ in range(count)])
-            elif not link.in_flight:
-                self._look_again(self.policy.batch_timeout_s - oldest_s)
-                return
+            while queue.count:
+                waiting, full = queue.count, None
+                if policy.max_cost:
+                    waiting, full = affordable(policy, (request.cost for request in queue))
+                oldest_s = now - queue.oldest_at()
+                count = batch_now(policy, waiting, oldest_s, len(link.in_flight), full=full)
+                if not count:
+                    if oldest_s < policy.batch_timeout_s:
+                        self._look_again(policy.batch_timeout_s - oldest_s)
+                    break
+                self._send(link, [queue.pop() for _ in range(count)])
 
     def _look_again(self, delay_s: float) -> None:
         if self._batch_timer is not None:
@@ -314,7 +388,11 @@ class Hub:
     def _send(self, link: Link, requests: list[Request]) -> None:
         now = self._loop.time()
         self.metrics.batch_sizes.observe(len(requests))
+        if self.policy.batched:
+            self.metrics.batch_wait_seconds.observe(now - min(r.admitted_at for r in requests))
         for request in requests:
             request.state, request.link = State.SENT, link
             self.metrics.queue_seconds.observe(now - request.admitted_at)
+            if request.kind == _OPEN or not self.limits.running_timeout:
+                self._deadlines.forget(request)  # a session may be silent for as long as it likes
         link.send_requests(requests)

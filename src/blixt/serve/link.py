@@ -12,15 +12,18 @@ if TYPE_CHECKING:
 
 EWMA = 0.2
 FRAME_PAYLOAD_BYTES = 64 * 2**20
+_META, _REQUEST, _SLAB = int(Kind.META), int(Kind.REQUEST), int(Kind.SLAB)
 
 
 class Link(asyncio.Protocol):
     """What one worker holds, and the way to it.
 
     Args:
+        page: Where the worker counts what it has begun.
         on_message: Called with every message the worker sends.
         on_closed: Called once, when the socket is closed from either side.
         on_busy: Called with the microseconds a worker has computed.
+        slot: The front's word in the page.
     """
 
     def __init__(
@@ -29,11 +32,14 @@ class Link(asyncio.Protocol):
         on_message: "Callable[[Link, Message], None]",
         on_closed: "Callable[[Link], None]",
         on_busy: Callable[[int], None],
+        slot: int = 0,
     ) -> None:
         self.page = page
+        self.slot = slot
         self.in_flight: dict[int, Request] = {}
         self.sent = 0
         self.service_s = 0.0
+        self.retiring = False
         self._on_message = on_message
         self._on_closed = on_closed
         self._on_busy = on_busy
@@ -48,12 +54,13 @@ class Link(asyncio.Protocol):
         """Asyncio: cut frames, learn the service time, pass the messages on."""
         for busy_us, messages in self._reader.feed(data):
             self._on_busy(busy_us)
-            ended = sum(message.kind in FINAL for message in messages)
+            ended = sum(message[1] in FINAL for message in messages)
             if ended:
                 sample = busy_us / 1e6 / ended
                 self.service_s += EWMA * (sample - self.service_s) if self.service_s else sample
+            on_message = self._on_message
             for message in messages:
-                self._on_message(self, message)
+                on_message(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the worker has gone, or we let it go."""
@@ -67,26 +74,32 @@ class Link(asyncio.Protocol):
 
     def send_requests(self, requests: "Sequence[Request]") -> None:
         """Hand requests over; in one frame unless their bodies are huge."""
-        frame: list[tuple[int, int, bytes]] = []
+        frame: list[Message] = []
         size = 0
         for request in requests:
             self.sent += 1
             request.sequence = self.sent
-            self.in_flight[request.id] = request
-            if frame and size + len(request.body) > FRAME_PAYLOAD_BYTES:
+            id = request.id
+            self.in_flight[id] = request
+            kind, body = request.kind, request.body
+            if not isinstance(body, bytes):
+                kind, body = (_SLAB, body.descriptor) if kind == _REQUEST else (kind, bytes(body))
+            if frame and size + len(body) > FRAME_PAYLOAD_BYTES:
                 self._write(frame)
                 frame, size = [], 0
-            frame.append((request.id, Kind.REQUEST, request.body))
-            size += len(request.body)
+            if request.meta is not None:
+                frame.append((id, _META, request.meta))
+            frame.append((id, kind, body))
+            size += len(body)
         self._write(frame)
 
-    def send_control(self, id: int, kind: Kind) -> None:
-        """CANCEL, PAUSE or RESUME one request."""
-        self._write([(id, kind, b"")])
+    def send_control(self, id: int, kind: int, payload: bytes = b"") -> None:
+        """CANCEL, PAUSE or RESUME a request, or pass on DATA, CLOSE or a RESULT."""
+        self._write([(id, kind, payload)])
 
     def has_begun(self, request: "Request") -> bool:
         """Whether the worker has touched this request."""
-        return request.sequence <= self.page.started
+        return request.sequence <= self.page.started_of(self.slot)
 
     def close(self) -> None:
         """End the worker: it exits when its socket closes."""
@@ -98,6 +111,6 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _write(self, messages: list[tuple[int, int, bytes]]) -> None:
+    def _write(self, messages: list[Message]) -> None:
         if self._transport is not None:
             self._transport.write(encode(messages))

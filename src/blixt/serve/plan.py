@@ -1,130 +1,196 @@
-"""The hook plan: everything about an API's hooks that can be decided before the first request.
+"""The hook plan: everything about an API that can be decided before its first request.
 
-This is the one place that inspects signatures. Workers run the closures it makes.
+This and `plan_*` are the only places that inspect signatures. Workers run the closures made here.
 """
 
-import inspect
 import logging
-import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blixt.serve.api import API
 from blixt.serve.batching import Policy
-from blixt.serve.codec import Decoder, decoder_for, to_json
+from blixt.serve.callbacks import Events, events_of
+from blixt.serve.codec import to_json
+from blixt.serve.codecs import Buffer, Reader
+from blixt.serve.codecs.answers import Answer, write
 from blixt.serve.errors import ConfigError, Failure, HTTPError
+from blixt.serve.handoff import pack, unpack
+from blixt.serve.pipeline import Pipeline
+from blixt.serve.plan_hooks import Hook, apiecewise, hook_of, is_overridden, piecewise, resolve
+from blixt.serve.plan_mode import HOOKS, Mode, mode_of, streams
+from blixt.serve.plan_reader import reader_of
+from blixt.serve.plan_schema import input_media, input_schema, output_schema
+from blixt.serve.request import Meta
 from blixt.serve.wire import Kind
 
-Context = dict[str, Any]
-Hook = Callable[[Any, Any], Any]
-Answer = tuple[Kind, bytes]
+__all__ = ["Answer", "Plan", "apiecewise", "hook_of", "make_plan", "piecewise"]
 
-HOOKS = ("decode_request", "batch", "predict", "unbatch", "encode_response")
+_VALUE = int(Kind.VALUE)
+_PACKED = (_VALUE, int(Kind.PASS))
+_PACKING = ("first", "middle")
 logger = logging.getLogger("blixt.serve")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Resolved hooks; each takes `(value, context)`."""
+    """An API's hooks, resolved. Identity hooks are None, so that nobody calls them.
 
+    Attributes:
+        read: `(body, meta) -> value`, the typed decoder of a body.
+        encode_stream: `((request, pieces), context) -> encoded pieces`, sync or async as the API is.
+        wants_context: Some hook takes the request's context.
+        wants_headers: ... and the API asks for headers in it.
+        stage: "first", "middle" or "last" of a pipeline, else empty: whether answers go to the next stage.
+        folder: Where large values lie on their way to the next stage.
+        shown: The API that writes the answer: a pipeline's last stage, else `api`.
+    """
+
+    api: API
     name: str
+    mode: Mode
     policy: Policy
-    read: Decoder
-    decode: Hook
-    batch: Hook
+    events: Events
+    read: Reader
+    decode: Hook | None
+    batch: Hook | None
     predict: Hook
-    unbatch: Hook
-    encode: Hook
-    encode_stream: Callable[[Any, Any], Iterator[Any]]
+    unbatch: Hook | None
+    encode: Hook | None
+    encode_stream: Callable[[Any, Any], Any]
+    wants_context: bool
+    wants_headers: bool
+    stage: str
+    folder: str | None
+    shown: API
 
-    def start(self, body: bytes, context: Context) -> Any:
-        """A body as `predict` wants it."""
-        return self.decode(self.read(body), context)
+    def value_of(self, kind: int, body: Buffer, meta: Meta | None) -> Any:
+        """A request's body as `decode_request` wants it."""
+        return unpack(body) if kind in _PACKED else self.read(body, meta)
 
-    def finish(self, output: Any, context: Context) -> Answer:
-        """An output as an answer on the wire."""
-        value = self.encode(output, context)
-        return (Kind.RAW, bytes(value)) if isinstance(value, bytes | bytearray) else (Kind.OK, to_json(value))
+    def answer(self, kind: int, output: Any) -> Answer:
+        """An encoded output on the wire, for the kind of request it answers."""
+        if kind == _VALUE or self.stage in _PACKING:
+            return Kind.PACKED, pack(output, self.folder)
+        return write(output)
 
     def failure(self, error: BaseException) -> Answer:
         """An exception as an answer: an `HTTPError` as it says, anything else logged and told as 500."""
         if isinstance(error, HTTPError):
             return Kind.ERROR, to_json(Failure(error.status, error.detail, error.headers))
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int) and 400 <= status < 600:  # FastAPI's and Starlette's HTTPException
+            headers = dict(getattr(error, "headers", None) or {})
+            return Kind.ERROR, to_json(Failure(status, getattr(error, "detail", str(error)), headers))
         logger.error("%s failed on a request", self.name, exc_info=error)
         return Kind.ERROR, to_json(Failure(500, "Internal Server Error"))
 
+    def input_schema(self) -> dict[str, Any] | None:
+        """JSON schema of a request's body; None if the annotations do not say."""
+        return input_schema(self.api)
 
-def make_plan(api: API) -> Plan:
+    def output_schema(self) -> dict[str, Any] | None:
+        """JSON schema of an answer (of a piece, when streaming); None if the annotations do not say."""
+        return output_schema(self.shown)
+
+    @property
+    def input_media(self) -> str:
+        """The content type a body should have."""
+        return input_media(self.api)
+
+
+def make_plan(api: API, callbacks: Sequence[Any] = (), *, stage: str = "", folder: str | None = None) -> Plan:
     """Check an API's hooks and resolve them.
 
+    Args:
+        api: What is served.
+        callbacks: The server's; the API's own come after them.
+        stage: See `Plan`.
+        folder: See `Plan`.
+
     Raises:
-        ConfigError: `predict` is missing, a hook is `async`, or an annotation cannot be decoded.
+        ConfigError: `predict` is missing, hooks do not go together, or an annotation cannot be decoded.
     """
-    policy = api.policy()
+    if isinstance(api, Pipeline):
+        return _pipeline_plan(api, callbacks)
+    policy, mode = api.policy(), mode_of(api)
+    events = events_of(api, callbacks)
     name = type(api).__name__
-    if type(api).predict is API.predict:
-        raise ConfigError(f"{name} has no predict method; write one.")
-    for hook in (*HOOKS, "setup"):
-        function = getattr(api, hook)
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise ConfigError(f"{name}.{hook} is async; hooks block a worker of their own, write `def`.")
+    _check(api, name, mode)
+    hooks = {hook: resolve(api, hook, events) for hook in HOOKS}
+    own = {hook: hooks[hook] if _is_needed(api, hook, events) else None for hook in HOOKS}
     spec = api.spec
+    if spec is not None and not spec.streams:
+        encoder = spec.encoder(api)
+        own["encode_response"] = own["encode_response"] if encoder is None else Hook(encoder)
+    wants = bool(api.context_fields) or any(hook.wants_context for hook in hooks.values())
     return Plan(
+        api=api,
         name=name,
+        mode=mode,
         policy=policy,
-        read=spec.read if spec is not None else _reader(api, name),
-        decode=_hook(api.decode_request),
-        batch=_hook(api.batch),
-        predict=_hook(api.predict),
-        unbatch=_hook(api.unbatch),
-        encode=_hook(api.encode_response),
-        encode_stream=spec.pieces(api) if spec is not None else _stream_encoder(api),
+        events=events,
+        read=(lambda body, meta: spec.read(bytes(body))) if spec is not None else reader_of(api),
+        decode=own["decode_request"],
+        batch=own["batch"],
+        predict=hooks["predict"],
+        unbatch=own["unbatch"],
+        encode=own["encode_response"],
+        encode_stream=_encode_stream(api, mode, events),
+        wants_context=wants,
+        wants_headers=wants and "headers" in api.context_fields,
+        stage=stage,
+        folder=folder,
+        shown=api,
     )
 
 
-def _hook(function: Callable[..., Any]) -> Hook:
-    if "context" in inspect.signature(function).parameters:
-        return lambda value, context: function(value, context=context)
-    return lambda value, context: function(value)
+def _pipeline_plan(api: Pipeline, callbacks: Sequence[Any]) -> Plan:
+    """What the front knows of a pipeline: its first stage reads, its last one answers."""
+    plans = [make_plan(stage, callbacks) for stage in api.stages]
+    first, last = plans[0], plans[-1]
+    policy = replace(first.policy, stream=last.policy.stream)
+    return replace(first, name=type(api).__name__, policy=policy, shown=last.api)
 
 
-def _reader(api: API, name: str) -> Decoder:
-    decodes = type(api).decode_request is not API.decode_request
-    hook = "decode_request" if decodes else "predict"
-    annotation = _first_annotation(getattr(api, hook), f"{name}.{hook}")
-    batched = api.max_batch_size > 1 and not decodes
-    if batched and type(api).batch is not API.batch:
-        annotation = Any  # predict takes whatever `batch` makes, which says nothing about one body
-    elif batched and annotation is not Any:
-        annotation = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else Any
-    return decoder_for(annotation, f"{name}.{hook}")
+def _is_needed(api: API, hook: str, events: Events) -> bool:
+    return hook in ("batch", "unbatch") or is_overridden(api, hook) or any(events.around(hook))
 
 
-def _first_annotation(function: Callable[..., Any], where: str) -> Any:
-    names = [name for name in inspect.signature(function).parameters if name != "context"]
-    if not names:
-        raise ConfigError(f"{where} takes no request; give it one parameter.")
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        raise ConfigError(f"{where}: its annotation cannot be resolved ({error}); import the name.") from None
-    return hints.get(names[0], Any)
+def _check(api: API, name: str, mode: Mode) -> None:
+    optional = api.has_session or mode is Mode.CUSTOM or callable(getattr(api, "step", None))
+    if not is_overridden(api, "predict") and not optional:
+        raise ConfigError(f"{name} has no predict method; write one.")
+    if mode is Mode.CONTINUOUS:
+        missing = [hook for hook in ("add_request", "step") if not callable(getattr(api, hook, None))]
+        if missing and not callable(getattr(api, "has_finished", None)):
+            raise ConfigError(
+                f"{name}: loop='continuous' needs add_request(uid, request) and step(previous), or "
+                "predict(inputs, generated) and has_finished(uid, token, max_sequence_length)."
+            )
+    if streams(api) and mode is Mode.BATCHED_STREAMS and api.spec is not None:
+        raise ConfigError(f"{name}: a streaming spec serves its streams side by side; set max_batch_size=1.")
 
 
-def _stream_encoder(api: API) -> Callable[[Any, Any], Iterator[Any]]:
-    """`((request, pieces), context) -> encoded pieces`."""
-    encode = piecewise(api)
-    if encode is None:
-        return lambda pair, context: iter(pair[1])
-    return lambda pair, context: encode(pair[1], context)
+def _encode_stream(api: API, mode: Mode, events: Events) -> Callable[[Any, Any], Any]:
+    if not streams(api):
+        return _no_pieces
+    if api.spec is not None:
+        return api.spec.apieces(api) if mode is Mode.ASYNC else api.spec.pieces(api)
+    if mode is Mode.ASYNC:
+        aencode = apiecewise(api, events)
+        return (
+            (lambda pair, context: pair[1])
+            if aencode is None
+            else lambda pair, context: aencode(pair[1], context)
+        )
+    encode = piecewise(api, events)
+    return (
+        (lambda pair, context: iter(pair[1]))
+        if encode is None
+        else lambda pair, context: encode(pair[1], context)
+    )
 
 
-def piecewise(api: API) -> Callable[[Any, Any], Iterator[Any]] | None:
-    """`(pieces, context) -> encoded pieces`, see `API.encode_response`; None if the API does not encode."""
-    if type(api).encode_response is API.encode_response:
-        return None
-    encode = _hook(api.encode_response)
-    if inspect.isgeneratorfunction(api.encode_response):
-        return encode
-    return lambda pieces, context: (encode(piece, context) for piece in pieces)
+def _no_pieces(pair: Any, context: Any) -> Iterator[Any]:
+    return iter(())

@@ -3,17 +3,25 @@
 QUEUED -> SENT -> DONE           answered
 QUEUED -> DONE                   cancelled or too late while waiting: costs nobody anything
 SENT -> ABANDONED -> DONE        nobody waits any more; the worker is told and owes a last message
-SENT -> QUEUED                   its worker died before it was begun
+SENT -> QUEUED                   its worker died before it was begun (or it may be tried again)
 """
 
 import asyncio
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import msgspec
 
 from blixt.serve.errors import Failure
+from blixt.serve.wire import Kind
 
 if TYPE_CHECKING:
     from blixt.serve.link import Link
+    from blixt.serve.slab import SlabBody
+
+Body: TypeAlias = "bytes | SlabBody"
+"""As the client sent it, or where it lies in memory that the workers share."""
+MAX_PRIORITY = 10
 
 
 class State(Enum):
@@ -26,11 +34,25 @@ class State(Enum):
 
 
 class Sink(Protocol):
-    """Who waits for a request's messages: a plain answer, a stream, later the hot lane."""
+    """Who waits for a request's messages: a plain answer, a stream, a websocket, the next stage."""
 
     def deliver(self, kind: int, payload: bytes) -> None:
-        """Take OK, RAW, CHUNK, END or ERROR. Nothing follows the first message of `wire.FINAL`."""
+        """Take a worker's message, see `wire.Kind`. Nothing follows the first of `wire.FINAL`."""
         ...
+
+
+class Meta(msgspec.Struct, omit_defaults=True):
+    """What a worker is told about a request besides its body; the payload of `Kind.META`.
+
+    `content_type` is set unless it is JSON, `headers` only if the API's hooks want them.
+    """
+
+    content_type: str = ""
+    headers: list[tuple[str, str]] = []
+    request_id: str = ""
+    traceparent: str = ""
+    path: str = ""
+    query: str = ""
 
 
 class Request:
@@ -38,33 +60,51 @@ class Request:
 
     __slots__ = (
         "admitted_at",
+        "attempts",
         "body",
+        "cost",
         "deadline",
         "id",
         "kill_timer",
+        "kind",
         "link",
+        "meta",
+        "priority",
         "sequence",
         "sink",
         "state",
         "streamed",
+        "timer",
     )
 
-    def __init__(self, id: int, body: bytes, sink: Sink, now: float, deadline: float) -> None:
+    def __init__(self, id: int, body: Body, sink: Sink, now: float, deadline: float) -> None:
         self.id = id
         self.body = body
+        self.kind: int = Kind.REQUEST
+        self.meta: bytes | None = None
         self.sink = sink
         self.admitted_at = now
         self.deadline = deadline
+        self.priority = 0
+        self.cost = 1.0
+        self.attempts = 0
         self.state = State.QUEUED
         self.link: Link | None = None
         self.sequence = 0
         self.streamed = False
+        self.timer: asyncio.TimerHandle | None = None
         self.kill_timer: asyncio.TimerHandle | None = None
+
+    def release(self) -> None:
+        """Give a shared body's memory back, once: no worker can read it any more."""
+        body, self.body = self.body, b""
+        if not isinstance(body, bytes):
+            body.release()
 
 
 class Rejected(Exception):
     """The request was not admitted; `failure` is the answer."""
 
-    def __init__(self, status: int, detail: str, retry_after_s: int, **headers: str) -> None:
+    def __init__(self, status: int, detail: object, retry_after_s: int, **headers: str) -> None:
         super().__init__(detail)
         self.failure = Failure(status, detail, {"retry-after": str(retry_after_s), **headers})

@@ -1,16 +1,46 @@
-"""The worker's end of the socket: blocking reads, and answers gathered into frames."""
+"""The worker's end of its sockets: blocking reads, and answers gathered into frames.
 
+A worker begins with one front, in slot 0. If it is given a `door`, further fronts come in through it, each
+with a socket and perhaps shared memory, and may go again; the worker lives as long as the front in slot 0.
+Requests are known by `slot << 32 | id`, which for the only front of most servers is the id itself; a worker's
+own calls are counted in the same way.
+"""
+
+import select
 import socket
+import struct
 import time
+from typing import TYPE_CHECKING
 
 from blixt.serve.page import Page
 from blixt.serve.wire import FrameReader, Kind, Message, encode
 
+if TYPE_CHECKING:
+    from blixt.serve.slab import Slab
+
 FLUSH_AFTER_S = 0.0005
+SLOT_SHIFT = 32
+ID_MASK = 0xFFFF_FFFF
+_SLAB = int(Kind.SLAB)
+_SLOT = struct.Struct("<I")
 
 
 class FrontGone(Exception):
     """The front closed the socket: the worker has no reason to live on."""
+
+
+class _Front:
+    """One front: its socket, what came of a frame, what waits to be sent."""
+
+    __slots__ = ("out", "reader", "slab", "slot", "sock", "started")
+
+    def __init__(self, slot: int, sock: socket.socket, slab: "Slab | None") -> None:
+        self.slot = slot
+        self.sock = sock
+        self.slab = slab
+        self.reader = FrameReader()
+        self.out: list[Message] = []
+        self.started = 0
 
 
 class Channel:
@@ -18,44 +48,163 @@ class Channel:
 
     Args:
         sock: One end of a stream socket pair.
-        page: Where the front reads how many requests were begun.
+        page: Where the fronts read how many requests were begun.
+        slab: The first front's memory for large bodies.
+        door: A datagram socket through which more fronts come in.
     """
 
-    def __init__(self, sock: socket.socket, page: Page) -> None:
-        self._sock = sock
+    def __init__(
+        self,
+        sock: socket.socket,
+        page: Page,
+        slab: "Slab | None" = None,
+        door: socket.socket | None = None,
+    ) -> None:
         self._page = page
-        self._reader = FrameReader()
-        self._out: list[tuple[int, int, bytes]] = []
-        self._started = 0
+        self._door = door
+        self._first = _Front(0, sock, slab)
+        self._fronts: dict[int, _Front] = {0: self._first}
+        self._by_fd: dict[int, _Front] = {sock.fileno(): self._first}
+        self._gone: list[int] = []
+        self.recent_slot = 0
+        self._is_ready = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._flushed_at = time.monotonic()
+        if door is not None:
+            self._poll.register(door, select.POLLIN)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What an event loop must watch; changes when fronts come and go."""
+        door = [] if self._door is None else [self._door.fileno()]
+        return [*self._by_fd, *door]
+
+    # -- in ------------------------------------------------------------------------------------------------
 
     def receive(self, block: bool) -> list[list[Message]]:
         """The frames that have arrived; waits for at least one when `block`.
 
         Raises:
-            FrontGone: The socket is closed.
+            FrontGone: The socket of slot 0 is closed.
         """
+        if self._door is not None:
+            return self._receive_any(block)
         while True:
-            try:
-                data = self._sock.recv(1 << 18, 0 if block else socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return []
-            except ConnectionError:
-                raise FrontGone from None
-            if not data:
-                raise FrontGone
-            frames = self._reader.feed(data)
+            frames = self._read(self._first, 0 if block else socket.MSG_DONTWAIT)
             if frames or not block:
-                return [frame.messages for frame in frames]
+                return frames or []
 
-    def begin(self, count: int = 1) -> None:
-        """Note that the next `count` requests, in order of arrival, are being worked on."""
-        self._started += count
-        self._page.started = self._started
+    def _receive_any(self, block: bool) -> list[list[Message]]:
+        while True:
+            frames: list[list[Message]] = []
+            for fd, _ in self._poll.poll(None if block else 0):
+                front = self._by_fd.get(fd)
+                if front is None:
+                    self._answer_door()
+                    continue
+                frames += self._read(front, socket.MSG_DONTWAIT) or []
+            if frames or not block:
+                return frames
 
-    def answer(self, id: int, kind: Kind, payload: bytes = b"") -> None:
-        """Add an answer to the next frame."""
-        self._out.append((id, kind, payload))
+    def _read(self, front: _Front, flags: int) -> list[list[Message]] | None:
+        """A front's next complete frames; None if nothing has arrived."""
+        try:
+            data = front.sock.recv(1 << 18, flags)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            data = b""
+        if not data:
+            return self._lose(front)
+        frames = [frame.messages for frame in front.reader.feed(data)]
+        if front.slot:
+            base = front.slot << SLOT_SHIFT
+            return [[(base | id, kind, payload) for id, kind, payload in frame] for frame in frames]
+        return frames
+
+    def body(self, message: Message) -> bytes | memoryview:
+        """A request's body; one in shared memory is readable until the request is answered."""
+        id, kind, payload = message
+        if kind != _SLAB:
+            return payload
+        slab = self._fronts[id >> SLOT_SHIFT].slab
+        if slab is None:
+            raise ValueError("a body lies in shared memory of which this worker was given none")
+        return slab.read(payload).toreadonly()
+
+    # -- fronts that come and go -----------------------------------------------------------------------------
+
+    def _answer_door(self) -> None:
+        """Let a front in; a dead one in the same slot makes room."""
+        assert self._door is not None
+        try:
+            payload, fds, _, _ = socket.recv_fds(self._door, 64, 2, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not payload:
+            self._poll.unregister(self._door)
+            return
+        (slot,) = _SLOT.unpack(payload)
+        if slot in self._fronts:
+            self._lose(self._fronts[slot])
+        slab = None
+        if len(fds) > 1:
+            from blixt.serve.slab import Slab
+
+            slab = Slab(fds[1])
+        front = _Front(slot, socket.socket(fileno=fds[0]), slab)
+        front.sock.setblocking(True)
+        self._page.set_started(slot, 0)
+        self._fronts[slot] = self._by_fd[fds[0]] = front
+        self._poll.register(fds[0], select.POLLIN)
+        if self._is_ready:
+            self._send(front, [(0, Kind.READY, b"")], 0)
+
+    def _lose(self, front: _Front) -> list[list[Message]]:
+        """A front has gone: to the loops, all its requests are cancelled."""
+        if front.slot == 0:
+            raise FrontGone
+        if self._fronts.get(front.slot) is front:
+            self._poll.unregister(front.sock)
+            del self._fronts[front.slot], self._by_fd[front.sock.fileno()]
+            front.sock.close()
+            if front.slab is not None:
+                front.slab.close()
+            self._gone.append(front.slot)
+        return []
+
+    def lost_slots(self) -> list[int]:
+        """The slots whose fronts have gone since the last call."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    # -- out -----------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Tell every front, now and later, that set-up is done."""
+        self._is_ready = True
+        for slot in self._fronts:
+            self.answer(slot << SLOT_SHIFT, Kind.READY)
+        self.flush()
+
+    def begin(self, id: int) -> None:
+        """Note that a request is being worked on; requests of a front must begin in order of arrival."""
+        front = self._first
+        if id > ID_MASK:
+            self.recent_slot = id >> SLOT_SHIFT
+            front = self._fronts.get(self.recent_slot)
+            if front is None:
+                return
+        front.started += 1
+        self._page.set_started(front.slot, front.started)
+
+    def answer(self, id: int, kind: int, payload: bytes = b"") -> None:
+        """Add an answer to the next frame; what nobody waits for any more is dropped."""
+        if id <= ID_MASK:
+            self._first.out.append((id, kind, payload))
+        elif (front := self._fronts.get(id >> SLOT_SHIFT)) is not None:
+            front.out.append((id & ID_MASK, kind, payload))
 
     def flush_if_slow(self) -> bool:
         """Send what is gathered if the last frame is long ago: slow models answer one by one."""
@@ -65,16 +214,25 @@ class Channel:
         return slow
 
     def flush(self) -> None:
-        """Send what is gathered. The frame tells the time since the last one or since `rest`."""
+        """Send what is gathered. The frames tell the time since the last one or since `rest`."""
         now = time.monotonic()
-        if self._out:
-            busy_us = int((now - self._flushed_at) * 1e6)
-            try:
-                self._sock.sendall(encode(self._out, busy_us))
-            except ConnectionError:
-                raise FrontGone from None
-            self._out.clear()
+        busy_us = int((now - self._flushed_at) * 1e6)
+        if self._door is None:
+            fronts = (self._first,)
+        else:
+            fronts = list(self._fronts.values())
+            busy_us //= max(1, sum(bool(front.out) for front in fronts))
+        for front in fronts:
+            if front.out:
+                out, front.out = front.out, []
+                self._send(front, out, busy_us)
         self._flushed_at = now
+
+    def _send(self, front: _Front, out: list[Message], busy_us: int) -> None:
+        try:
+            front.sock.sendall(encode(out, busy_us))
+        except ConnectionError:
+            self._lose(front)
 
     def rest(self) -> None:
         """Start the clock of the next frame now: the time before was spent waiting."""

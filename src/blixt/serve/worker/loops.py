@@ -1,213 +1,159 @@
-"""The three loops of a worker: one by one, by batches, and streams side by side."""
+"""The plain loops of a worker, one by one and by batches, and the choice among all loops."""
 
-from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
-from blixt.serve.codec import to_json
-from blixt.serve.plan import Context, Plan
-from blixt.serve.wire import Kind, Message
+from blixt.serve.plan import Answer, Plan
+from blixt.serve.plan_mode import Mode
+from blixt.serve.wire import Message
 from blixt.serve.worker.channel import Channel
+from blixt.serve.worker.desk import Desk
+from blixt.serve.worker.inbox import Context, Inbox
+from blixt.serve.worker.outside import connect
 
 
 def run(plan: Plan, channel: Channel) -> None:
     """Serve until the front closes the channel (`FrontGone`)."""
-    if plan.policy.max_streams:
-        serve_streams(plan, channel)
-    elif plan.policy.batched:
-        serve_batches(plan, channel)
-    else:
-        serve_singles(plan, channel)
+    match plan.mode:
+        case Mode.SINGLES:
+            serve_singles(plan, channel)
+        case Mode.BATCHES:
+            serve_batches(plan, channel)
+        case Mode.STREAMS:
+            from blixt.serve.worker.streams import Streams
 
+            Streams(plan, channel).run()
+        case Mode.BATCHED_STREAMS:
+            from blixt.serve.worker.batched_streams import BatchedStreams
 
-class Inbox:
-    """Requests not begun yet, without those that were cancelled on the way."""
+            BatchedStreams(plan, channel).run()
+        case Mode.CONTINUOUS:
+            from blixt.serve.worker.continuous import Continuous
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self.frames: deque[list[Message]] = deque()
-        self._cancelled: set[int] = set()
+            Continuous(plan, channel).run()
+        case Mode.ASYNC:
+            from blixt.serve.worker.aio import run_async
 
-    def fill(self, block: bool) -> None:
-        """Take what has arrived; a CANCEL counts only for requests still waiting here."""
-        for messages in self._channel.receive(block):
-            requests = [m for m in messages if m.kind == Kind.REQUEST]
-            if requests:
-                self.frames.append(requests)
-            self._cancelled.update(m.id for m in messages if m.kind == Kind.CANCEL)
-        if self._cancelled:
-            self._cancelled &= {m.id for frame in self.frames for m in frame}
-
-    def take(self) -> list[Message]:
-        """The next frame's live requests, marked as begun; cancelled ones are answered END."""
-        frame = self.frames.popleft()
-        self._channel.begin(len(frame))
-        return [message for message in frame if not self._drop(message)]
-
-    def take_one(self) -> Message | None:
-        """The next request, marked as begun, or None if it was cancelled."""
-        frame = self.frames[0]
-        message = frame.pop(0)
-        if not frame:
-            self.frames.popleft()
-        self._channel.begin()
-        return None if self._drop(message) else message
-
-    def _drop(self, message: Message) -> bool:
-        if message.id not in self._cancelled:
-            return False
-        self._cancelled.discard(message.id)
-        self._channel.answer(message.id, Kind.END)
-        return True
+            run_async(plan, channel)
+        case Mode.CUSTOM:
+            plan.api.loop.run(plan, channel)
 
 
 def serve_singles(plan: Plan, channel: Channel) -> None:
     """One request after the other."""
     inbox = Inbox(channel)
+    desk = Desk(plan, inbox)
+    connect(plan, inbox)
     while True:
         inbox.fill(block=True)
         channel.rest()
         while inbox.frames:
             message = inbox.take_one()
             if message is not None:
-                context: Context = {}
-                try:
-                    output = plan.predict(plan.start(message.payload, context), context)
-                    kind, payload = plan.finish(output, context)
-                except Exception as error:
-                    kind, payload = plan.failure(error)
-                channel.answer(message.id, kind, payload)
+                kind, payload = answer_one(plan, desk, message)
+                channel.answer(message[0], kind, payload)
+                inbox.done(message[0])
             if channel.flush_if_slow():
                 inbox.fill(block=False)
         channel.flush()
 
 
+def answer_one(plan: Plan, desk: Desk, message: Message) -> Answer:
+    """One request through all hooks."""
+    try:
+        value, context = desk.open(message)
+        output = plan.predict.call(value, context)
+        if plan.encode is not None:
+            output = plan.encode.call(output, context)
+        return plan.answer(message[1], output)
+    except Exception as error:
+        return plan.failure(error)
+
+
 def serve_batches(plan: Plan, channel: Channel) -> None:
     """One frame of requests is one batch: the front has decided what belongs together."""
     inbox = Inbox(channel)
+    desk = Desk(plan, inbox)
+    connect(plan, inbox)
     while True:
         inbox.fill(block=True)
         channel.rest()
         while inbox.frames:
-            _serve_batch(plan, channel, inbox.take())
+            answer_batch(plan, desk, channel, inbox.take())
             channel.flush()
             inbox.fill(block=False)
 
 
-def _serve_batch(plan: Plan, channel: Channel, messages: list[Message]) -> None:
-    ids: list[int] = []
-    inputs: list[Any] = []
-    contexts: list[Context] = []
-    for message in messages:
-        context: Context = {}
-        try:
-            inputs.append(plan.start(message.payload, context))
-        except Exception as error:
-            channel.answer(message.id, *plan.failure(error))
-            continue
-        ids.append(message.id)
-        contexts.append(context)
-    if not ids:
+class Batch:
+    """The requests of a batch that could be opened; the others are answered already."""
+
+    def __init__(self, plan: Plan, desk: Desk, channel: Channel, messages: list[Message]) -> None:
+        self.messages: list[Message] = []
+        self.inputs: list[Any] = []
+        self.contexts: list[Context | None] = []
+        for message in messages:
+            try:
+                value, context = desk.open(message)
+            except Exception as error:
+                channel.answer(message[0], *plan.failure(error))
+                continue
+            self.messages.append(message)
+            self.inputs.append(value)
+            self.contexts.append(context)
+
+    def fail(self, plan: Plan, channel: Channel, error: BaseException) -> None:
+        """Answer every request with the same error."""
+        answer = plan.failure(error)
+        for message in self.messages:
+            channel.answer(message[0], *answer)
+
+
+def answer_batch(plan: Plan, desk: Desk, channel: Channel, messages: list[Message]) -> None:
+    """One batch through all hooks."""
+    batch = Batch(plan, desk, channel, messages)
+    if not batch.messages:
         return
     try:
-        outputs = _predict_batch(plan, inputs, contexts)
+        assert plan.batch is not None
+        assert plan.unbatch is not None
+        joined = plan.batch.call(batch.inputs, batch.contexts)
+        output = plan.predict.call(joined, batch.contexts)
+        outputs = outputs_of(plan, output, plan.unbatch.call(output, batch.contexts), len(batch.messages))
     except Exception as error:
-        answer = plan.failure(error)
-        for id in ids:
-            channel.answer(id, *answer)
+        batch.fail(plan, channel, error)
         return
-    for id, output, context in zip(ids, outputs, contexts, strict=True):
+    encode = plan.encode
+    for message, output, context in zip(batch.messages, outputs, batch.contexts, strict=True):
         try:
-            channel.answer(id, *plan.finish(output, context))
+            if encode is not None:
+                output = encode.call(output, context)
+            channel.answer(message[0], *plan.answer(message[1], output))
         except Exception as error:
-            channel.answer(id, *plan.failure(error))
+            channel.answer(message[0], *plan.failure(error))
 
 
-def _predict_batch(plan: Plan, inputs: list[Any], contexts: list[Context]) -> list[Any]:
-    output = plan.predict(plan.batch(inputs, contexts), contexts)
-    outputs = list(plan.unbatch(output, contexts))
-    if len(outputs) != len(inputs):
+def outputs_of(plan: Plan, output: Any, split: Any, count: int) -> list[Any]:
+    """What `unbatch` made of a batch's output, checked.
+
+    Raises:
+        ValueError: It does not fit the batch.
+    """
+    if isinstance(output, str | dict | set):
+        warn_unordered(plan.name, output)
+    outputs: list[Any] = split if split.__class__ is list else list(split)
+    if len(outputs) != count:
         raise ValueError(
-            f"{plan.name} made {len(outputs)} outputs of a batch of {len(inputs)}: predict (or unbatch) must "
+            f"{plan.name} made {len(outputs)} outputs of a batch of {count}: predict (or unbatch) must "
             "return one output for each input, in order"
         )
     return outputs
 
 
-def serve_streams(plan: Plan, channel: Channel) -> None:
-    """All live generators in turn, one piece each; one frame carries a piece of every stream."""
-    inbox: deque[Message] = deque()
-    live: dict[int, Iterator[Any]] = {}
-    paused: set[int] = set()
-    while True:
-        idle = len(live) == len(paused) and not inbox
-        for messages in channel.receive(block=idle):
-            for message in messages:
-                _control(message, inbox, live, paused, channel)
-        if idle:
-            channel.rest()
-        while inbox:
-            _open(plan, channel, inbox.popleft(), live)
-        for id in [id for id in live if id not in paused]:
-            _step(plan, channel, id, live)
-            channel.flush_if_slow()
-        channel.flush()
+def warn_unordered(name: str, output: Any) -> None:
+    """A string or a dict can be cut into as many pieces as there are inputs, and be wrong all the same."""
+    import warnings
 
-
-def _control(
-    message: Message,
-    inbox: deque[Message],
-    live: dict[int, Iterator[Any]],
-    paused: set[int],
-    channel: Channel,
-) -> None:
-    if message.kind == Kind.REQUEST:
-        inbox.append(message)
-    elif message.kind == Kind.PAUSE and message.id in live:
-        paused.add(message.id)
-    elif message.kind == Kind.RESUME:
-        paused.discard(message.id)
-    elif message.kind == Kind.CANCEL:
-        paused.discard(message.id)
-        for waiting in [m for m in inbox if m.id == message.id]:
-            inbox.remove(waiting)
-            channel.begin()
-            channel.answer(message.id, Kind.END)
-        stream = live.pop(message.id, None)
-        if stream is not None:
-            _close(stream)
-            channel.answer(message.id, Kind.END)
-
-
-def _open(plan: Plan, channel: Channel, message: Message, live: dict[int, Iterator[Any]]) -> None:
-    channel.begin()
-    context: Context = {}
-    try:
-        request = plan.start(message.payload, context)
-        output: Any = plan.predict(request, context)
-        if isinstance(output, str | bytes | dict) or not hasattr(output, "__iter__"):
-            output = [output]  # a plain answer is a stream of one piece
-        live[message.id] = iter(plan.encode_stream((request, output), context))
-    except Exception as error:
-        channel.answer(message.id, *plan.failure(error))
-
-
-def _step(plan: Plan, channel: Channel, id: int, live: dict[int, Iterator[Any]]) -> None:
-    try:
-        channel.answer(id, Kind.CHUNK, to_json(next(live[id])))
-        return
-    except StopIteration:
-        channel.answer(id, Kind.END)
-    except Exception as error:
-        channel.answer(id, *plan.failure(error))
-    _close(live.pop(id))
-
-
-def _close(stream: Iterator[Any]) -> None:
-    close = getattr(stream, "close", None)
-    if close is not None:
-        try:
-            close()
-        except Exception:
-            # The client has left or has its answer: a generator that raises on close has nobody to tell.
-            return
+    warnings.warn(
+        f"{name}.predict returned a {type(output).__name__} for a batch; it is split item by item, which is "
+        "hardly what you mean: return a list with one output for each input.",
+        stacklevel=2,
+    )

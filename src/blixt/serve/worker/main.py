@@ -9,22 +9,37 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from blixt.serve.api import API
 from blixt.serve.errors import ConfigError
 from blixt.serve.page import Page
-from blixt.serve.plan import make_plan
+from blixt.serve.plan import Plan, make_plan
 from blixt.serve.wire import Kind
 from blixt.serve.worker.channel import Channel, FrontGone
 from blixt.serve.worker.loops import run
+
+if TYPE_CHECKING:
+    from blixt.serve.slab import Slab
 
 INHERITED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """All a worker is told; pickled once, by `multiprocessing`'s spawn."""
+    """All a worker is told; pickled once, by `multiprocessing`'s spawn.
+
+    Attributes:
+        door: Where further fronts come in, if there are any.
+        slab: The front's memory for large bodies.
+        callbacks: The server's.
+        log_address: Where `API.log` sends its values, if anybody listens.
+        folder: Where large values lie on their way to another worker.
+        stage: See `Plan`: "first" and "middle" stages of a pipeline pack their answers, a "middle" or "last"
+            one gets packed values. Empty outside pipelines.
+    """
 
     api: API
     device: str
@@ -32,6 +47,12 @@ class WorkerSpec:
     sock: socket.socket
     lifeline: socket.socket
     page: Page
+    door: socket.socket | None = None
+    slab: "Slab | None" = None
+    callbacks: Sequence[Any] = ()
+    log_address: str | None = None
+    folder: str | None = None
+    stage: str = ""
 
 
 def main(spec: WorkerSpec) -> None:
@@ -44,18 +65,35 @@ def main(spec: WorkerSpec) -> None:
     )
     os.environ["BLIXT_SERVE_WORKER"] = str(spec.index)
     with contextlib.suppress(FrontGone):
-        channel = Channel(spec.sock, spec.page)
+        channel = Channel(spec.sock, spec.page, spec.slab, spec.door)
         try:
-            plan = make_plan(spec.api)
-            spec.api.device = spec.device
-            spec.api.setup(spec.device)
+            plan = _set_up(spec)
         except Exception as error:
             channel.answer(0, Kind.FAILED, _report(spec, error).encode())
             channel.flush()
             sys.exit(1)
-        channel.answer(0, Kind.READY)
-        channel.flush()
+        channel.ready()
         run(plan, channel)
+
+
+def _set_up(spec: WorkerSpec) -> Plan:
+    api = spec.api
+    plan = make_plan(api, spec.callbacks, stage=spec.stage, folder=spec.folder)
+    if spec.log_address is not None:
+        from blixt.serve.loggers import LogSender
+
+        api._send_log = LogSender(spec.log_address).send  # pyright: ignore[reportPrivateUsage]
+    api.device = spec.device
+    plan.events.fire("on_before_setup", api)
+    api.setup(spec.device)
+    plan.events.fire("on_after_setup", api)
+    if spec.stage in ("", "first"):
+        examples = list(api.examples())
+        if examples:
+            from blixt.serve.rehearse import rehearse
+
+            rehearse(plan, examples)
+    return plan
 
 
 def _report(spec: WorkerSpec, error: Exception) -> str:

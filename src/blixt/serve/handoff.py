@@ -1,0 +1,83 @@
+"""Python values from worker to worker: through the front's sockets if small, else through shared memory.
+
+A value is pickled (protocol 5); arrays and tensors lie beside it, uncopied. A large one becomes a file
+in `/dev/shm` that the next worker maps, and the front only passes its name on. Whoever sees the value's last
+use calls `discard`; what a crash leaves behind goes with the server's folder.
+"""
+
+import contextlib
+import itertools
+import mmap
+import os
+import pickle
+import struct
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from blixt.serve.errors import HTTPError
+
+LARGE_BYTES = 64 * 2**10
+_COUNT = struct.Struct("<I")
+_count = itertools.count()
+_INLINE, _FILE = b"\0", b"\1"
+
+
+def make_folder() -> str:
+    """A folder for large values, in memory where the system can; remove it when the server ends."""
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    return tempfile.mkdtemp(prefix="blixt-serve-", dir=base)
+
+
+def pack(value: Any, folder: str | None = None) -> bytes:
+    """A value as a message's payload.
+
+    Args:
+        value: Anything that can be pickled.
+        folder: Where large values may lie; None: all travel in the message.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, 5, buffer_callback=buffers.append)
+    raws = [buffer.raw() for buffer in buffers]
+    sizes = [len(head), *(raw.nbytes for raw in raws)]
+    table = _COUNT.pack(len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
+    if folder is None or sum(sizes) < LARGE_BYTES:
+        return b"".join((_INLINE, table, head, *raws))
+    path = os.path.join(folder, f"{os.getpid()}-{next(_count)}")
+    with open(path, "xb") as file:
+        file.writelines((table, head, *raws))
+    return _FILE + path.encode()
+
+
+def unpack(payload: "bytes | memoryview") -> Any:
+    """The value of a payload; its arrays are its own to write to.
+
+    Raises:
+        HTTPError: 410, nobody waits for it any more and its memory is gone.
+    """
+    payload = bytes(payload)
+    if payload[:1] == _INLINE:
+        return _load(memoryview(bytearray(payload))[1:])
+    try:
+        with open(payload[1:], "rb") as file:
+            return _load(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+    except FileNotFoundError:
+        raise HTTPError(410, "The value was withdrawn while it waited.") from None
+
+
+def discard(payload: bytes) -> None:
+    """Nobody will unpack this payload any more."""
+    if payload[:1] == _FILE:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(payload[1:])
+
+
+def _load(view: memoryview) -> Any:
+    (count,) = _COUNT.unpack_from(view)
+    sizes: Sequence[int] = struct.unpack_from(f"<{count}Q", view, _COUNT.size)
+    offset = _COUNT.size + 8 * count
+    pieces: list[memoryview] = []
+    for size in sizes:
+        pieces.append(view[offset : offset + size])
+        offset += size
+    return pickle.loads(pieces[0], buffers=pieces[1:])

@@ -1,0 +1,82 @@
+"""The right pool for an API, with all that it shares with the rest of the server."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from blixt.serve.api import API
+from blixt.serve.backstage import Backstage
+from blixt.serve.config import Limits
+from blixt.serve.devices import resolve_devices
+from blixt.serve.metrics import ApiMetrics
+from blixt.serve.pipeline import Pipeline, place_of
+from blixt.serve.pipeline_hub import PipelinePool
+from blixt.serve.plan import make_plan
+from blixt.serve.supervisor import OnFatal, Pool, Ties, Watcher
+
+if TYPE_CHECKING:
+    from blixt.serve.slab import Slab
+
+
+class Served(Protocol):
+    """What a pool needs to know of its server."""
+
+    @property
+    def devices(self) -> Sequence[list[str]]:
+        """For each API, one entry a worker."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds and deadlines."""
+        ...
+
+    @property
+    def callbacks(self) -> Sequence[Any]:
+        """The server's."""
+        ...
+
+
+def pool_for(
+    api: API,
+    served: Served,
+    index: int,
+    metrics: ApiMetrics,
+    on_fatal: OnFatal,
+    *,
+    backstage: Backstage,
+    slab: "Slab | None" = None,
+    watcher: Watcher | None = None,
+) -> Pool | PipelinePool:
+    """The pool of an API, or of a pipeline's stages.
+
+    Args:
+        api: What is served.
+        served: The server: devices of each API, limits, callbacks.
+        index: Which of its APIs this is.
+        metrics: What to count into.
+        on_fatal: Called once if set-up fails for good.
+        backstage: What all workers share.
+        slab: The front's memory for large bodies.
+        watcher: Who brings further fronts to the workers.
+    """
+    devices, limits = served.devices[index], served.limits
+
+    def ties(stage: str = "", with_slab: bool = True) -> Ties:
+        return Ties(
+            slab=slab if with_slab else None,
+            callbacks=served.callbacks,
+            log_address=backstage.log_address,
+            folder=backstage.folder,
+            stage=stage,
+            watcher=watcher,
+        )
+
+    if not isinstance(api, Pipeline):
+        return Pool(api, devices, limits, metrics, on_fatal, ties())
+    pools: list[Pool] = []
+    for place, stage in enumerate(api.stages):
+        kind = api.accelerators[place]
+        where = (devices if kind is None else resolve_devices(kind, "auto")) * api.workers[place]
+        role = ties(place_of(place, len(api.stages)), with_slab=place == 0)
+        pools.append(Pool(stage, where, limits, metrics, on_fatal, role))
+    return PipelinePool(pools, make_plan(api, served.callbacks), metrics)

@@ -1,0 +1,49 @@
+"""`await api.call(...)` in an async worker."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from blixt.serve.plan import Plan
+from blixt.serve.worker.inbox import Inbox
+from blixt.serve.worker.outside import result_of, send_call
+
+
+class AsyncCalls:
+    """Questions to other APIs that wait for their answers.
+
+    Args:
+        plan: Its API gets its `call`.
+        inbox: Where answers arrive.
+        flush_soon: Called when a question is to be sent.
+    """
+
+    def __init__(self, plan: Plan, inbox: Inbox, flush_soon: Callable[[], None]) -> None:
+        self._inbox = inbox
+        self._flush_soon = flush_soon
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._count = itertools.count(1)
+        self._folder = plan.folder
+        plan.api._send_call = self._call  # pyright: ignore[reportPrivateUsage]
+
+    async def _call(self, target: str, x: Any, timeout_s: float | None) -> Any:
+        channel = self._inbox.channel
+        id = channel.recent_slot << 32 | next(self._count) & 0x7FFF_FFFF
+        waiting = self._waiting[id] = asyncio.get_running_loop().create_future()
+        try:
+            self._inbox.asked.add(id)
+            send_call(channel, id, target, x, timeout_s, self._folder)
+            self._flush_soon()
+            return result_of(await waiting)
+        finally:
+            del self._waiting[id]
+
+    def settle(self) -> None:
+        """Hand out the answers that have arrived."""
+        results = self._inbox.results
+        while results:
+            id, payload = results.popitem()
+            waiting = self._waiting.get(id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(payload)

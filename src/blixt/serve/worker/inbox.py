@@ -1,0 +1,154 @@
+"""What has arrived at a worker and is not begun yet, and the word that clients have left."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from blixt.serve.errors import Failure
+from blixt.serve.wire import Kind, Message
+from blixt.serve.worker.channel import SLOT_SHIFT, Channel
+
+_REQUEST, _META, _CANCEL, _RESULT = int(Kind.REQUEST), int(Kind.META), int(Kind.CANCEL), int(Kind.RESULT)
+_BODIES = frozenset(int(kind) for kind in (Kind.REQUEST, Kind.SLAB, Kind.VALUE, Kind.PASS, Kind.OPEN))
+_FRONT_LOST = msgspec.json.encode(Failure(503, "The front that carried this call has died; try again."))
+Control = Callable[[int, int, bytes], None]
+
+
+def _ignore(id: int, kind: int, payload: bytes) -> None:
+    """Nobody runs side by side here, so there is nobody to hold or to stop."""
+
+
+class Inbox:
+    """Requests in their order, without those that were cancelled on the way.
+
+    Args:
+        channel: Where they come from.
+        control: Called with `(id, kind, payload)` for PAUSE, RESUME, DATA, CLOSE, and for CANCEL of a request
+            that is begun.
+
+    Attributes:
+        frames: Requests as the front grouped them.
+        results: Answers to this worker's calls, by call id.
+    """
+
+    def __init__(self, channel: Channel, control: Control = _ignore) -> None:
+        self.channel = channel
+        self.frames: deque[list[Message]] = deque()
+        self.results: dict[int, bytes] = {}
+        self.asked: set[int] = set()  # this worker's calls without an answer yet
+        self._control = control
+        self._metas: dict[int, bytes] = {}
+        self._cancelled: set[int] = set()  # waiting here
+        self._unwanted: set[int] = set()  # begun
+
+    def fill(self, block: bool) -> None:
+        """Take what has arrived; waits for something when `block`."""
+        for messages in self.channel.receive(block):
+            for message in messages:
+                if message[1] != _REQUEST:
+                    messages = self._sort(messages)
+                    break
+            if messages:
+                self.frames.append(messages)
+        for slot in self.channel.lost_slots():
+            self._forget_front(slot)
+
+    def take(self) -> list[Message]:
+        """The next frame's live requests, marked as begun; cancelled ones are answered END."""
+        frame = self.frames.popleft()
+        begin = self.channel.begin
+        for message in frame:
+            begin(message[0])
+        if not self._cancelled:
+            return frame
+        return [message for message in frame if not self._drop(message[0])]
+
+    def take_one(self) -> Message | None:
+        """The next request, marked as begun, or None if it was cancelled."""
+        frame = self.frames[0]
+        message = frame.pop(0)
+        if not frame:
+            self.frames.popleft()
+        self.channel.begin(message[0])
+        return None if self._cancelled and self._drop(message[0]) else message
+
+    def meta(self, id: int) -> bytes | None:
+        """What came with a request besides its body; asked once."""
+        return self._metas.pop(id, None) if self._metas else None
+
+    def is_unwanted(self, id: int) -> bool:
+        """Whether the client of a begun request has left; looks at what has arrived."""
+        self.fill(block=False)
+        return id in self._unwanted
+
+    def done(self, id: int) -> None:
+        """A begun request is answered."""
+        if self._unwanted:
+            self._unwanted.discard(id)
+
+    def _drop(self, id: int) -> bool:
+        if id not in self._cancelled:
+            return False
+        self._cancelled.discard(id)
+        self._metas.pop(id, None)
+        self.channel.answer(id, Kind.END)
+        return True
+
+    def _sort(self, messages: list[Message]) -> list[Message]:
+        """Keep a frame's requests, and see to the rest."""
+        requests: list[Message] = []
+        for message in messages:
+            id, kind, payload = message
+            if kind in _BODIES:
+                requests.append(message)
+            elif kind == _META:
+                self._metas[id] = payload
+            elif kind == _RESULT:
+                self.asked.discard(id)
+                self.results[id] = payload
+            elif kind != _CANCEL:
+                self._control(id, kind, payload)
+            elif any(m[0] == id for m in requests) or self._waits(id):
+                self._cancelled.add(id)
+            else:
+                self._unwanted.add(id)
+                self._control(id, kind, payload)
+        return requests
+
+    def _waits(self, id: int) -> bool:
+        return any(message[0] == id for frame in self.frames for message in frame)
+
+    def _forget_front(self, slot: int) -> None:
+        """A front has gone: what it asked for is not wanted any more."""
+        for frame in self.frames:
+            frame[:] = [message for message in frame if message[0] >> SLOT_SHIFT != slot]
+        self.frames = deque(frame for frame in self.frames if frame)
+        self._metas = {id: meta for id, meta in self._metas.items() if id >> SLOT_SHIFT != slot}
+        self._cancelled = {id for id in self._cancelled if id >> SLOT_SHIFT != slot}
+        for id in [id for id in self.asked if id >> SLOT_SHIFT == slot]:
+            self.asked.discard(id)
+            self.results[id] = bytes((Kind.ERROR,)) + _FRONT_LOST
+        self._control(slot << SLOT_SHIFT, Kind.CANCEL, b"")
+
+
+class Context(dict[str, Any]):
+    """One request's own dict, handed to every hook that has a parameter named `context`.
+
+    It carries whatever hooks put into it, and what `API.context_fields` asks for.
+    """
+
+    __slots__ = ("_is_unwanted",)
+
+    def __init__(self, fields: dict[str, Any], is_unwanted: Callable[[], bool]) -> None:
+        super().__init__(fields)
+        self._is_unwanted = is_unwanted
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has left (or been answered 504), so that going on is of no use to anybody.
+
+        Looks at the worker's socket: a microsecond or two, from the thread that runs the hook.
+        """
+        return self._is_unwanted()
