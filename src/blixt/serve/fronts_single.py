@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from blixt.serve.service import Service
@@ -94,9 +94,12 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 async def _announce(service: Service) -> None:
     await service.until_ready()
-    say(ready_text(service.devices, len(service.apis)))
+    say(ready_text(service.served.devices))
 
 
-def ready_text(devices: list[str], apis: int) -> str:
+def ready_text(devices: Sequence[Sequence[str]]) -> str:
     """What is said once requests are answered."""
-    return f"ready, {len(devices)} worker(s) for {apis} API(s) on {', '.join(sorted(set(devices)))}"
+    counts = sorted({len(workers) for workers in devices})
+    many = "-".join(str(count) for count in (counts[0], counts[-1])[: len(counts)])
+    names = sorted({device for workers in devices for device in workers})
+    return f"ready, {many} worker(s) for each API on {', '.join(names)}"

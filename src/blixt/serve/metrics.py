@@ -8,7 +8,7 @@ that is started again goes on counting where the last one stopped.
 import mmap
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Self, TypeAlias
 
 from blixt.serve.page import SharedMemory
 
@@ -25,6 +25,7 @@ HISTOGRAMS = {
     "batch_sizes": SIZES,
 }
 STATUSES = range(100, 600)
+Cells: TypeAlias = "memoryview[float]"
 
 
 def _places() -> dict[str, int]:
@@ -59,7 +60,7 @@ class MetricsPage(SharedMemory):
         pages = -(-max(1, apis) * BLOCK * 8 // mmap.PAGESIZE)
         return cls.allocate(pages * mmap.PAGESIZE)
 
-    def block(self, index: int) -> memoryview:
+    def block(self, index: int) -> Cells:
         """The cells of one API."""
         return self.cells[index * BLOCK : (index + 1) * BLOCK]
 
@@ -80,7 +81,7 @@ class Histogram:
 
     __slots__ = ("_bounds", "_cells", "_start", "_sum")
 
-    def __init__(self, cells: memoryview, start: int, bounds: tuple[float, ...]) -> None:
+    def __init__(self, cells: Cells, start: int, bounds: tuple[float, ...]) -> None:
         self._cells = cells
         self._start = start
         self._bounds = bounds
@@ -120,8 +121,8 @@ class ApiMetrics:
     prompt_tokens = _counter("prompt_tokens")
     completion_tokens = _counter("completion_tokens")
 
-    def __init__(self, cells: memoryview | None = None) -> None:
-        self.cells = memoryview(bytearray(BLOCK * 8)).cast("d") if cells is None else cells
+    def __init__(self, cells: "Cells | None" = None) -> None:
+        self.cells: Cells = memoryview(bytearray(BLOCK * 8)).cast("d") if cells is None else cells
         self.seconds = self._histogram("seconds")
         self.queue_seconds = self._histogram("queue_seconds")
         self.batch_wait_seconds = self._histogram("batch_wait_seconds")
@@ -151,6 +152,6 @@ class ApiMetrics:
 _STATUS_0 = AT["status"] - STATUSES.start
 
 
-def total(blocks: Sequence[memoryview]) -> list[float]:
+def total(blocks: Sequence[Cells]) -> list[float]:
     """The sum of one API's blocks over all processes."""
     return [sum(column) for column in zip(*blocks, strict=True)]

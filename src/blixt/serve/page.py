@@ -4,6 +4,7 @@ A socket cannot tell how far a worker came: when it dies, what it had begun must
 been sent goes to another worker. So the worker writes one word for each front before it begins a request.
 """
 
+import contextlib
 import mmap
 import os
 import struct
@@ -40,10 +41,13 @@ class SharedMemory:
         return cls(fd)
 
     def close(self) -> None:
-        """Give the memory back; closing twice is fine."""
-        if not self._map.closed:
+        """Give the memory back, at the latest when the last view of it goes; closing twice is fine."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        with contextlib.suppress(BufferError):
             self._map.close()
-            os.close(self.fd)
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
         return _rebuild, (type(self), DupFd(self.fd))

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import blixt
 from blixt.serve.api import API
+from blixt.serve.backstage import Backstage
+from blixt.serve.calls import connect
 from blixt.serve.config import Limits
 from blixt.serve.errors import ServeError, SetupFailed
+from blixt.serve.health import HealthCheck
 from blixt.serve.hub import Hub
 from blixt.serve.metrics import ApiMetrics, MetricsPage, total
 from blixt.serve.metrics_text import render
 from blixt.serve.plan import Plan
+from blixt.serve.pools import pool_for
 from blixt.serve.slab import Slab
-from blixt.serve.supervisor import Pool, Ties
 
 OnFatal = Callable[[SetupFailed], None]
 
@@ -99,6 +102,7 @@ class Running:
     metrics: ApiMetrics
     pool: PoolLike
     plan: Plan
+    health: HealthCheck
 
 
 class Service:
@@ -121,6 +125,7 @@ class Service:
         self.lanes: Mapping[str, LaneChoice] = {}
         self.on_stop_asked: Callable[[], None] = lambda: None
         self.slab: Slab | None = None if team is None else team.slab
+        self._backstage: Backstage | None = None
 
     @property
     def devices(self) -> list[str]:
@@ -146,9 +151,12 @@ class Service:
         for index, api in enumerate(self.apis):
             metrics = ApiMetrics(None if self.team is None else self.team.page.block(index))
             pool = self._pool(index, api, metrics, on_fatal)
-            self.running.append(Running(api, self.served.devices[index], metrics, pool, pool.plan))
+            self.running.append(
+                Running(api, self.served.devices[index], metrics, pool, pool.plan, HealthCheck(api))
+            )
         if self.running and self.slab is not None:
             self.running[0].metrics.gauges["slab_bytes"] = lambda: self.slab.used_bytes if self.slab else 0
+        connect([running.pool for running in self.running])
         for running in self.running:
             running.pool.start()
 
@@ -168,6 +176,9 @@ class Service:
         patience_s = 0.0 if self.hurried else self.limits.stop_s
         await asyncio.gather(*(running.pool.stop(patience_s) for running in self.running))
         self.running.clear()
+        if self._backstage is not None:
+            await asyncio.to_thread(self._backstage.close)
+            self._backstage = None
         if self.slab is not None and self.team is None:
             self.slab.close()
             self.slab = None
@@ -209,7 +220,7 @@ class Service:
         """Whether it is ready and every API's own `health` agrees."""
         if not self.ready:
             return False
-        return all([await asyncio.to_thread(running.api.health) for running in self.running])
+        return all(await asyncio.gather(*(running.health.healthy() for running in self.running)))
 
     def describe(self) -> list[dict[str, Any]]:
         """What `/info` tells about every API."""
@@ -225,7 +236,7 @@ class Service:
             1 if self.team is None else self.team.fronts,
         )
 
-    def _cells(self, index: int) -> list[float]:
+    def _cells(self, index: int) -> Sequence[float]:
         if self.team is None:
             return self.running[index].metrics.cells.tolist()
         return total([page.block(index) for page in self.team.pages])
@@ -233,8 +244,12 @@ class Service:
     def _pool(self, index: int, api: API, metrics: ApiMetrics, on_fatal: OnFatal) -> PoolLike:
         if self.team is not None:
             return self.team.pool(index, api, metrics, on_fatal)
-        ties = Ties(slab=self.slab, callbacks=self.served.callbacks)
-        return Pool(api, self.served.devices[index], self.limits, metrics, on_fatal, ties)
+        if self._backstage is None:
+            self._backstage = Backstage(self.served.loggers)
+        pool = pool_for(
+            api, self.served, index, metrics, on_fatal, backstage=self._backstage, slab=self.slab
+        )
+        return cast(PoolLike, pool)  # a pipeline's hub has the same face and is no Hub
 
     def _describe(self, running: Running) -> dict[str, Any]:
         api = running.api

@@ -90,10 +90,7 @@ class Slab(SharedMemory):
     def close(self) -> None:
         """Give the memory back; bodies that are still lent keep it mapped until they are dropped."""
         self._view.release()
-        try:
-            super().close()
-        except BufferError:
-            return  # somebody reads a body still; the memory goes with the last view
+        super().close()
 
 
 class SlabBody:

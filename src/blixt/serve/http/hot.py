@@ -246,7 +246,7 @@ class HotProtocol(HttpToolsProtocol):
     def _start_next(self) -> None:
         if self.pipeline and not self.transport.is_closing():
             cycle, app = self.pipeline.pop()
-            if app is None:
+            if isinstance(cycle, HotExchange):
                 self._activate(cycle)
                 if not cycle.more_body:
                     cycle.submit()
@@ -311,8 +311,8 @@ class HotProtocol(HttpToolsProtocol):
     def _pronounce(self, verdict: Verdict) -> None:
         if self.transport.is_closing():
             return
-        begun = self._active is not None and self._active.response_started
-        if not begun or self._active.response_complete:
+        active = self._active
+        if active is None or active.response_complete or not active.response_started:
             length = (b"content-length", b"%d" % len(verdict.body))
             head = self.heads().head(verdict.status, [JSON, length], keep_alive=False)
             self.transport.write(head + b"\r\n" + verdict.body)

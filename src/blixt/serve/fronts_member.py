@@ -1,0 +1,230 @@
+"""A front among several: a process that takes requests and has no workers of its own.
+
+Its supervisor tells it on a line (`fronts_control`) of every worker that answers, with a socket to it:
+
+    supervisor -> front   worker (api, pid; descriptors: socket, page), retire (pid), ready, drain, dead, stop
+    front -> supervisor   listening, ready, left (pid), kill (pid), drained, ask_stop
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from blixt.serve.api import API
+from blixt.serve.fronts_control import Control, Message
+from blixt.serve.fronts_single import run_loop
+from blixt.serve.hub import Hub
+from blixt.serve.link import Link
+from blixt.serve.metrics import ApiMetrics, MetricsPage
+from blixt.serve.page import Page
+from blixt.serve.plan import make_plan
+from blixt.serve.plan_rules import rules_of
+from blixt.serve.service import OnFatal, PoolLike, Served, Service
+from blixt.serve.slab import Slab
+from blixt.serve.wire import Kind
+from blixt.serve.wire import Message as WireMessage
+from blixt.serve.worker.main import INHERITED_SIGNALS
+
+if TYPE_CHECKING:
+    from blixt.serve.http.uvicorn_server import Listening
+    from blixt.serve.server import Server
+
+Tell = Callable[[Message], object]
+logger = logging.getLogger("blixt.serve")
+
+
+@dataclass(frozen=True)
+class FrontSpec:
+    """All a front is told at its start; pickled by `multiprocessing`'s spawn.
+
+    Attributes:
+        server: What is served.
+        slot: Its number, from 1; 0 is the supervisor's.
+        sock: Where it listens.
+        control: Its end of the line.
+        pages: The metrics of every process; its own is `pages[slot]`.
+        slab: Where it receives large bodies.
+        listening: How connections are made.
+    """
+
+    server: "Server"
+    slot: int
+    sock: socket.socket
+    control: socket.socket
+    pages: Sequence[MetricsPage]
+    slab: Slab | None
+    listening: "Listening"
+
+
+class FrontPool:
+    """The workers of one API, which another process supervises.
+
+    Args:
+        api: What they run.
+        served: What the server consists of.
+        metrics: What this front counts.
+        slot: This front's word in the workers' pages.
+        tell: Sends the supervisor a message.
+    """
+
+    def __init__(self, api: API, served: Served, metrics: ApiMetrics, slot: int, tell: Tell) -> None:
+        self.plan = make_plan(api, served.callbacks)
+        self.hub = Hub(self.plan.policy, served.limits, metrics, self._kill, rules_of(api, self.plan.events))
+        self._slot = slot
+        self._tell = tell
+        self._links: dict[Link, int] = {}  # to the worker's process id
+
+    def start(self) -> None:
+        """The supervisor starts the workers."""
+
+    async def stop(self, patience_s: float) -> None:
+        """Let go of the workers; the supervisor ends them."""
+        for link in list(self._links):
+            link.close()
+        self.hub.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that this front knows."""
+        return list(self._links.values())
+
+    def waiting_for(self) -> str | None:
+        """Why no worker answers, as far as a front knows."""
+        if self.hub.dead_reason is not None or self.hub.workers_ready:
+            return self.hub.dead_reason
+        return f"{self.plan.name}: no worker is ready."
+
+    async def add(self, pid: int, sock: socket.socket, page: Page) -> None:
+        """A worker answers: tie it to the hub once it has greeted this front."""
+        link = Link(page, self._on_message, self._on_closed, self.hub.on_busy, self._slot)
+        self._links[link] = pid
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
+
+    def retire(self, pid: int) -> None:
+        """A worker has been replaced: it gets nothing new, and its link closes when it is done."""
+        for link, its_pid in list(self._links.items()):
+            if its_pid == pid:
+                self.hub.retire(link)
+
+    def _on_message(self, link: Link, message: WireMessage) -> None:
+        if message[1] == Kind.READY:
+            self.hub.attach(link)
+        else:
+            self.hub.on_message(link, message)
+
+    def _on_closed(self, link: Link) -> None:
+        pid = self._links.pop(link)
+        self.hub.detach(link)
+        link.page.close()
+        self._tell({"is": "left", "pid": pid})
+
+    def _kill(self, link: Link) -> None:
+        pid = self._links.get(link)
+        if pid is not None:
+            logger.error("worker %d hangs, asking for its end", pid)
+            self._tell({"is": "kill", "pid": pid})
+
+
+class Member:
+    """This front in its team, and the `service.Team` of its service."""
+
+    def __init__(self, spec: FrontSpec) -> None:
+        self.ready = False
+        self.fronts = spec.server.fronts
+        self.pages = spec.pages
+        self.page = spec.pages[spec.slot]
+        self.slab = spec.slab
+        self.service = Service(spec.server.served, self)
+        self._spec = spec
+        self._pools: dict[int, FrontPool] = {}
+        self._drain = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._control = Control(spec.control, self._on_message, _leave)
+
+    def pool(self, index: int, api: API, metrics: ApiMetrics, on_fatal: OnFatal) -> PoolLike:
+        """Service: the way to the workers of one API."""
+        pool = FrontPool(api, self._spec.server.served, metrics, self._spec.slot, self._control.send)
+        self._pools[index] = pool
+        return pool
+
+    def ask_stop(self) -> None:
+        """Service: the whole server is to end."""
+        self._control.send({"is": "ask_stop"})
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop."""
+        from blixt.serve.http.uvicorn_server import UvicornServer
+
+        spec, service = self._spec, self.service
+        service.start()
+        app = spec.server.make_app(service)
+        front = UvicornServer(app, spec.listening, self._write_gauges)
+        serving = asyncio.create_task(front.serve(sockets=[spec.sock]))
+        await front.until_started(serving)
+        self._control.send({"is": "listening"})
+        self._background(self._announce())
+        await self._drain.wait()
+        draining = asyncio.create_task(service.drain())
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({draining, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        self._control.send({"is": "drained"})
+        await stopping
+        service.fail_all()
+        front.should_exit = True
+        await serving
+
+    async def _announce(self) -> None:
+        await self.service.until_ready()
+        self._control.send({"is": "ready"})
+
+    def _write_gauges(self) -> None:
+        for running in self.service.running:
+            running.metrics.refresh()
+
+    def _on_message(self, message: Message, descriptors: list[int]) -> None:
+        match message["is"]:
+            case "worker":
+                sock, page = socket.socket(fileno=descriptors[0]), Page(descriptors[1])
+                self._background(self._pools[message["api"]].add(message["pid"], sock, page))
+            case "retire":
+                for pool in self._pools.values():
+                    pool.retire(message["pid"])
+            case "ready":
+                self.ready = True
+            case "drain":
+                self._drain.set()
+            case "dead":
+                for pool in self._pools.values():
+                    pool.hub.die(message["reason"])
+            case _:
+                self.service.hurried = message["hurried"]
+                self._drain.set()
+                self._stop.set()
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def main(spec: FrontSpec) -> None:
+    """Entry point of the process. Signals are the supervisor's to read; without it, the front ends."""
+    for number in INHERITED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INHERITED_SIGNALS)
+    logging.basicConfig(format=f"%(asctime)s front {spec.slot} %(levelname)s %(message)s", level=logging.INFO)
+    run_loop(_run(spec))
+
+
+async def _run(spec: FrontSpec) -> None:
+    await Member(spec).run()
+
+
+def _leave() -> None:
+    os._exit(1)  # the supervisor is gone, and with it the workers: nobody here can be answered
