@@ -9,8 +9,19 @@ disk.
 Torch is not needed; `blixt.data.torch` has a DataLoader for those who use it.
 """
 
-from blixt.data.build.optimize import optimize
-from blixt.data.build.writer import DatasetWriter
+from blixt.data.build import (
+    ALL_DONE,
+    DatasetWriter,
+    Leases,
+    ParquetRows,
+    ParquetTables,
+    Ranks,
+    TarSamples,
+    list_files,
+    map,
+    optimize,
+    prune,
+)
 from blixt.data.dataset import Dataset
 from blixt.data.errors import (
     BuildError,
@@ -19,20 +30,24 @@ from blixt.data.errors import (
     DatasetExistsError,
     DatasetNotFoundError,
     FormatError,
+    LoaderError,
     SchemaError,
     WriteError,
 )
 from blixt.data.inspect import Report, head, info, verify
 from blixt.data.loader import Loader
+from blixt.data.mix import Mix, Zip
 from blixt.data.order import Order
 from blixt.data.rows import Rows
 from blixt.data.shard.read import ShardReader
 from blixt.data.shard.write import ShardInfo, ShardWriter
-from blixt.data.snapshot import Snapshot, prune
+from blixt.data.snapshot import Snapshot
+from blixt.data.subset import Subset, split
 from blixt.data.tokens import TokenDataset
 from blixt.data.types import Ragged, Tokens
 
 __all__ = [
+    "ALL_DONE",
     "BuildError",
     "CorruptionError",
     "DataError",
@@ -41,9 +56,15 @@ __all__ = [
     "DatasetNotFoundError",
     "DatasetWriter",
     "FormatError",
+    "Leases",
     "Loader",
+    "LoaderError",
+    "Mix",
     "Order",
+    "ParquetRows",
+    "ParquetTables",
     "Ragged",
+    "Ranks",
     "Report",
     "Rows",
     "SchemaError",
@@ -51,12 +72,18 @@ __all__ = [
     "ShardReader",
     "ShardWriter",
     "Snapshot",
+    "Subset",
+    "TarSamples",
     "TokenDataset",
     "Tokens",
     "WriteError",
+    "Zip",
     "head",
     "info",
+    "list_files",
+    "map",
     "optimize",
     "prune",
+    "split",
     "verify",
 ]

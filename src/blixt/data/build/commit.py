@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Collection, Sequence
 
 from blixt.data.build.job import Done, Finished, Job
 from blixt.data.build.output import SHARDS
@@ -33,23 +34,26 @@ def commit(job: Job, finished: Finished, mode: Mode, ordered: bool) -> Snapshot:
     snapshot = publish(
         job.store, job.dataset_id, units[0].schema, shards, mode, job=job.name, since=job.since
     )
-    close_job(job, snapshot.version, {shard.file for shard in shards})
+    close_job(job, version=snapshot.version, published={shard.file for shard in shards})
     return snapshot
 
 
-def close_job(job: Job, version: int, published: set[str]) -> None:
+def close_job(
+    job: Job, *, version: int = 0, published: Collection[str] | None = None, files: Sequence[str] = ()
+) -> None:
     """Remove the notes, and the shards of attempts that did not count.
 
-    Machines that share the job may still look: they find under its name which version it became.
+    Machines that share the job may still look: they find under its name what became of it.
     """
     if job.shared:
-        note = {"version": version, "run_id": job.run_id, "at": time.time()}
+        note = {"version": version, "files": list(files), "run_id": job.run_id, "at": time.time()}
         job.store.put(job.committed_note, json.dumps(note).encode())
-    discard_shards(job, published)
+    if published is not None:
+        discard_shards(job, published)
     discard_notes(job)
 
 
-def discard_shards(job: Job, keep: set[str]) -> None:
+def discard_shards(job: Job, keep: Collection[str]) -> None:
     """Delete the shards (also half-written ones) that the job wrote and nothing names."""
     for path, _ in job.store.list(SHARDS):
         name = path.rpartition("/")[2]

@@ -122,10 +122,10 @@ class Job:
         """Where machines that share the job find that it was published."""
         return f"{self.folder}/committed-{self.name}.json"
 
-    def committed_version(self) -> int | None:
-        """Return the version that the job became, None while it is not published (or not shared)."""
+    def committed(self) -> dict[str, Any] | None:
+        """Return what became of the job (`version`, `files`); None while it goes on, or is not shared."""
         try:
-            return json.loads(self.store.get(self.committed_note))["version"]
+            return json.loads(self.store.get(self.committed_note))
         except NotFoundError:
             return None
 
@@ -251,15 +251,15 @@ def job_from_notes(store: Store, key: str, notes: dict[str, Any]) -> Job:
     )
 
 
-def committed_by(store: Store, key: str, run_id: str | None) -> int | None:
-    """Return the version that this very run has published before, if it is a run that has a name."""
+def committed_by(store: Store, key: str, run_id: str | None) -> dict[str, Any] | None:
+    """Return what became of the job in this very run, if it is a run that has a name and it was published."""
     if run_id is None:
         return None
     for path, _ in store.list(f".build/{key}"):
         if path.rpartition("/")[2].startswith("committed-"):
             note = json.loads(store.get(path))
             if note["run_id"] == run_id:
-                return note["version"]
+                return note
     return None
 
 

@@ -9,7 +9,8 @@ from blixt.data.build.commit import discard_notes, discard_shards
 from blixt.data.build.job import Job, job_from_notes
 from blixt.data.build.output import SHARDS
 from blixt.data.build.owner import is_stale
-from blixt.data.snapshot import referenced_files
+from blixt.data.snapshot import Place, as_store, referenced_files
+from blixt.data.snapshot import prune as prune_versions
 from blixt.data.store import NotFoundError, Store
 from blixt.data.store.local import TEMPORARY
 
@@ -123,3 +124,25 @@ def _read(store: Store, path: str) -> dict[str, Any] | None:
         return json.loads(store.get(path))
     except (NotFoundError, ValueError):
         return None
+
+
+def prune(place: Place, keep: int = 1) -> list[str]:
+    """Forget all but the newest versions, and delete what nothing needs any more.
+
+    That is: shards that only the forgotten versions name, and what killed builds and writers left. A reader
+    that still has an old version open keeps what it has mapped, but cannot open more of it.
+
+    Args:
+        place: the dataset: a folder, an address or a `Store`.
+        keep: how many versions stay.
+
+    Returns:
+        The names of the deleted shards.
+
+    Raises:
+        ValueError: when no version would be left.
+        DatasetNotFoundError: when there is no dataset.
+    """
+    store = as_store(place)
+    forgotten = prune_versions(store, keep)
+    return sorted({*forgotten, *(path.removeprefix(f"{SHARDS}/") for path in sweep(store))})

@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from blixt.data.build.commit import close_job, commit, discard_notes
+from blixt.data.build.commit import close_job, commit
 from blixt.data.build.executors import Executor, Hands, executor_of
-from blixt.data.build.job import committed_by
 from blixt.data.build.progress import Report
 from blixt.data.build.run import Call, begin, usable_cpus
 from blixt.data.build.settings import Layout, Patience, Transfer
 from blixt.data.build.sources import Cutting
 from blixt.data.build.task import SamplesTask
 from blixt.data.sizes import parse_size
-from blixt.data.snapshot import Mode, Snapshot, check_mode, find_job, latest_version, load
+from blixt.data.snapshot import Mode, Snapshot, check_mode, find_job, latest_version, load, referenced_files
 from blixt.data.store import Credentials, Store, open_store
 
 StartMethod = Literal["forkserver", "spawn", "fork"]
@@ -168,20 +167,17 @@ def _optimize(call: Call, layout: Layout, transfer: Transfer, mode: Mode, ordere
     check = _checker(store, mode)
     with begin(call, check, newest, base.dataset_id if base else None) as build:
         job = build.job
-        version = committed_by(store, job.key, job.run_id)
-        if version is not None:
-            if not job.resumed:
-                discard_notes(job)
-            return load(store, version)
+        if build.outcome is not None:
+            return load(store, build.outcome["version"])
         published = find_job(store, job.name, job.since) if job.resumed else None
         if published is not None:
-            close_job(job, published.version, {shard.file for shard in published.shards})
+            close_job(job, version=published.version, published=referenced_files(store))
             return published
         check()
         task = SamplesTask(fn=call.fn, job=job, transfer=transfer, layout=layout)
         finished = build.run(task, base.schema if base else None)
         if finished is None:
-            return load(store, job.committed_version())
+            return load(store, (job.committed() or {}).get("version"))
         return commit(job, finished, mode, ordered)
 
 

@@ -25,7 +25,7 @@ class Peers:
 
     def have_published(self) -> bool:
         """Return whether another process has published the job, so that its notes may be gone."""
-        return self._job.shared and self._job.committed_version() is not None
+        return self._job.shared and self._job.committed() is not None
 
     def check(self, missing: Collection[int], silent_s: float, wait_s: float) -> None:
         """Look whether there is still something to wait for.

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from blixt.data.build.commit import discard_notes
 from blixt.data.build.engine import Engine
 from blixt.data.build.executors import Executor, Hands
 from blixt.data.build.job import (
     Finished,
     Job,
+    committed_by,
     folder_lock,
     open_job,
     release_folder,
@@ -61,15 +63,22 @@ class Call:
 
 
 class Build:
-    """A call that has begun: `job`, and `run` to have its units done. Made by `begin`."""
+    """A call that has begun: `job`, and `run` to have its units done. Made by `begin`.
 
-    def __init__(self, call: Call, job: Job, inputs: Any) -> None:
+    Attributes:
+        job: the job.
+        outcome: what became of the job if this very run has published it before (a rank that was started
+            once more), else None.
+    """
+
+    def __init__(self, call: Call, job: Job, inputs: Any, outcome: dict[str, Any] | None) -> None:
         self.job = job
+        self.outcome = outcome
         self._call = call
         self._inputs = inputs
 
     def run(self, task: Task, schema: Schema | None) -> Finished | None:
-        """Return the finished units; None when another machine published them meanwhile."""
+        """Return the finished units; None when another machine published them: see `job.committed()`."""
         call = self._call
         units = units_of(self._inputs, call.cutting, self.job.unit_size)
         title = f"writing {call.store.location.rstrip('/').rpartition('/')[2]}"
@@ -99,12 +108,16 @@ def begin(call: Call, check: Callable[[], None], since: int, dataset_id: UUID | 
         size = unit_size_for(inputs, call.cutting)
         key = _key(call, inputs, size)
         sweep(call.store, keep=key, alone=alone)
-        if call.store.size(f".build/{key}/job.json") is None:
+        open_already = call.store.size(f".build/{key}/job.json") is not None
+        if not open_already and committed_by(call.store, key, call.executor.run_id) is None:
             check()
         job = _open(call, key, size, since, dataset_id)
+        outcome = committed_by(call.store, key, job.run_id)
+        if outcome is not None and not job.resumed:
+            discard_notes(job)
         failure: BaseException | None = None
         try:
-            yield Build(call, job, inputs)
+            yield Build(call, job, inputs, outcome)
         except BaseException as problem:
             failure = problem
             tell_failure(job, call.executor, problem)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
+
 from blixt.data.build.readers import Grouped, IndexedReader
 from blixt.data.build.units import (
     ListedUnits,
@@ -91,6 +93,8 @@ def prepared(inputs: Any, cutting: Cutting) -> Any:
         return _drain(inputs)
     if isinstance(inputs, Sequence) or _is_reader(inputs):
         return cast("Any", inputs)
+    if isinstance(inputs, np.ndarray):
+        return list(cast("Iterable[Any]", inputs))
     if isinstance(inputs, (Set, ValuesView)):
         return list(cast("Iterable[Any]", inputs))
     if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__") and not isinstance(inputs, Mapping):
@@ -108,12 +112,11 @@ def units_of(inputs: Any, cutting: Cutting, unit_size: int) -> Units:
         ValueError: when weights do not fit the inputs.
     """
     limit = _dev_inputs(cutting)
-    if not hasattr(inputs, "__len__"):
+    if not (isinstance(inputs, Sequence) or _is_reader(inputs)):
         _refuse_weights(cutting, "inputs of unknown number")
         stream: Iterable[Any] = islice(inputs, limit) if limit else inputs
         stream = _batches(stream, cutting.batch_size) if cutting.batch_size else stream
-        units = StreamedUnits(stream, unit_size, cutting.travels)
-        return units
+        return StreamedUnits(stream, unit_size, cutting.travels)
     total = min(len(inputs), limit or len(inputs))
     if not total:
         raise BuildError("there are no inputs, so there is nothing to write")

@@ -158,7 +158,8 @@ class StreamedUnits(Units):
         self._travels = travels
 
     def __iter__(self) -> Iterator[Unit]:
-        inputs, number, first = iter(self._inputs), 0, 0
+        number, first = 0, 0
+        inputs = iter(self._inputs)
         while items := list(islice(inputs, self._unit_size)):
             yield _carrying(number, first, items, self._travels)
             number, first = number + 1, first + len(items)
