@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blixt.serve.api import API
+    from blixt.serve.callbacks import Callback, PredictionTimeLogger, RequestTracker
+    from blixt.serve.codecs.answers import Reply
+    from blixt.serve.codecs.forms import Form, UploadFile
     from blixt.serve.config import Limits
     from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
     from blixt.serve.files import run_file
     from blixt.serve.http.web import CORS, Web
+    from blixt.serve.loggers import Logger
     from blixt.serve.mcp import MCP
+    from blixt.serve.pipeline import Pipeline
     from blixt.serve.server import Server
     from blixt.serve.specs.base import Call, Endpoint, Spec
     from blixt.serve.specs.openai import OpenAISpec
@@ -33,26 +38,34 @@ _FILE_OF = {
     "API": "api",
     "CORS": "http.web",
     "Call": "specs.base",
+    "Callback": "callbacks",
     "ChatRequest": "specs.openai_types",
     "CompletionRequest": "specs.openai_types",
     "ConfigError": "errors",
     "Embedding": "specs.openai_types",
     "EmbeddingRequest": "specs.openai_types",
     "Endpoint": "specs.base",
+    "Form": "codecs.forms",
     "HTTPError": "errors",
     "Limits": "config",
+    "Logger": "loggers",
     "MCP": "mcp",
     "Message": "specs.openai_types",
     "OpenAIEmbeddingSpec": "specs.openai_embeddings",
     "OpenAISpec": "specs.openai",
     "Piece": "specs.openai_types",
+    "Pipeline": "pipeline",
     "PortInUse": "errors",
+    "PredictionTimeLogger": "callbacks",
+    "Reply": "codecs.answers",
+    "RequestTracker": "callbacks",
     "ServeError": "errors",
     "Server": "server",
     "SetupFailed": "errors",
     "Spec": "specs.base",
     "StopFilter": "specs.stops",
     "TokenLogprob": "specs.openai_types",
+    "UploadFile": "codecs.forms",
     "Web": "http.web",
     "run_file": "files",
 }
@@ -62,25 +75,33 @@ __all__ = [
     "CORS",
     "MCP",
     "Call",
+    "Callback",
     "ChatRequest",
     "CompletionRequest",
     "ConfigError",
     "Embedding",
     "EmbeddingRequest",
     "Endpoint",
+    "Form",
     "HTTPError",
     "Limits",
+    "Logger",
     "Message",
     "OpenAIEmbeddingSpec",
     "OpenAISpec",
     "Piece",
+    "Pipeline",
     "PortInUse",
+    "PredictionTimeLogger",
+    "Reply",
+    "RequestTracker",
     "ServeError",
     "Server",
     "SetupFailed",
     "Spec",
     "StopFilter",
     "TokenLogprob",
+    "UploadFile",
     "Web",
     "run_file",
 ]
