@@ -1,71 +1,33 @@
 """Datasets of samples: open a version, read rows as they were written or many at once by column."""
 
-import resource
 from bisect import bisect_right
-from itertools import accumulate
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from blixt.data.errors import CorruptionError, FormatError
+from blixt.data.crypto import Key
+from blixt.data.decode import Decode
+from blixt.data.gather import Gather
 from blixt.data.order import Int
-from blixt.data.rows import Rows
-from blixt.data.schema import unflatten
-from blixt.data.shard.read import ShardReader
-from blixt.data.snapshot import Snapshot, load
+from blixt.data.rows import Allocate, Rows
+from blixt.data.shards import Access, Reading, Shards
+from blixt.data.store import Credentials, Location, Store
+from blixt.data.types import Codec
 
-
-class Shards:
-    """The shards of one version, mapped when first needed."""
-
-    def __init__(self, root: str | Path, version: int | None = None, *, check: bool = True) -> None:
-        self.root = Path(root)
-        self.snapshot: Snapshot = load(self.root, version)
-        self.first_row = [0, *accumulate(shard.rows for shard in self.snapshot.shards)]
-        self._check = check
-        self._readers: dict[int, ShardReader] = {}
-        self._max_open = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-
-    def __getitem__(self, number: int) -> ShardReader:
-        """Return a shard's reader; with too many files open, the one that was opened first is closed."""
-        reader = self._readers.get(number)
-        if reader is None:
-            reader = self._open(number)
-            if len(self._readers) >= self._max_open:
-                self._readers.pop(next(iter(self._readers)), None)
-            self._readers[number] = reader
-        return reader
-
-    def __len__(self) -> int:
-        return len(self.snapshot.shards)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Travel to another process without the maps; they are opened anew there."""
-        return {**self.__dict__, "_readers": {}}
-
-    def _open(self, number: int) -> ShardReader:
-        info = self.snapshot.shards[number]
-        path = self.root / "shards" / info.file
-        reader = ShardReader(path, check=self._check)
-        if reader.footer_crc != info.crc32c or reader.dataset_id != self.snapshot.dataset_id:
-            raise CorruptionError(
-                f"shard {path} is not the one that version {self.snapshot.version} names; "
-                "restore it from a copy"
-            )
-        if reader.schema != self.snapshot.schema:
-            raise FormatError(
-                f"shard {path} has other columns than version {self.snapshot.version} of the dataset"
-            )
-        return reader
+__all__ = ["Dataset", "Shards"]
 
 
 class Dataset(Rows[Any]):
     """The samples of a dataset: `len`, `[]`, slices, iteration, and `read_batch` by column.
 
+    A dataset in a folder is mapped where it lies. One in a store is read in ranges, through a cache on this
+    machine that other processes and jobs share; the first batch needs a few blocks, not whole shards.
+
     Args:
-        path: the dataset's folder.
+        location: a folder, `s3://`, `gs://`, `az://`, `http(s)://`, `hf://datasets/...`, presigned URLs (see
+            `blixt.data.store.open_store`), or a store.
         version: the snapshot to read; the newest when None.
         shuffle: read in a random order that `seed` and the epoch decide; else in the stored order.
         seed: names the order.
@@ -74,14 +36,27 @@ class Dataset(Rows[Any]):
         check: verify each block's checksum when it is first read.
         rank: this process's rank; from the environment (`RANK`) when None.
         world_size: the number of ranks; from the environment (`WORLD_SIZE`) when None.
+        credentials: for the store; from the environment when None.
+        options: for the store, such as `endpoint`, `tries` and `timeout_s`.
+        cache_dir: where remote data is cached; BLIXT_CACHE or the user's cache folder when None.
+        cache_bytes: how much disk the cache may take, such as "100GB"; three quarters of what is free when
+            None. What is being read stays even above it.
+        hedge: ask a second time, beside the first request, for what takes longer than 95 % of the recent
+            requests did: for stores whose slowest answers are much slower than most.
+        key: the key of an encrypted dataset, or a function from a key's id to it.
+        decode: whether images and other media come decoded, or as the stored bytes; by name for some.
+        codecs: your own codecs by name.
+        allow_pickle: decode columns of pickles, which runs their code.
 
     Raises:
         DatasetNotFoundError: when there is no such dataset or version.
+        StoreError: when the store cannot be reached or refuses.
+        CacheError: when the cache's folder cannot be used.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        location: Location | Store,
         *,
         version: int | None = None,
         shuffle: bool = False,
@@ -90,9 +65,25 @@ class Dataset(Rows[Any]):
         check: bool = True,
         rank: int | None = None,
         world_size: int | None = None,
+        credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int | str | None = None,
+        hedge: bool = False,
+        key: Key | None = None,
+        decode: Decode = True,
+        codecs: Mapping[str, Codec] | None = None,
+        allow_pickle: bool = False,
     ) -> None:
-        self.shards = Shards(path, version, check=check)
+        self.shards = Shards(
+            location,
+            version,
+            access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge),
+            reading=Reading(check, key, decode, codecs, allow_pickle),
+        )
         snapshot = self.shards.snapshot
+        self._gather = Gather(self.shards, snapshot.schema, decode)
+        self._starts: list[int] = snapshot.first_row.tolist()
         super().__init__(
             rows=snapshot.rows,
             row_bytes=snapshot.size_bytes / max(snapshot.rows, 1),
@@ -104,43 +95,24 @@ class Dataset(Rows[Any]):
             world_size=world_size,
         )
 
-    def gather(self, rows: Int) -> Any:
-        """Return the rows as one batch: the sample's tree with stacked arrays (fixed columns) and lists."""
-        schema = self.shards.snapshot.schema
-        parts = self._by_shard(rows)
-        leaves: dict[str, Any] = {}
-        for column in schema.columns:
-            values = [self.shards[shard].gather(column.name, local) for shard, local, _ in parts]
-            leaves[column.name] = _reassemble(values, [where for *_, where in parts], len(rows))
-        return unflatten(schema.structure, leaves)
+    def gather(self, rows: Int, allocate: Allocate = np.empty) -> Any:
+        """Return the rows as one batch: the sample's tree, with stacked arrays or lists where sizes differ."""
+        return self._gather.batch(rows, allocate)
+
+    def views(self, rows: Int, allocate: Allocate = np.empty) -> Any:
+        """Return what `gather` does, with memoryviews of the mapped shards in place of bytes."""
+        return self._gather.batch(rows, allocate, views=True)
 
     def item(self, row: int) -> Any:
         """Return one row as a sample, as it was written."""
-        shard = bisect_right(self.shards.first_row, row) - 1
-        return self.shards[shard].sample(row - self.shards.first_row[shard])
+        shard = bisect_right(self._starts, row) - 1
+        return self.shards[shard].sample(row - self._starts[shard])
 
-    def _by_shard(self, rows: Int) -> list[tuple[int, Int, npt.NDArray[np.intp]]]:
-        """Group rows by shard: (shard, rows within it, where they belong in the batch)."""
-        starts = np.array(self.shards.first_row)
-        shard_of = np.searchsorted(starts, rows, "right") - 1
-        return [
-            (int(shard), rows[where] - starts[shard], where)
-            for shard in np.unique(shard_of)
-            for where in [np.flatnonzero(shard_of == shard)]
-        ]
+    def items(self, rows: Int) -> list[Any]:
+        """Return rows as samples, having asked for what lacks of all of them at once."""
+        self.shards.ensure([(number, local) for number, local, _ in self._gather.parts(rows)])
+        return [self.item(row) for row in rows.tolist()]
 
-
-def _reassemble(values: list[Any], where: list[npt.NDArray[np.intp]], count: int) -> Any:
-    """Put the parts that came from several shards back into batch order."""
-    if len(values) == 1:
-        return values[0]
-    if isinstance(values[0], list):
-        merged: list[Any] = [None] * count
-        for part, places in zip(values, where, strict=True):
-            for value, place in zip(part, places, strict=True):
-                merged[place] = value
-        return merged
-    stacked = np.empty((count, *values[0].shape[1:]), values[0].dtype)
-    for part, places in zip(values, where, strict=True):
-        stacked[places] = part
-    return stacked
+    def plan_ahead(self, rows: Int) -> None:
+        """Begin to fetch what these rows need, in order of use; returns at once."""
+        self.shards.plan(rows)

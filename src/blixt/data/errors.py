@@ -33,6 +33,10 @@ class BuildError(DataError):
     """`optimize` could not finish; finished units are kept and the same call goes on from them."""
 
 
+class LoaderError(DataError):
+    """A worker of a `Loader` died, hangs or could not be started; the message names it and its step."""
+
+
 class DecryptionError(DataError):
     """An encrypted shard, and no key, the wrong key, or a block that was not sealed with it."""
 

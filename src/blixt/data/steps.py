@@ -1,7 +1,6 @@
 """Which positions of an epoch a rank reads at each step: pure arithmetic, applied after the order.
 
-A run is at position `consumed` of `total`. Global step g covers positions `[consumed + g*B, consumed +
-(g+1)*B)`
+A run is at position `consumed` of `total`. Global step g covers the B positions from `consumed + g*B` on,
 where B is the global batch (batch size x world size); rank r takes the r-th part. At the end of the epoch:
 
 - "drop_last": a last batch that is not full is left out;
@@ -55,12 +54,24 @@ class Steps:
 
     def positions(self, step: int) -> Int:
         """Return this rank's positions at a step."""
-        start = self.consumed + step * self.global_batch
-        size = self.batch_size
-        if self.end == "even":
-            size = min(size, -(-(self.total - start) // self.world_size))
-        return (start + self.rank * size + np.arange(size)) % self.total
+        start, size = self._start_and_size(step)
+        low = start + self.rank * size
+        positions = np.arange(low, low + size)
+        return positions if low + size <= self.total else positions % self.total
+
+    def positions_of(self, steps: range) -> Int:
+        """Return this rank's positions at many steps, one after the other."""
+        if len(steps) and self._start_and_size(steps[-1])[1] < self.batch_size:  # the last one of "even"
+            return np.concatenate([self.positions_of(steps[:-1]), self.positions(steps[-1])])
+        starts = self.consumed + np.array(steps, np.int64) * self.global_batch + self.rank * self.batch_size
+        return (starts[:, None] + np.arange(self.batch_size)).reshape(-1) % max(self.total, 1)
 
     def consumed_after(self, step: int) -> int:
         """Return how much of the epoch is consumed, by all ranks together, once a step is done."""
         return min(self.consumed + (step + 1) * self.global_batch, self.total)
+
+    def _start_and_size(self, step: int) -> tuple[int, int]:
+        start = self.consumed + step * self.global_batch
+        if self.end != "even":
+            return start, self.batch_size
+        return start, min(self.batch_size, -(-(self.total - start) // self.world_size))

@@ -1,33 +1,40 @@
-"""For PyTorch users: batches as tensors with exact resume, and an iterable form for torch's own DataLoader.
+"""For PyTorch users: batches as tensors with exact resume, and datasets for torch's own DataLoader.
 
-`Dataset` and `TokenDataset` are map-style datasets as they are. This module adds what needs torch's classes.
-Torch is imported on first use and by name, because `blixt.data` also runs where no torch is installed.
+`Dataset`, `TokenDataset`, `Mix` and `Zip` are map-style datasets as they are. This module adds what needs
+torch's classes: `DataLoader` (ours, tensors), `IterableDataset` and `BatchSampler` (for torch's). Torch is
+imported on first use and by name, because `blixt.data` also runs where no torch is installed.
 """
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from blixt.data.loader import Loader, rows_of_steps
-from blixt.data.order import Int
+from blixt.data.ahead import rows_of_steps
+from blixt.data.loader import Loader, Mode
 from blixt.data.rows import Rows
 from blixt.data.steps import End, Steps
 
 
 class DataLoader(Loader):
-    """Batches of tensors, read by torch's worker processes, or by a thread of this process.
+    """`blixt.data.Loader` with tensors in place of arrays, and torch's names for its arguments.
 
-    Unlike torch's loader it needs no sampler: the dataset's order says what each rank reads, and `state_dict`
-    is exact in the middle of an epoch and loads under another world size, batch size or number of workers.
+    It needs no sampler: the dataset's order says what each rank reads, and `state_dict` is exact in the
+    middle of an epoch and loads under another world size, batch size or number of workers. Lightning saves
+    and loads it with its checkpoints; accelerate passes it through as it is, since it shares out rows by
+    itself.
 
     Args:
-        dataset: a `Dataset` or a `TokenDataset`.
+        dataset: a `Dataset`, `TokenDataset`, `Subset`, `Mix` or `Zip`.
         batch_size: items per batch and rank.
         end: what happens to a last batch that is not full: "drop_last", "pad" or "even".
-        num_workers: processes that read and transform; 0 reads in a thread of this process.
-        prefetch: batches read ahead (per worker, when there are workers).
-        transform: applied to each batch of numpy arrays, before they become tensors.
+        drop_last: True is `end="drop_last"`, False is `end="even"`.
+        num_workers: threads or processes that read; with 0 one thread of this process reads ahead.
+        mode: who reads, see `Loader`.
+        prefetch: batches read ahead by each worker.
+        transform: applied to each batch of arrays, before they become tensors.
+        sample_transform: applied to each sample, before they become a batch.
         pin_memory: copy batches to page-locked memory, for a faster way to a GPU.
+        options: further arguments of `Loader`.
     """
 
     def __init__(
@@ -36,90 +43,146 @@ class DataLoader(Loader):
         batch_size: int,
         *,
         end: End = "drop_last",
+        drop_last: bool | None = None,
         num_workers: int = 0,
+        mode: Mode = "auto",
         prefetch: int = 2,
         transform: Callable[[Any], Any] | None = None,
+        sample_transform: Callable[..., Any] | None = None,
         pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        ahead = 0 if num_workers or pin_memory else prefetch  # torch's loader reads ahead by itself
-        super().__init__(dataset, batch_size, end=end, prefetch=ahead, transform=transform)
-        self.num_workers = num_workers
-        self.pin_memory = pin_memory
-        self._worker_prefetch = max(prefetch, 1) if num_workers else None
-
-    def _batches(self, steps: Steps) -> Iterator[Any]:
-        data = import_module("torch.utils.data")
-        if not self.num_workers and not self.pin_memory:
-            return map(data.default_convert, super()._batches(steps))
-        loader = data.DataLoader(
-            _Gather(self.dataset, self.transform),
-            batch_size=None,
-            sampler=_RowsOfSteps(self.dataset, steps),
-            num_workers=self.num_workers,
-            prefetch_factor=self._worker_prefetch,
-            pin_memory=self.pin_memory,
+        super().__init__(
+            dataset,
+            batch_size,
+            end=end,
+            drop_last=drop_last,
+            workers=num_workers,
+            mode=mode,
+            prefetch=prefetch,
+            transform=sample_transform,
+            batch_transform=transform,
+            pin=pin_memory,
+            **options,
         )
-        return iter(loader)
+
+    def _batches(self, steps: Steps) -> Iterator[tuple[int, Any]]:
+        convert = import_module("torch.utils.data").default_convert
+        for step, batch in super()._batches(steps):
+            yield step, convert(batch)
 
 
-class _Gather:
-    """A map-style dataset whose index is a whole batch of row numbers."""
+class BatchSampler:
+    """Says to torch's `DataLoader` which items each batch has: this rank's part of the epoch, in order.
 
-    def __init__(self, dataset: Rows[Any], transform: Callable[[Any], Any] | None) -> None:
-        self._dataset = dataset
-        self._transform = transform
+    For `torch.utils.data.DataLoader(dataset, batch_sampler=BatchSampler(dataset, 64))`. Such a loader asks
+    for batches ahead of handing them out, so its state needs the number of batches that were handed out:
+    `state_dict(batches)`.
 
-    def __getitem__(self, rows: Int) -> Any:
-        batch = self._dataset.gather(rows)
-        return batch if self._transform is None else self._transform(batch)
-
-
-class _RowsOfSteps:
-    """A sampler that gives the row numbers of each step."""
-
-    def __init__(self, dataset: Rows[Any], steps: Steps) -> None:
-        self._dataset = dataset
-        self._steps = steps
-
-    def __iter__(self) -> Iterator[Int]:
-        return rows_of_steps(self._dataset, self._steps)
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-
-class _Iterable:
-    """The iterable form: this rank's items in order, dealt out to the DataLoader's workers in turn.
-
-    `state_dict` counts what this process yielded, so it is exact with `num_workers=0`; with workers use
-    `blixt.data.torch.DataLoader`, which counts where the batches arrive.
+    Args:
+        dataset: the dataset that the loader reads.
+        batch_size: items per batch and rank.
+        end: what happens to a last batch that is not full: "drop_last", "pad" or "even".
     """
 
-    def __init__(self, dataset: Rows[Any]) -> None:
+    def __init__(self, dataset: Rows[Any], batch_size: int, *, end: End = "drop_last") -> None:
         self.dataset = dataset
+        self.batch_size = batch_size
+        self.end: End = end
+        self._begun = self._steps(0)
 
-    def __iter__(self) -> Iterator[Any]:
-        worker = import_module("torch.utils.data").get_worker_info()
-        if worker is None:
-            return iter(self.dataset)
-        return self._part(worker.id, worker.num_workers)
-
-    def _part(self, worker: int, workers: int) -> Iterator[Any]:
-        first = worker
-        for rows, _ in self.dataset.runs():
-            yield from self.dataset.items(rows[first::workers])
-            first = (first - len(rows)) % workers
+    def __iter__(self) -> Iterator[list[int]]:
+        self._begun = steps = self._steps(self.dataset.begin())
+        for step in range(len(steps)):
+            yield steps.positions(step).tolist()
 
     def __len__(self) -> int:
-        return len(Steps(len(self.dataset), 1, self.dataset.world_size, end="even"))
+        return len(self._steps(0))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration reads."""
         self.dataset.set_epoch(epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the epoch stands."""
-        return self.dataset.state_dict()
+    def state_dict(self, batches: int) -> dict[str, Any]:
+        """Return where the epoch stands once so many batches of this iteration were handed out."""
+        consumed = self._begun.consumed_after(batches - 1) if batches else self._begun.consumed
+        return {**self.dataset.state_dict(), "consumed": consumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.dataset.load_state_dict(state)
+
+    def _steps(self, consumed: int) -> Steps:
+        dataset = self.dataset
+        return Steps(len(dataset), self.batch_size, dataset.world_size, dataset.rank, consumed, self.end)
+
+
+class _Iterable:
+    """The iterable form: this rank's items in order, dealt out to the DataLoader's workers in turn.
+
+    With a batch size (`DataLoader(IterableDataset(ds, batch_size=64), batch_size=None)`) it yields whole
+    batches, dealt out to the workers so that they arrive in order: the same batches with any number of
+    workers.
+
+    `state_dict` counts what this process yielded, so it is exact with `num_workers=0`. With workers, tell it
+    how many batches (with a batch size) were handed out: `state_dict(batches)`; or use
+    `blixt.data.torch.DataLoader`, which counts where the batches arrive.
+
+    Args:
+        dataset: any dataset of `blixt.data`.
+        batch_size: yield batches of so many items, as tensors; single items when None.
+        end: what happens to a last batch that is not full: "drop_last", "pad" or "even".
+    """
+
+    def __init__(self, dataset: Rows[Any], batch_size: int | None = None, *, end: End = "even") -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.end: End = end
+        self._steps(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        data = import_module("torch.utils.data")
+        worker = data.get_worker_info()
+        first, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if self.batch_size is None and worker is None:
+            return iter(self.dataset)
+        return self._items(first, workers) if self.batch_size is None else self._batches(first, workers)
+
+    def _batches(self, first: int, workers: int) -> Iterator[Any]:
+        convert = import_module("torch.utils.data").default_convert
+        steps = self._steps(self.dataset.begin())
+        for step, rows in rows_of_steps(self.dataset, steps, range(first, len(steps), workers)):
+            batch = convert(self.dataset.gather(rows))
+            self.dataset.advance(steps.consumed_after(step))
+            yield batch
+        self.dataset.finish()
+
+    def _items(self, first: int, workers: int) -> Iterator[Any]:
+        steps = self._steps(self.dataset.begin())
+        for _, rows in rows_of_steps(self.dataset, steps, range(first, len(steps), workers)):
+            yield self.dataset.item(int(rows[0]))
+        self.dataset.finish()
+
+    def _steps(self, consumed: int) -> Steps:
+        dataset = self.dataset
+        return Steps(len(dataset), self.batch_size or 1, dataset.world_size, dataset.rank, consumed, self.end)
+
+    def __len__(self) -> int:
+        return len(self._steps(0))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration reads."""
+        self.dataset.set_epoch(epoch)
+
+    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+        """Return where the epoch stands; with `batches`, once so many of the begun epoch were handed out."""
+        if batches is None:
+            return self.dataset.state_dict()
+        begun = self._steps(self.dataset.resume_at)
+        return {
+            **self.dataset.state_dict(),
+            "consumed": begun.consumed_after(batches - 1) if batches else begun.consumed,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""

@@ -1,0 +1,105 @@
+"""One batch from its rows: gather, the user's transforms, and errors that say which row they met."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from blixt.data.loader.collate import collate
+from blixt.data.order import Int
+from blixt.data.permute import mix_numbers
+from blixt.data.rows import Allocate, Rows
+from blixt.data.steps import Steps
+
+_NAMED_ROWS = 8
+
+
+class Nothing(Enum):
+    """What stands for a batch of which `transform` left out every row."""
+
+    EMPTY = 0
+
+
+EMPTY = Nothing.EMPTY
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a loader does with the rows of a step, wherever it does it.
+
+    Args:
+        dataset: gives the rows.
+        transform: made each sample; None leaves a row out.
+        batch_transform: made each batch.
+        collate: makes a batch of samples; `blixt.data.loader.collate` when None.
+        random: give `transform` a generator as its second argument.
+        views: give bytes as memoryviews.
+    """
+
+    dataset: Rows[Any]
+    transform: Callable[..., Any] | None = None
+    batch_transform: Callable[[Any], Any] | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    random: bool = False
+    views: bool = False
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether Python of the user runs for each batch."""
+        return any(f is not None for f in (self.transform, self.batch_transform, self.collate))
+
+    def read(self, steps: Steps, step: int, rows: Int, allocate: Allocate = np.empty) -> Any:
+        """Return the batch of a step.
+
+        Raises:
+            Exception: whatever reading or the user's code raised, with a note that names the rows.
+        """
+        try:
+            batch = self._gather(steps, step, rows, allocate)
+        except Exception as problem:
+            if not getattr(problem, "__notes__", None):
+                problem.add_note(f"blixt.data: while reading {named(rows)} (step {step})")
+            raise
+        if self.batch_transform is None or batch is EMPTY:
+            return batch
+        try:
+            return self.batch_transform(batch)
+        except Exception as problem:
+            problem.add_note(f"blixt.data: in batch_transform, with {named(rows)} (step {step})")
+            raise
+
+    def _gather(self, steps: Steps, step: int, rows: Int, allocate: Allocate) -> Any:
+        if self.transform is None and self.collate is None:
+            return self.dataset.views(rows, allocate) if self.views else self.dataset.gather(rows, allocate)
+        samples = self.dataset.items(rows)
+        if self.transform is not None:
+            samples = self._transformed(steps, step, rows, samples)
+        if not samples:
+            return EMPTY
+        return collate(samples, allocate) if self.collate is None else self.collate(samples)
+
+    def _transformed(self, steps: Steps, step: int, rows: Int, samples: list[Any]) -> list[Any]:
+        kept: list[Any] = []
+        transform, positions = self.transform, steps.positions(step)
+        assert transform is not None
+        for row, position, sample in zip(rows.tolist(), positions.tolist(), samples, strict=True):
+            try:
+                made = transform(sample, self._generator(position)) if self.random else transform(sample)
+            except Exception as problem:
+                problem.add_note(f"blixt.data: in transform, with row {row} (step {step})")
+                raise
+            if made is not None:
+                kept.append(made)
+        return kept
+
+    def _generator(self, position: int) -> np.random.Generator:
+        key = mix_numbers(self.dataset.seed, self.dataset.epoch, position)
+        return np.random.Generator(np.random.Philox(key=key))
+
+
+def named(rows: Int) -> str:
+    """Return the first few of the rows as text, for an error."""
+    shown = ", ".join(map(str, rows[:_NAMED_ROWS].tolist()))
+    return f"rows {shown}{', ...' if len(rows) > _NAMED_ROWS else ''}"
