@@ -1,5 +1,6 @@
 """The ASGI app: the APIs' lanes, and health, readiness, info, metrics and docs around them."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -25,6 +26,7 @@ from blixt.serve.http.routes import lanes_of
 from blixt.serve.http.web import Web
 from blixt.serve.http.websocket import SocketLane
 from blixt.serve.service import Service
+from blixt.serve.tracing import Tracing
 
 if TYPE_CHECKING:
     from blixt.serve.http.mcp import McpApp
@@ -56,6 +58,7 @@ class ServeApp(FastAPI):
             **settings,
         )
         self.service = service
+        self.tracing: Tracing | None = None
         self.keys = KeyRing(keys, web.api_keys_file or os.environ.get("BLIXT_SERVE_API_KEYS_FILE"))
         self._authorized = self.keys.authorized if web.authenticate is None else self.keys.holds
         self.authorizers: dict[int, Authorizer] = {
@@ -116,6 +119,7 @@ class ServeApp(FastAPI):
             None if own else self.web.authenticate,
             self.web.sse_ids,
             api,
+            self._tracing_now if self.web.tracing else None,
         )
 
     def _authorizers_of(self, path: str) -> list[Authorizer]:
@@ -129,6 +133,9 @@ class ServeApp(FastAPI):
             add_guarded(self, path, lane, self._guarded[path])
         else:
             self.router.routes.append(Route(path, endpoint=lane, methods=None, include_in_schema=False))
+
+    def _tracing_now(self) -> Tracing | None:
+        return self.tracing
 
     def _make_mcp(self) -> "McpApp | None":
         if not self.web.mcp and not any(api.mcp for api in self.service.apis):
@@ -170,8 +177,11 @@ def _always(headers: object) -> bool:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     assert isinstance(app, ServeApp)
     app.service.start()
+    app.tracing = Tracing() if app.web.tracing else None
     try:
         async with app.mcp.running() if app.mcp is not None else nullcontext():
             yield
     finally:
         await app.service.stop()
+        if app.tracing is not None:
+            await asyncio.to_thread(app.tracing.close)

@@ -165,8 +165,8 @@ def _spec_operation(path: str, lane: SpecLane, components: Components, keyed: bo
     target = lane.targets[0]
     endpoint = target.endpoint
     answer = {"schema": components.of(endpoint.response)}
-    content: Json = {"application/json": answer, **(EVENTS if target.spec.streams else {})}
-    request = {"application/json": {"schema": components.of(endpoint.request)}}
+    content: Json = {endpoint.answer_type: answer, **(EVENTS if target.spec.streams else {})}
+    request = {endpoint.media_type: {"schema": components.of(endpoint.request)}}
     return {
         "summary": endpoint.summary,
         "operationId": path.strip("/").replace("/", "-"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import HTTPError
+from blixt.serve.tracing import Trace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -34,6 +35,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.status = 0
+        self.trace: Trace | None = None
         self._receive = receive
         self._send = send
         self._watch: asyncio.Task[None] | None = None

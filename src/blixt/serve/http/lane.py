@@ -6,7 +6,7 @@ shape answers, so that a client cannot tell them apart.
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,10 +20,11 @@ from blixt.serve.http.auth import MISSING, Authenticate, Headers, sent_keys
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import JSON, SSE, ClientGone, Exchange, Receive, Scope, Send, fastapi_error
 from blixt.serve.http.meta import Submission, read_meta, request_id
-from blixt.serve.http.sinks import AnswerSink, Item, StreamSink
+from blixt.serve.http.sinks import AnswerSink, AnyHub, Item, StreamSink
 from blixt.serve.http.sse import KEEP_ALIVE, event
 from blixt.serve.request import Rejected
 from blixt.serve.service import Running
+from blixt.serve.tracing import Tracing
 from blixt.serve.wire import Kind
 
 QUICK_S = 0.01
@@ -42,6 +43,7 @@ class Gate:
         authenticate: Says whether a bearer token is good, in case the keys do not.
         sse_ids: Whether events are numbered.
         api: Whose routes these are.
+        tracing: Finds the tracer, if requests are traced.
     """
 
     find: Callable[[], Running]
@@ -52,6 +54,7 @@ class Gate:
     authenticate: Authenticate | None = None
     sse_ids: bool = False
     api: API | None = None
+    tracing: Callable[[], Tracing | None] | None = None
 
     async def admits(self, headers: Headers) -> bool:
         """Whether the request may pass: a key of the ring, or a token that the user's callable accepts."""
@@ -83,6 +86,9 @@ class Lane:
         exchange = Exchange(scope, receive, send)
         running = self.gate.find()
         began = time.monotonic()
+        tracing = self.gate.tracing() if self.gate.tracing is not None else None
+        if tracing is not None:
+            exchange.trace = tracing.begin(exchange.method, exchange.path, exchange.headers)
         try:
             if exchange.method != self.method:
                 raise HTTPError(405, headers={"allow": self.method})
@@ -102,6 +108,8 @@ class Lane:
             exchange.unwatch()
             if exchange.status:
                 running.metrics.answered(exchange.status, time.monotonic() - began)
+            if exchange.trace is not None:
+                exchange.trace.end(exchange.status)
 
     def choose(self, body: bytes) -> Gate:
         """Which API this request is for."""
@@ -140,9 +148,10 @@ class AnswerLane(Lane):
     async def handle(self, exchange: Exchange, running: Running, body: bytes) -> None:
         """Submit, wait, answer; cancel if the client leaves first."""
         sink = AnswerSink()
-        hub = running.pool.hub
+        hub: AnyHub = running.pool.hub
         said = submission_of(exchange, running)
         request = hub.submit(body, sink, priority=said.priority, timeout_s=said.timeout_s, meta=said.meta)
+        follow(exchange, [request])
         exchange.watch(sink.leave, QUICK_S)
         try:
             kind, payload = await sink.answer
@@ -162,6 +171,7 @@ class StreamLane(Lane):
         """Submit, send pieces as they come, stop the generator if the client leaves."""
         sink = StreamSink(running.pool.hub, self.gate.keep_alive_s)
         sink.submit(body, submission_of(exchange, running))
+        follow(exchange, sink.tickets)
         try:
             await self.send_pieces(exchange, sink)
         finally:
@@ -215,6 +225,7 @@ class ChoiceLane(StreamLane):
             return await super().handle(exchange, running, body)
         sink = StreamSink(running.pool.hub)
         sink.submit(body, submission_of(exchange, running))
+        follow(exchange, sink.tickets)
         exchange.watch(sink.leave)
         try:
             pieces: list[Any] = []
@@ -264,4 +275,11 @@ def echo(exchange: Exchange) -> list[tuple[bytes, bytes]]:
 
 def submission_of(exchange: Exchange, running: Running) -> Submission:
     """What the request says to the hub."""
-    return read_meta(exchange.headers, running.plan.wants_headers, exchange.path, exchange.query)
+    traceparent = exchange.trace.traceparent if exchange.trace is not None else ""
+    return read_meta(exchange.headers, running.plan.wants_headers, exchange.path, exchange.query, traceparent)
+
+
+def follow(exchange: Exchange, tickets: Sequence[Any]) -> None:
+    """Tell the request's trace, if it has one, what was asked of the hub."""
+    if exchange.trace is not None:
+        exchange.trace.follow(ticket for ticket in tickets if hasattr(ticket, "sent_at"))

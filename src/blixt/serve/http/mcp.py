@@ -40,7 +40,7 @@ class Tool:
     Attributes:
         path: Where its requests go.
         wrapped: The body is the argument named "input", not the object of all arguments.
-        media: The content type of the body; other than JSON it is base64 in the argument.
+        media: The content type of the body; other than JSON and text it is base64 in the argument.
     """
 
     name: str
@@ -61,6 +61,8 @@ class Tool:
         value = arguments["input"] if self.wrapped else arguments
         if self.media == JSON_TYPE:
             return to_json(value)
+        if self.media.startswith("text/"):
+            return str(value).encode()
         return base64.b64decode(str(value), validate=True)
 
 
@@ -192,31 +194,35 @@ def _tool(api: API, wish: MCP, path: str) -> Tool:
 
     plan = make_plan(api)
     media = plan.input_media
-    schema = wish.input_schema or plan.input_schema() or {"type": "object"}
-    wrapped = False
-    if media != JSON_TYPE:
-        schema, wrapped = _input({"type": "string", "contentEncoding": "base64"}), True
-    elif not _is_object(schema):
-        schema, wrapped = _input(schema), True
-    return Tool(wish.name or type(api).__name__, _said(api, wish), schema, path, wrapped, media)
+    schema = {"type": "string", "contentEncoding": "base64"} if media != JSON_TYPE else plan.input_schema()
+    return _made(api, wish, schema, path, media)
 
 
 def _spec_tool(api: API, wish: MCP, lane: SpecLane) -> Tool:
     endpoint = lane.targets[0].endpoint
     asked = endpoint.request
     known = cast(Mapping[str, Any], asked) if isinstance(asked, Mapping) else schema_of(asked or dict)
+    return _made(api, wish, known, endpoint.path, endpoint.media_type)
+
+
+def _made(api: API, wish: MCP, known: Mapping[str, Any] | None, path: str, media: str) -> Tool:
+    schema = _rooted(wish.input_schema or known or {"type": "object"})
+    wrapped = schema.get("type") != "object"
     name = wish.name or type(api).__name__
-    return Tool(name, _said(api, wish), wish.input_schema or known, endpoint.path)
+    return Tool(name, _said(api, wish), _input(schema) if wrapped else schema, path, wrapped, media)
 
 
 def _said(api: API, wish: MCP) -> str:
     return wish.description or (type(api).__doc__ or type(api).__name__).strip()
 
 
-def _is_object(schema: Mapping[str, Any]) -> bool:
-    reference = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    target: Mapping[str, Any] = schema.get("$defs", {}).get(reference, schema)
-    return target.get("type") == "object"
+def _rooted(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema whose root is no reference: MCP wants `"type": "object"` there."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    definitions: Mapping[str, Any] = schema["$defs"]
+    return {**definitions[str(reference).removeprefix("#/$defs/")], "$defs": definitions}
 
 
 def _input(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
 from blixt.serve.http.answers import whole
 from blixt.serve.http.exchange import JSON, SSE, Exchange
-from blixt.serve.http.lane import Gate, Lane, echo, submission_of
+from blixt.serve.http.lane import Gate, Lane, echo, follow, submission_of
 from blixt.serve.http.sinks import Item, StreamSink
 from blixt.serve.http.sse import KEEP_ALIVE
 from blixt.serve.service import Running
@@ -67,6 +67,7 @@ class SpecLane(Lane):
         said = submission_of(exchange, running)
         for message in call.messages:
             sink.submit(message, said)
+        follow(exchange, sink.tickets)
         exchange.watch(sink.leave)
         try:
             if streams:

@@ -2,16 +2,51 @@
 
 import asyncio
 from collections import deque
+from typing import Any, Protocol
 
 from blixt.serve.http.exchange import ClientGone
 from blixt.serve.http.meta import PLAIN, Submission
-from blixt.serve.hub import Hub
-from blixt.serve.request import Request
-from blixt.serve.wire import FINAL
+from blixt.serve.request import Sink
+from blixt.serve.wire import FINAL, Kind
 
 Item = tuple[int, int, bytes]
 """`(which request, kind, payload)`."""
 HIGH_WATER = 64
+
+
+class AnyHub(Protocol):
+    """What a lane needs of an API's hub, be it one pool's or a pipeline's; the hub knows its own tickets."""
+
+    draining: bool
+
+    def submit(
+        self,
+        body: bytes,
+        sink: Sink,
+        *,
+        priority: int = 0,
+        timeout_s: float | None = None,
+        meta: bytes | None = None,
+        kind: int = Kind.REQUEST,
+    ) -> Any:
+        """Admit a request and return its ticket."""
+        ...
+
+    def cancel(self, request: Any, /) -> None:
+        """Nobody waits any more."""
+        ...
+
+    def pause(self, request: Any, /) -> None:
+        """The reader is behind."""
+        ...
+
+    def resume(self, request: Any, /) -> None:
+        """The reader has caught up."""
+        ...
+
+    def send(self, request: Any, /, kind: int, payload: bytes = b"") -> None:
+        """Pass a websocket message on."""
+        ...
 
 
 class AnswerSink:
@@ -41,13 +76,13 @@ class StreamSink:
         keep_alive_s: `next` returns nothing after so long a silence; 0: it waits for ever.
     """
 
-    def __init__(self, hub: Hub, keep_alive_s: float = 0.0) -> None:
+    def __init__(self, hub: AnyHub, keep_alive_s: float = 0.0) -> None:
         self._hub = hub
         self._items: deque[Item] = deque()
         self._wakeup = asyncio.Event()
         self._held = False
         self._gone = False
-        self._requests: list[Request] = []
+        self._requests: list[Any] = []
         self._live = 0
         self._keep_alive_s = keep_alive_s
         self._fed = False
@@ -76,6 +111,11 @@ class StreamSink:
             raise
         self._requests.append(request)
         self._live += 1
+
+    @property
+    def tickets(self) -> list[Any]:
+        """The hub's tickets of what was submitted."""
+        return self._requests
 
     @property
     def live(self) -> int:

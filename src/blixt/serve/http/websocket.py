@@ -14,9 +14,8 @@ from blixt.serve.errors import Failure, HTTPError
 from blixt.serve.http.auth import MISSING
 from blixt.serve.http.exchange import JSON, Receive, Scope, Send, fastapi_error, raw_headers
 from blixt.serve.http.lane import Gate
-from blixt.serve.http.sinks import HIGH_WATER
-from blixt.serve.hub import Hub
-from blixt.serve.request import Rejected, Request
+from blixt.serve.http.sinks import HIGH_WATER, AnyHub
+from blixt.serve.request import Rejected
 from blixt.serve.service import Running
 from blixt.serve.wire import FINAL, Kind
 
@@ -31,8 +30,8 @@ Check = Callable[[Scope], Any]
 class SocketSink:
     """What a session has sent and its client has not taken; tells the worker to wait when that is much."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.request: Request | None = None
+    def __init__(self, hub: AnyHub) -> None:
+        self.request: Any = None
         self.may_read = asyncio.Event()
         self.may_read.set()
         self.ended = asyncio.Event()
@@ -88,7 +87,7 @@ class SocketLane:
         if (await receive())["type"] != "websocket.connect":
             return
         running = self.gate.find()
-        hub = running.pool.hub
+        hub: AnyHub = running.pool.hub
         began = time.monotonic()
         refusal = None if self._check is None else await self._check(scope)
         if refusal is not None:
@@ -113,9 +112,9 @@ class SocketLane:
             running.metrics.answered(101, time.monotonic() - began)
 
     async def _converse(
-        self, running: Running, request: Request, sink: SocketSink, receive: Receive, send: Send
+        self, running: Running, request: Any, sink: SocketSink, receive: Receive, send: Send
     ) -> None:
-        hub = running.pool.hub
+        hub: AnyHub = running.pool.hub
         reading = asyncio.create_task(self._read(hub, request, sink, receive))
         writing = asyncio.create_task(_write(hub, sink, send))
         try:
@@ -135,7 +134,7 @@ class SocketLane:
             writing.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
 
-    async def _read(self, hub: Hub, request: Request, sink: SocketSink, receive: Receive) -> tuple[int, str]:
+    async def _read(self, hub: AnyHub, request: Any, sink: SocketSink, receive: Receive) -> tuple[int, str]:
         """Pass the client's messages on until it leaves; returns why it did."""
         limit_bytes = self.gate.max_payload_bytes
         while True:
@@ -150,7 +149,7 @@ class SocketLane:
             hub.send(request, Kind.DATA, data)
 
 
-async def _write(hub: Hub, sink: SocketSink, send: Send) -> None:
+async def _write(hub: AnyHub, sink: SocketSink, send: Send) -> None:
     """Send what the session says until it ends."""
     while True:
         kind, payload = await sink.next()

@@ -67,6 +67,8 @@ class Endpoint:
         summary: A line for the documentation.
         request: The body's type (msgspec Struct, pydantic model, dataclass) or JSON schema, for the docs.
         response: The answer's type or JSON schema, for the docs.
+        media_type: What the body is.
+        answer_type: What the answer is, unless streamed; as the calls' `media_type`.
     """
 
     path: str
@@ -74,6 +76,8 @@ class Endpoint:
     summary: str = ""
     request: Any = None
     response: Any = None
+    media_type: str = "application/json"
+    answer_type: str = "application/json"
 
 
 class Spec:

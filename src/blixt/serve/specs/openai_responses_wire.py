@@ -88,13 +88,13 @@ class ResponseCall(Call):
         return self._events(*events, {"type": kind, "response": self._response(self._status)})
 
     def failed(self, failure: Failure) -> bytes:
-        """The answer as far as it came, marked as failed; and an error event, which clients raise."""
+        """An error event, and the answer as far as it came, marked as failed."""
         events = self._close("incomplete")
         error = error_object(failure.status, failure.detail)
         response = self._response("failed")
         response["error"] = {"code": error["code"] or "server_error", "message": error["message"]}
         told = {"type": "error", "code": error["code"], "message": error["message"], "param": error["param"]}
-        return self._events(*events, {"type": "response.failed", "response": response}, told)
+        return self._events(*events, told, {"type": "response.failed", "response": response})
 
     @property
     def _status(self) -> str:
