@@ -132,7 +132,7 @@ def describe(value: Any) -> str:
     if shape is not None and hasattr(value, "dtype"):
         return f"{str(value.dtype).removeprefix('torch.')}[{','.join(map(str, shape))}]"
     name = type(value).__name__
-    if isinstance(value, dict):
+    if name == "dict":
         return f"dict({', '.join(map(str, list(value)[:6]))})"
     if name in ("list", "tuple") and value:
         return f"{name}[{len(value)}] of {describe(value[0])}"

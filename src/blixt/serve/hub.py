@@ -20,6 +20,7 @@ from blixt.serve.request import Body, Rejected, Request, Sink, State
 from blixt.serve.wire import FINAL, Kind, Message
 
 _CHUNK, _CALL, _OPEN = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN)
+MAX_PENDING = 64
 OnCall = Callable[[Link, int, bytes], None]
 
 
@@ -122,6 +123,11 @@ class Hub:
         """Pass a client's websocket message (DATA) or its leaving (CLOSE) on to the session."""
         if request.state is State.SENT and request.link is not None:
             request.link.send_control(request.id, kind, payload)
+        elif request.state is State.QUEUED:
+            pending = request.pending = request.pending or []
+            pending.append((kind, payload))
+            if len(pending) == MAX_PENDING:
+                request.sink.deliver(Kind.PAUSE, b"")
 
     def cancel(self, request: Request) -> None:
         """The client has left, or needs no more: free the queue, stop the work. Sends nothing to the sink."""
@@ -396,3 +402,13 @@ class Hub:
             if request.kind == _OPEN or not self.limits.running_timeout:
                 self._deadlines.forget(request)  # a session may be silent for as long as it likes
         link.send_requests(requests)
+        for request in requests:
+            if request.pending is not None:
+                self._send_pending(link, request)
+
+    def _send_pending(self, link: Link, request: Request) -> None:
+        pending, request.pending = request.pending or [], None
+        for kind, payload in pending:
+            link.send_control(request.id, kind, payload)
+        if len(pending) >= MAX_PENDING:
+            request.sink.deliver(Kind.RESUME, b"")

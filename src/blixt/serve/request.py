@@ -69,6 +69,7 @@ class Request:
         "kind",
         "link",
         "meta",
+        "pending",
         "priority",
         "sequence",
         "sink",
@@ -82,6 +83,7 @@ class Request:
         self.body = body
         self.kind: int = Kind.REQUEST
         self.meta: bytes | None = None
+        self.pending: list[tuple[int, bytes]] | None = None  # a session's messages before a worker has it
         self.sink = sink
         self.admitted_at = now
         self.deadline = deadline

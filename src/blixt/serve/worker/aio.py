@@ -121,8 +121,7 @@ class AsyncWorker:
             self._gates[id] = asyncio.Event()
         elif kind == Kind.RESUME and id in self._gates:
             self._gates.pop(id).set()
-        if id in self._sessions.live:
-            self._sessions.control(id, kind, payload)
+        self._sessions.control(id, kind, payload)
 
     def _cancel(self, id: int) -> None:
         """One request less; a batch goes on for the others."""

@@ -229,10 +229,15 @@ class Channel:
         self._flushed_at = now
 
     def _send(self, front: _Front, out: list[Message], busy_us: int) -> None:
-        try:
-            front.sock.sendall(encode(out, busy_us))
-        except ConnectionError:
-            self._lose(front)
+        data = memoryview(encode(out, busy_us))
+        while data:
+            try:
+                data = data[front.sock.send(data) :]
+            except BlockingIOError:  # an event loop that watches the socket has made it so
+                select.select((), (front.sock,), ())
+            except ConnectionError:
+                self._lose(front)
+                return
 
     def rest(self) -> None:
         """Start the clock of the next frame now: the time before was spent waiting."""

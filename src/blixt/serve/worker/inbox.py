@@ -11,6 +11,7 @@ from blixt.serve.wire import Kind, Message
 from blixt.serve.worker.channel import SLOT_SHIFT, Channel
 
 _REQUEST, _META, _CANCEL, _RESULT = int(Kind.REQUEST), int(Kind.META), int(Kind.CANCEL), int(Kind.RESULT)
+_OPEN = int(Kind.OPEN)
 _BODIES = frozenset(int(kind) for kind in (Kind.REQUEST, Kind.SLAB, Kind.VALUE, Kind.PASS, Kind.OPEN))
 _FRONT_LOST = msgspec.json.encode(Failure(503, "The front that carried this call has died; try again."))
 Control = Callable[[int, int, bytes], None]
@@ -25,8 +26,7 @@ class Inbox:
 
     Args:
         channel: Where they come from.
-        control: Called with `(id, kind, payload)` for PAUSE, RESUME, DATA, CLOSE, and for CANCEL of a request
-            that is begun.
+        control: Called with `(id, kind, payload)` for OPEN, DATA, CLOSE, PAUSE, RESUME, and for CANCEL.
 
     Attributes:
         frames: Requests as the front grouped them.
@@ -94,6 +94,7 @@ class Inbox:
         self._cancelled.discard(id)
         self._metas.pop(id, None)
         self.channel.answer(id, Kind.END)
+        self._control(id, _CANCEL, b"")
         return True
 
     def _sort(self, messages: list[Message]) -> list[Message]:
@@ -103,6 +104,8 @@ class Inbox:
             id, kind, payload = message
             if kind in _BODIES:
                 requests.append(message)
+                if kind == _OPEN:
+                    self._control(id, kind, payload)  # the client's messages may come in the same breath
             elif kind == _META:
                 self._metas[id] = payload
             elif kind == _RESULT:

@@ -198,22 +198,27 @@ class Sessions:
     async def serve(self, message: Message) -> tuple[int, bytes]:
         """Run one session; the message that ends it."""
         id = message[0]
-        opening = msgspec.json.decode(message[2], type=Opening)
-        socket = self.live[id] = Socket(opening, lambda kind, payload: self._send(id, kind, payload))
+        socket = self.live[id]
         try:
             await self._run(socket)
         except SocketClosed:
             pass  # the client's leaving ends a session that does not look for it
         finally:
-            del self.live[id]
+            self.live.pop(id, None)
             socket.hang_up(SocketClosed(1006, "the session has ended"))
         if socket.close_payload is not None:
             return Kind.CLOSE, socket.close_payload
         return Kind.END, b""
 
     def control(self, id: int, kind: int, payload: bytes) -> None:
-        """A message from the front for a live session."""
-        self.live[id].control(kind, payload)
+        """A message from the front: a session begins, or something for one that lives."""
+        if kind == Kind.OPEN:
+            opening = msgspec.json.decode(payload, type=Opening)
+            self.live[id] = Socket(opening, lambda kind, payload: self._send(id, kind, payload))
+        elif kind == Kind.CANCEL:
+            self.live.pop(id, None)
+        elif id in self.live:
+            self.live[id].control(kind, payload)
 
     async def _run(self, socket: Socket) -> None:
         session = self._session
