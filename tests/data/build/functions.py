@@ -1,7 +1,12 @@
 """Functions that workers run; they are here because importing this file is cheap."""
 
+import ctypes
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from blixt.data.build.sources import ALL_DONE
@@ -35,3 +40,88 @@ def produce(queue: Any, count: int) -> None:
     for i in range(count):
         queue.put(i)
     queue.put(ALL_DONE)
+
+
+def crash(how: str, i: int) -> dict[str, int]:
+    """Go wrong at input 12 in one of the ways in which a function can take its process with it."""
+    if i == 12:
+        if how == "segfault":
+            ctypes.string_at(0)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit":
+            os._exit(3)
+        if how == "sys.exit":
+            sys.exit(3)
+        if how == "hang":
+            threading.Event().wait()
+    return {"x": i}
+
+
+def crash_once(how: str, mark: Path, i: int) -> dict[str, int]:
+    if i == 12 and not mark.exists():
+        mark.touch()
+        return crash(how, i)
+    return {"x": i}
+
+
+def sized(blob: bytes, i: int) -> dict[str, int]:
+    return {"x": i + len(blob)}
+
+
+def noted(folder: Path, i: int) -> dict[str, int]:
+    """Leave a line for each call."""
+    with open(folder / "calls", "a") as calls:
+        calls.write(f"{i}\n")
+    return {"x": i}
+
+
+def noted_unless_broken(folder: Path, bad: int, i: int) -> dict[str, int]:
+    """Leave a line for each call; input `bad` fails until a file `mended` is there."""
+    sample = noted(folder, i)
+    if i == bad and not (folder / "mended").exists():
+        raise ValueError("broken")
+    return sample
+
+
+def number_of(text: str) -> dict[str, int]:
+    return {"x": int(text)}
+
+
+def write_text(i: int, output_dir: str) -> None:
+    Path(output_dir, f"{i:03d}.txt").write_text(f"text {i}")
+
+
+def write_below(i: int, output_dir: str) -> None:
+    folder = Path(output_dir, str(i % 3), "deep")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{i}.bin").write_bytes(bytes(i))
+
+
+def write_device(i: int, output_dir: str, device: str) -> None:
+    Path(output_dir, f"{i}.txt").write_text(device)
+
+
+class Gather:
+    """Sums up a unit and writes the sum with its last input."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __call__(self, i: int, output_dir: str, is_last: bool) -> None:
+        self.total += i
+        if is_last:
+            Path(output_dir, f"until-{i}.txt").write_text(str(self.total))
+            self.total = 0
+
+
+def write_some_and_fail(folder: Path, i: int, output_dir: str) -> None:
+    noted(folder, i)
+    write_text(i, output_dir)
+    if i == 7 and not (folder / "mended").exists():
+        raise ValueError("broken")
+
+
+def copy_below(prefix: str, path: str, output_dir: str) -> None:
+    """Write where the input lay and what it held."""
+    Path(output_dir, os.path.basename(path)).write_bytes(prefix.encode() + Path(path).read_bytes())

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import pickle
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from blixt.data.build.peers import tell_failure
 from blixt.data.build.progress import Report, reporting
 from blixt.data.build.sources import Cutting, prepared, unit_size_for, units_of
 from blixt.data.build.task import Task
-from blixt.data.build.units import PlannedUnits, unwrapped
+from blixt.data.build.units import CANNOT_TRAVEL, PlannedUnits, unwrapped
 from blixt.data.schema import Schema
 from blixt.data.store import Store
 
@@ -192,9 +193,12 @@ def _name_of(fn: Callable[..., Any]) -> str:
 
 
 def _text_of(value: Any) -> str:
-    """Return a value as text that is the same in the next run: no addresses in memory."""
-    text = repr(value)
-    return type(value).__qualname__ if " at 0x" in text else text
+    """Name a bound argument by its content, so that it has the same name in the next run."""
+    try:
+        packed = pickle.dumps(value)
+    except CANNOT_TRAVEL:
+        return type(value).__qualname__
+    return hashlib.blake2b(packed, digest_size=16).hexdigest()
 
 
 def _root(store: Store) -> Path:
