@@ -22,20 +22,27 @@ from blixt.data.build import (
     optimize,
     prune,
 )
+from blixt.data.codecs.video import VideoClip
+from blixt.data.crypto import Encryption
 from blixt.data.dataset import Dataset
 from blixt.data.errors import (
     BuildError,
+    ConflictError,
     CorruptionError,
     DataError,
     DatasetExistsError,
     DatasetNotFoundError,
+    DecryptionError,
     FormatError,
+    KeyNotFoundError,
     LoaderError,
+    MissingDependencyError,
     SchemaError,
     WriteError,
 )
-from blixt.data.inspect import Report, head, info, verify
+from blixt.data.inspect import Report, head, info, statistics, verify
 from blixt.data.loader import Loader
+from blixt.data.merge import merge
 from blixt.data.mix import Mix, Zip
 from blixt.data.order import Order
 from blixt.data.rows import Rows
@@ -44,25 +51,62 @@ from blixt.data.shard.write import ShardInfo, ShardWriter
 from blixt.data.snapshot import Snapshot
 from blixt.data.subset import Subset, split
 from blixt.data.tokens import TokenDataset
-from blixt.data.types import Ragged, Tokens
+from blixt.data.types import (
+    Array,
+    Audio,
+    Codec,
+    Coded,
+    File,
+    Graph,
+    Image,
+    Jpeg,
+    Json,
+    Pickle,
+    Png,
+    Ragged,
+    StoredFile,
+    Tensor,
+    Text,
+    Tiff,
+    Tokens,
+    Video,
+    Waveform,
+)
+from blixt.data.update import delete, index_keys, update
 
 __all__ = [
     "ALL_DONE",
+    "Array",
+    "Audio",
     "BuildError",
+    "Codec",
+    "Coded",
+    "ConflictError",
     "CorruptionError",
     "DataError",
     "Dataset",
     "DatasetExistsError",
     "DatasetNotFoundError",
     "DatasetWriter",
+    "DecryptionError",
+    "Encryption",
+    "File",
     "FormatError",
+    "Graph",
+    "Image",
+    "Jpeg",
+    "Json",
+    "KeyNotFoundError",
     "Leases",
     "Loader",
     "LoaderError",
+    "MissingDependencyError",
     "Mix",
     "Order",
     "ParquetRows",
     "ParquetTables",
+    "Pickle",
+    "Png",
     "Ragged",
     "Ranks",
     "Report",
@@ -72,18 +116,30 @@ __all__ = [
     "ShardReader",
     "ShardWriter",
     "Snapshot",
+    "StoredFile",
     "Subset",
     "TarSamples",
+    "Tensor",
+    "Text",
+    "Tiff",
     "TokenDataset",
     "Tokens",
+    "Video",
+    "VideoClip",
+    "Waveform",
     "WriteError",
     "Zip",
+    "delete",
     "head",
+    "index_keys",
     "info",
     "list_files",
     "map",
+    "merge",
     "optimize",
     "prune",
     "split",
+    "statistics",
+    "update",
     "verify",
 ]

@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
+from blixt.data.crypto import Encryption
 from blixt.data.errors import CorruptionError, DatasetExistsError, DatasetNotFoundError, SchemaError
 from blixt.data.index import INDEX, decode_index, encode_index
+from blixt.data.key_index import join_keys
 from blixt.data.manifest import KeysInfo, Snapshot
+from blixt.data.place import Place, as_store
 from blixt.data.schema import Schema
 from blixt.data.shard.info import ShardInfo
 from blixt.data.shard.layout import crc32c
 from blixt.data.shard.table import ShardTable
-from blixt.data.store import NotFoundError, Store, open_store
+from blixt.data.store import NotFoundError, Store
 
 __all__ = [
     "MODES",
@@ -42,17 +45,11 @@ __all__ = [
     "prune",
     "publish",
     "referenced_files",
+    "versions",
 ]
 
 Mode = Literal["error", "append", "overwrite"]
 MODES: tuple[Mode, ...] = ("error", "append", "overwrite")
-Place = Store | str | Path
-"""Where a dataset lies."""
-
-
-def as_store(place: Place) -> Store:
-    """Return the store of a dataset's place."""
-    return place if isinstance(place, Store) else open_store(place)
 
 
 def check_mode(place: Place, mode: str, *, look: bool = True) -> None:
@@ -71,7 +68,7 @@ def check_mode(place: Place, mode: str, *, look: bool = True) -> None:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if look and mode == "error":
         store = as_store(place)
-        if _versions(store):
+        if versions(store):
             raise DatasetExistsError(
                 f"{store.location} already holds a dataset; choose mode='append' or mode='overwrite', or "
                 "another place"
@@ -80,7 +77,7 @@ def check_mode(place: Place, mode: str, *, look: bool = True) -> None:
 
 def latest_version(place: Place) -> int:
     """Return the newest version's number, 0 when there is none."""
-    return max(_versions(as_store(place)), default=0)
+    return max(versions(as_store(place)), default=0)
 
 
 def load(place: Place, version: int | None = None) -> Snapshot:
@@ -115,6 +112,7 @@ def publish(
     job: str | None = None,
     since: int = 0,
     keys: KeysInfo | None = None,
+    encrypt: Encryption | None = None,
 ) -> Snapshot:
     """Make the shards, which lie in `shards/` already, the next version of the dataset, all at once.
 
@@ -129,11 +127,13 @@ def publish(
         mode: "error" for a first version only, "append" to the newest, or "overwrite" it.
         job: the name of the build that made the shards.
         since: the version before the job began; only newer ones are looked through for the job's name.
-        keys: the keys of the new shards; an append adds their segments to those of the newest version.
+        keys: the keys of the new shards (see `collect_keys`); an append adds them to those of the newest
+        version.
+        encrypt: how the dataset is encrypted, to read and write its keys.
 
     Raises:
         DatasetExistsError: in mode "error" when a dataset is there.
-        SchemaError: in mode "append" when the columns differ.
+        SchemaError: in mode "append" when the columns differ, or a key occurs twice where that is an error.
         WriteError: when the disk refuses.
     """
     store, new = as_store(place), tuple(shards)
@@ -154,7 +154,7 @@ def publish(
             shards=ShardTable.of((*base.shards, *new)),
             created_at=time.time(),
             job=job,
-            keys=_appended_keys(store, base.keys, keys),
+            keys=join_keys(store, base, keys, encrypt),
         )
 
     return commit(store, change)
@@ -185,7 +185,7 @@ def commit(place: Place, change: Callable[[Snapshot | None], Snapshot]) -> Snaps
 def find_job(place: Place, job: str, since: int = 0) -> Snapshot | None:
     """Return the version newer than `since` that a build of this name published, None when there is none."""
     store = as_store(place)
-    for version in sorted(_versions(store), reverse=True):
+    for version in sorted(versions(store), reverse=True):
         if version <= since:
             return None
         snapshot = _load_version(store, version)
@@ -197,7 +197,7 @@ def find_job(place: Place, job: str, since: int = 0) -> Snapshot | None:
 def referenced_files(place: Place) -> set[str]:
     """Return the names of all shards that some version names."""
     store = as_store(place)
-    return {file for version in _versions(store) for file in _load_version(store, version).shards.files()}
+    return {file for version in versions(store) for file in _load_version(store, version).shards.files()}
 
 
 def prune(place: Place, keep: int = 1) -> list[str]:
@@ -221,8 +221,7 @@ def prune(place: Place, keep: int = 1) -> list[str]:
         raise ValueError(
             f"keep must be at least 1, got {keep}; delete the folder {store.location} to remove all of it"
         )
-    versions = sorted(_versions(store))
-    snapshots = [_load_version(store, version) for version in versions] or [load(store)]
+    snapshots = [_load_version(store, version) for version in sorted(versions(store))] or [load(store)]
     _write_index(store, snapshots[-1])
     forgotten, kept = snapshots[:-keep], snapshots[-keep:]
     for snapshot in forgotten:
@@ -245,7 +244,7 @@ def _load_version(store: Store, version: int) -> Snapshot:
     try:
         data = store.get(_path(version))
     except NotFoundError:
-        known = sorted(_versions(store))
+        known = sorted(versions(store))
         if not known:
             raise _no_dataset(store) from None
         raise DatasetNotFoundError(
@@ -269,7 +268,7 @@ def _load_version(store: Store, version: int) -> Snapshot:
 
 
 def _load_newest_listed(store: Store) -> Snapshot:
-    known = _versions(store)
+    known = versions(store)
     if not known:
         raise _no_dataset(store)
     return _load_version(store, max(known))
@@ -314,24 +313,15 @@ def _path(version: int) -> str:
     return f"versions/{version}.json"
 
 
-def _versions(store: Store) -> set[int]:
+def versions(place: Place) -> set[int]:
+    """Return the numbers of all versions."""
+    store = as_store(place)
     names = [path.removeprefix("versions/").removesuffix(".json") for path, _ in store.list("versions")]
     return {int(name) for name in names if name.isascii() and name.isdecimal()}
 
 
 def _canonical(stored: dict[str, Any]) -> bytes:
     return json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _appended_keys(store: Store, old: KeysInfo | None, new: KeysInfo | None) -> KeysInfo | None:
-    if old is None and new is None:
-        return None
-    if old is None or new is None or (old.column, old.duplicates) != (new.column, new.duplicates):
-        raise SchemaError(
-            f"cannot append to {store.location}: its keys are {old and (old.column, old.duplicates)} and "
-            f"those of the new samples {new and (new.column, new.duplicates)}; write both with the same key"
-        )
-    return replace(new, segments=(*old.segments, *new.segments))
 
 
 def _difference(store: Store, old: Schema, new: Schema) -> str:

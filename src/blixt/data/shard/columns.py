@@ -27,6 +27,10 @@ class ColumnReader(Protocol):
         """Return the value of one row, as it was written."""
         ...
 
+    def stored(self, row: int) -> Any:
+        """Return the value of one row as it is stored."""
+        ...
+
     def many(self, rows: Rows) -> Array | list[Any]:
         """Return the values of many rows: a stacked array where shapes agree by definition, else a list."""
         ...
@@ -67,13 +71,15 @@ class FixedColumn:
             items = rows * math.prod(column.shape)
             self._values = np.frombuffer(view, dtype, items, section.offset).reshape(rows, *column.shape)
 
-    def array(self) -> Array:
-        """Return the whole column, checked; not copied where it is not packed."""
-        self._blocks.touch(0, len(self._blocks.section.crcs))
+    def slice(self, start: int, stop: int) -> Array:
+        """Return the rows `[start, stop)`, in place where they are not packed."""
+        low, high = start * self._row_bytes, stop * self._row_bytes
         if self._values is not None:
-            return self._values
-        whole = self._blocks.raw(0, self._blocks.section.raw_size)
-        return np.frombuffer(whole, self._dtype).reshape(-1, *self._shape)
+            self._blocks.touch_bytes(low, high)
+            return self._values[start:stop]
+        if low >= high:
+            return np.empty((stop - start, *self._shape), self._dtype)
+        return np.frombuffer(self._blocks.raw(low, high), self._dtype).reshape(-1, *self._shape)
 
     def one(self, row: int) -> Any:
         """Return the value of one row: a Python number, a numpy scalar, or a copy of the array."""
@@ -88,6 +94,10 @@ class FixedColumn:
         if self._tensor_dtype is not None:
             return to_tensor(np.array(values[row]), self._tensor_dtype)
         return values[row] if self._is_scalar else values[row].copy()
+
+    def stored(self, row: int) -> bytes:
+        """Return the bytes of one row."""
+        return self.slice(row, row + 1).tobytes()
 
     def many(self, rows: Rows) -> Array:
         """Return the rows stacked, in one gather."""
@@ -176,6 +186,10 @@ class StreamColumn:
         """Return a copy of one document."""
         return self.tokens(*self._span(row)).copy()
 
+    def stored(self, row: int) -> Array:
+        """Return the document in place."""
+        return self.tokens(*self._span(row))
+
     def many(self, rows: Rows) -> list[Any]:
         """Return the documents one by one, since their lengths differ."""
         return [self.one(row) for row in rows.tolist()]
@@ -226,6 +240,10 @@ class VariableColumn:
             raise
         except Exception as problem:  # whatever a codec's library raises for bytes it cannot read
             raise self._undecodable(row, problem) from problem
+
+    def stored(self, row: int) -> memoryview:
+        """Return the stored bytes of one row, in place."""
+        return self._heap.value(row, self._place)
 
     def many(self, rows: Rows) -> list[Any]:
         """Return the values one by one, since their sizes differ."""

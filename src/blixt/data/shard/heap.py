@@ -57,6 +57,8 @@ class Heap:
         self.blocks = Blocks(file, section, coder, check, cache)
         self._first_rows: Sequence[int] = entries["first_row"].tolist()
         self._bounds = section.raw
+        self._first_row_array = np.array(self._first_rows, np.int64)
+        self._bound_array = np.array(self._bounds, np.uint64)
 
     def value(self, row: int, place: int) -> memoryview:
         """Return the stored bytes of one value.
@@ -83,10 +85,10 @@ class Heap:
             return [self.value(row, place) for row in rows.tolist()]
         at = rows * self.width + place
         lows, highs = self.offsets.take(at), self.offsets.take(at + 1)
-        block_of = np.searchsorted(self._first_rows, rows, "right") - 1
+        block_of = np.searchsorted(self._first_row_array, rows, "right") - 1
         if self.blocks.left:
             self.blocks.touch_some(np.unique(block_of).tolist())
-        bounds = np.array(self._bounds, np.uint64)
+        bounds = self._bound_array
         wrong = (bounds[block_of] > lows) | (lows > highs) | (highs > bounds[block_of + 1])
         if wrong.any():
             raise self._misplaced(int(rows[wrong][0]))
@@ -103,11 +105,10 @@ class Heap:
     def ranges(self, rows: Rows) -> list[Range]:
         """Return the bytes of the file that the rows' values need, their offsets included."""
         table = self.offsets.blocks
-        offsets = {
-            table.stored_bytes(8 * low, 8 * (high + 1))
-            for low, high in ((row * self.width, (row + 1) * self.width) for row in rows.tolist())
-        }
-        return [*offsets, *(self.blocks.stored_range(block, block + 1) for block in self._blocks_of(rows))]
+        ends = np.concatenate([rows * self.width, (rows + 1) * self.width])
+        needed = np.unique(ends * 8 // table.section.block_bytes).tolist()
+        offsets = [table.stored_range(block, block + 1) for block in needed]
+        return offsets + [self.blocks.stored_range(block, block + 1) for block in self._blocks_of(rows)]
 
     def problems(self) -> Iterator[DataError]:
         """Yield what is wrong with the heap and its tables."""
@@ -122,7 +123,7 @@ class Heap:
             yield CorruptionError(f"shard {self._name}: the offsets of its values are not in order")
 
     def _blocks_of(self, rows: Rows) -> list[int]:
-        return np.unique(np.searchsorted(self._first_rows, rows, "right") - 1).tolist()
+        return np.unique(np.searchsorted(self._first_row_array, rows, "right") - 1).tolist()
 
     def _misplaced(self, row: int) -> CorruptionError:
         return CorruptionError(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blixt.data.shard.coder import BlockCoder
-from blixt.data.shard.layout import BLOCK_BYTES, HEAP_BLOCK, crc32c
+from blixt.data.shard.layout import HEAP_BLOCK, HEAP_BLOCK_BYTES, crc32c
 
 
 class HeapWriter:
@@ -49,7 +49,7 @@ class HeapWriter:
             self._offsets.append(end)
         self._end = end
         self._rows += 1
-        if len(self._open) >= BLOCK_BYTES:
+        if len(self._open) >= HEAP_BLOCK_BYTES:
             self._close_block()
 
     def finish(self) -> None:

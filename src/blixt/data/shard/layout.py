@@ -12,6 +12,8 @@ MAJOR, MINOR = 1, 0
 ALIGNMENT = 64
 BLOCK_BYTES = 1 << 20
 """About how many bytes a block holds: the grain of checksums, compression, encryption and remote reads."""
+HEAP_BLOCK_BYTES = 1 << 18
+"""The same for rows of variable columns: smaller, since a shuffled batch touches a block for each row."""
 TAIL_BYTES = 1 << 16
 """The end of a file, read first: most footers and tables are in it."""
 

@@ -1,4 +1,4 @@
-"""A shard file on this machine, mapped into memory."""
+"""A shard file on this machine, mapped into memory or held in it."""
 
 import mmap
 from collections.abc import Sequence
@@ -36,6 +36,30 @@ class MappedFile:
 
     def close(self) -> None:
         """Do nothing: the map goes with the last array that looks into it."""
+
+
+class MemoryFile:
+    """A `ShardFile` whose bytes are in memory, such as a small one that was fetched whole."""
+
+    is_local = True
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.view = memoryview(data)
+        self.size = len(data)
+
+    def ensure(self, ranges: Sequence[Range]) -> None:
+        """Do nothing: the bytes are there."""
+
+    def prefetch(self, ranges: Sequence[Range]) -> None:
+        """Do nothing: the bytes are there."""
+
+    def refetch(self, start: int, end: int) -> bool:
+        """Return False: there is no other copy."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: the bytes go with the last array that looks into them."""
 
 
 def _map_file(path: str | Path) -> mmap.mmap:

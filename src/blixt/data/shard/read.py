@@ -124,8 +124,12 @@ class ShardReader:
             raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
         return column.views(rows)
 
-    def fixed(self, name: str) -> Array:
-        """Return a fixed column as one checked array `[rows, *shape]`; mapped where it is not packed.
+    def stored(self, row: int) -> list[Any]:
+        """Return one row as `ShardWriter.write_values` takes it: nothing is decoded."""
+        return [self._columns[column.name].stored(row) for column in self.schema.columns]
+
+    def fixed(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return rows of a fixed column as one checked array `[rows, *shape]`; in place if it is not packed.
 
         Raises:
             KeyError: when there is no such fixed column.
@@ -133,7 +137,7 @@ class ShardReader:
         column = self._columns[name]
         if not isinstance(column, FixedColumn):
             raise KeyError(f"{name} is not a fixed column of shard {self._file.name}")
-        return column.array()
+        return column.slice(start, self.rows if stop is None else stop)
 
     def stream(self, name: str) -> StreamColumn:
         """Return a stream column: its tokens by number, and its document offsets.

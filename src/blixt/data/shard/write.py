@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ import numpy as np
 from blixt.data.crypto import Cipher, Encryption, cipher_for_writing
 from blixt.data.encode import compile_encoder
 from blixt.data.errors import DataError, SchemaError, WriteError
+from blixt.data.keys import KeyLog, KeyOf
 from blixt.data.schema import Schema, infer
 from blixt.data.shard.coder import BlockCoder, zstd_level
 from blixt.data.shard.heap_write import HeapWriter
@@ -23,8 +24,6 @@ from blixt.data.shard.sections import SectionWriter
 from blixt.data.shard.stats import number_stats, value_stats
 
 __all__ = ["ShardInfo", "ShardWriter"]
-
-Finish = Callable[[Path, ShardInfo], None]
 
 
 class ShardWriter:
@@ -40,6 +39,8 @@ class ShardWriter:
         dataset_id: the id of the dataset that the shard belongs to; a fresh one when None.
         compress: `"zstd"` or `"zstd:LEVEL"` packs blocks where that saves more than 5 %.
         encrypt: seals every block with AES-256-GCM.
+        key: the field that is the key of each sample, or a function from a sample to it; the keys are noted
+            beside the shard (`NAME.keys`) until `collect_keys` gathers them.
         allow_pickle: store `Pickle(...)` values, which a reader must allow too.
         meta: anything that JSON can say, noted in the footer.
 
@@ -63,6 +64,7 @@ class ShardWriter:
         dataset_id: UUID | None = None,
         compress: str | None = None,
         encrypt: Encryption | None = None,
+        key: KeyOf | None = None,
         allow_pickle: bool = False,
         meta: dict[str, Any] | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class ShardWriter:
         self.info: ShardInfo | None = None
         self._dataset_id = dataset_id or uuid4()
         self._level, self._encrypt, self._allow_pickle = zstd_level(compress), encrypt, allow_pickle
+        self._keys = None if key is None else KeyLog(key)
         self._meta = meta or {}
         self._closed = False
         self._here = _Here(self)
@@ -99,7 +102,10 @@ class ShardWriter:
             schema = infer(sample, str(where or self._here))
             self._compile(schema)
             self.schema = schema
-        self.write_values(self._encode(sample, where or self._here))
+        values = self._encode(sample, where or self._here)
+        if self._keys is not None:
+            self._keys.note(sample, where or self._here)
+        self.write_values(values)
 
     def write_values(self, values: Sequence[Any]) -> None:
         """Add one sample that is encoded already: what `compile_encoder` gives, one value per column.
@@ -146,6 +152,8 @@ class ShardWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
+            if self._keys is not None:
+                self._keys.save(self.path, self._dataset_id, self._encrypt)
             os.rename(self._temporary, self.path)
         except OSError as problem:
             raise self._cannot_write(problem) from problem
