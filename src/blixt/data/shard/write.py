@@ -73,7 +73,7 @@ class ShardWriter:
         self.rows = 0
         self.size_bytes = 0
         self.info: ShardInfo | None = None
-        self._dataset_id = dataset_id or uuid4()
+        self.dataset_id = dataset_id or uuid4()
         self._level, self._encrypt, self._allow_pickle = zstd_level(compress), encrypt, allow_pickle
         self._keys = None if key is None else KeyLog(key)
         self._meta = meta or {}
@@ -153,7 +153,7 @@ class ShardWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             if self._keys is not None:
-                self._keys.save(self.path, self._dataset_id, self._encrypt)
+                self._keys.save(self.path, self.dataset_id, self._encrypt)
             os.rename(self._temporary, self.path)
         except OSError as problem:
             raise self._cannot_write(problem) from problem
@@ -199,7 +199,7 @@ class ShardWriter:
         """Open the temporary file; the heap, which is written on the way, comes right after the header."""
         self._cipher = None if self._encrypt is None else cipher_for_writing(self._encrypt)
         self._coder = BlockCoder(self._level, self._cipher)
-        head = HEADER.pack(MAGIC, MAJOR, MINOR, 0, self._dataset_id.bytes, 0)[:-4]
+        head = HEADER.pack(MAGIC, MAJOR, MINOR, 0, self.dataset_id.bytes, 0)[:-4]
         try:
             self._file = open(self._temporary, "wb")  # noqa: SIM115  held open until close or discard
             self._file.write(head + crc32c(head).to_bytes(4, "little"))
@@ -231,7 +231,7 @@ class ShardWriter:
         footer: dict[str, Any] = {
             "format_version": [MAJOR, MINOR],
             "writer": f"blixt {_version()}",
-            "dataset_id": str(self._dataset_id),
+            "dataset_id": str(self.dataset_id),
             "rows": self.rows,
             **schema.to_json(),
             "sections": sections,
