@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from blixt.serve.codecs.answers import Reply
     from blixt.serve.codecs.forms import Form, UploadFile
     from blixt.serve.config import Limits
+    from blixt.serve.dry_run import dry_run
     from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
     from blixt.serve.files import run_file
     from blixt.serve.http.web import CORS, Web
+    from blixt.serve.hub_rules import Incoming
     from blixt.serve.loggers import Logger
     from blixt.serve.mcp import MCP
     from blixt.serve.pipeline import Pipeline
+    from blixt.serve.reload import run_with_reload
     from blixt.serve.server import Server
     from blixt.serve.specs.base import Call, Endpoint, Spec
     from blixt.serve.specs.openai import OpenAISpec
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
         TokenLogprob,
     )
     from blixt.serve.specs.stops import StopFilter
+    from blixt.serve.worker.continuous import Output
+    from blixt.serve.worker.inbox import Context
+    from blixt.serve.worker.sessions import Socket, SocketClosed
 
 _FILE_OF = {
     "API": "api",
@@ -42,17 +48,20 @@ _FILE_OF = {
     "ChatRequest": "specs.openai_types",
     "CompletionRequest": "specs.openai_types",
     "ConfigError": "errors",
+    "Context": "worker.inbox",
     "Embedding": "specs.openai_types",
     "EmbeddingRequest": "specs.openai_types",
     "Endpoint": "specs.base",
     "Form": "codecs.forms",
     "HTTPError": "errors",
+    "Incoming": "hub_rules",
     "Limits": "config",
     "Logger": "loggers",
     "MCP": "mcp",
     "Message": "specs.openai_types",
     "OpenAIEmbeddingSpec": "specs.openai_embeddings",
     "OpenAISpec": "specs.openai",
+    "Output": "worker.continuous",
     "Piece": "specs.openai_types",
     "Pipeline": "pipeline",
     "PortInUse": "errors",
@@ -62,12 +71,16 @@ _FILE_OF = {
     "ServeError": "errors",
     "Server": "server",
     "SetupFailed": "errors",
+    "Socket": "worker.sessions",
+    "SocketClosed": "worker.sessions",
     "Spec": "specs.base",
     "StopFilter": "specs.stops",
     "TokenLogprob": "specs.openai_types",
     "UploadFile": "codecs.forms",
     "Web": "http.web",
+    "dry_run": "dry_run",
     "run_file": "files",
+    "run_with_reload": "reload",
 }
 
 __all__ = [
@@ -79,16 +92,19 @@ __all__ = [
     "ChatRequest",
     "CompletionRequest",
     "ConfigError",
+    "Context",
     "Embedding",
     "EmbeddingRequest",
     "Endpoint",
     "Form",
     "HTTPError",
+    "Incoming",
     "Limits",
     "Logger",
     "Message",
     "OpenAIEmbeddingSpec",
     "OpenAISpec",
+    "Output",
     "Piece",
     "Pipeline",
     "PortInUse",
@@ -98,12 +114,16 @@ __all__ = [
     "ServeError",
     "Server",
     "SetupFailed",
+    "Socket",
+    "SocketClosed",
     "Spec",
     "StopFilter",
     "TokenLogprob",
     "UploadFile",
     "Web",
+    "dry_run",
     "run_file",
+    "run_with_reload",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ def run_file(
     host: str = "127.0.0.1",
     port: int = 8000,
     uds: str | None = None,
+    sock: socket.socket | None = None,
     accelerator: str = "auto",
     devices: int | str | Sequence[int] = "auto",
     workers_per_device: int = 1,
@@ -47,7 +49,7 @@ def run_file(
             api_key=api_key,
             max_queue=max_queue,
         )
-    server.run(host, port, uds=uds)
+    server.run(host, port, uds=uds, sock=sock)
 
 
 def load(path: Path) -> ModuleType:

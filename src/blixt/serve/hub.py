@@ -397,7 +397,7 @@ class Hub:
         if self.policy.batched:
             self.metrics.batch_wait_seconds.observe(now - min(r.admitted_at for r in requests))
         for request in requests:
-            request.state, request.link = State.SENT, link
+            request.state, request.link, request.sent_at = State.SENT, link, now
             self.metrics.queue_seconds.observe(now - request.admitted_at)
             if request.kind == _OPEN or not self.limits.running_timeout:
                 self._deadlines.forget(request)  # a session may be silent for as long as it likes

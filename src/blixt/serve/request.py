@@ -71,6 +71,7 @@ class Request:
         "meta",
         "pending",
         "priority",
+        "sent_at",
         "sequence",
         "sink",
         "state",
@@ -90,6 +91,7 @@ class Request:
         self.priority = 0
         self.cost = 1.0
         self.attempts = 0
+        self.sent_at = 0.0
         self.state = State.QUEUED
         self.link: Link | None = None
         self.sequence = 0

@@ -104,7 +104,8 @@ class Channel:
                     self._answer_door()
                     continue
                 frames += self._read(front, socket.MSG_DONTWAIT) or []
-            if frames or not block:
+            # A lost front must be dealt with before its successor, in the same slot, sends anything.
+            if frames or self._gone or not block:
                 return frames
 
     def _read(self, front: _Front, flags: int) -> list[list[Message]] | None:
