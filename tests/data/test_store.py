@@ -411,7 +411,7 @@ class TestSigned:
         store = open_store(location, credentials=s3.credentials, options=s3.options)
         store.put("shards/a b", CONTENT)
         store.put("index", b"12345")
-        urls = {path: _sign(s3, location, path) for path in ("shards/a b", "index")}
+        urls = {path: s3.sign(location, path) for path in ("shards/a b", "index")}
         signed = open_store(urls)
         assert signed.get("index") == b"12345"
         assert signed.get_range("shards/a b", 7, 300) == CONTENT[7:300]
@@ -426,7 +426,7 @@ class TestSigned:
         store = open_store(location, credentials=s3.credentials, options=s3.options)
         store.put("shards/a", b"1")
         store.put("index", b"2")
-        signed = open_store([_sign(s3, location, path) for path in ("shards/a", "index")])
+        signed = open_store([s3.sign(location, path) for path in ("shards/a", "index")])
         assert (signed.get("shards/a"), signed.get("index")) == (b"1", b"2")
 
     def test_a_callback_signs_anew_before_they_expire(self, tmp_path: Path) -> None:
@@ -487,13 +487,3 @@ def _check_reads(store: Store) -> None:
         store.get_range("top", 3, 9)
     with pytest.raises(TruncatedError, match="/top"):
         store.get_range("top", 5, 9)
-
-
-def _sign(s3: S3, location: str, path: str) -> str:
-    from obstore import sign
-    from obstore.store import S3Store
-
-    bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    config: Any = {**s3.credentials, **s3.options}
-    client = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
-    return sign(client, "GET", path, timedelta(hours=1))

@@ -12,6 +12,7 @@ from blixt.data.decode import Decode
 from blixt.data.gather import Gather
 from blixt.data.order import Int
 from blixt.data.rows import Allocate, Rows
+from blixt.data.schema import Structure
 from blixt.data.shards import Access, Reading, Shards
 from blixt.data.store import Credentials, Location, Store
 from blixt.data.types import Codec
@@ -40,7 +41,9 @@ class Dataset(Rows[Any]):
         options: for the store, such as `endpoint`, `tries` and `timeout_s`.
         cache_dir: where remote data is cached; BLIXT_CACHE or the user's cache folder when None.
         cache_bytes: how much disk the cache may take, such as "100GB"; three quarters of what is free when
-            None. What is being read stays even above it.
+            None. What is being read stays even above it. A shuffled epoch fetches each byte once when it
+            holds the blocks that are shuffled together, `window` for each of the order's streams; more
+            often below.
         hedge: ask a second time, beside the first request, for what takes longer than 95 % of the recent
             requests did: for stores whose slowest answers are much slower than most.
         key: the key of an encrypted dataset, or a function from a key's id to it.
@@ -95,8 +98,13 @@ class Dataset(Rows[Any]):
             world_size=world_size,
         )
 
+    @property
+    def structure(self) -> Structure:
+        """The tree of a sample."""
+        return self.shards.snapshot.schema.structure
+
     def gather(self, rows: Int, allocate: Allocate = np.empty) -> Any:
-        """Return the rows as one batch: the sample's tree, with stacked arrays or lists where sizes differ."""
+        """Return the rows as one batch: the sample's tree of stacked arrays, or lists where sizes differ."""
         return self._gather.batch(rows, allocate)
 
     def views(self, rows: Int, allocate: Allocate = np.empty) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -221,11 +221,14 @@ class Shards:
             return opened
 
     def _open_file(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
+        folder = self.store.local
+        if folder is not None:
+            return _Opened(self._reader(folder / path, info, reading), None)
         try:
-            opened = self._read_file(path, info, reading)
-            if opened.reader.footer_crc != info.crc32c and opened.file is not None:
-                opened.file.discard()  # what was cached may be older than what is there now
-                opened = self._read_file(path, info, reading)
+            try:
+                return self._fetch_end(path, info, reading)
+            except (FormatError, CorruptionError):
+                return self._fetch_end(path, info, reading)  # what was cached may be older than what is there
         except NotFoundError:
             raise DatasetNotFoundError(
                 f"shard {self.store.url(path)} is missing; restore it from a copy or build it again"
@@ -235,27 +238,31 @@ class Shards:
                 f"shard {self.store.url(path)} is cut short: it should have {info.size_bytes} bytes; "
                 "restore it from a copy"
             ) from None
-        if opened.reader.footer_crc != info.crc32c:
-            if opened.file is not None:
-                opened.file.discard()
-            raise CorruptionError(
-                f"shard {self.store.url(path)} is not the one that version {self.snapshot.version} names; "
-                "restore it from a copy"
-            )
-        return opened
 
-    def _read_file(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
-        folder = self.store.local
-        file = None if folder is not None else self._remote(path, info)
+    def _fetch_end(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
+        file = self._remote(path, info)
+        try:
+            return _Opened(self._reader(file, info, reading), file)
+        except (FormatError, CorruptionError):
+            file.discard()
+            raise
+
+    def _reader(self, file: Path | RemoteFile, info: ShardInfo, reading: Reading) -> ShardReader:
         reader = ShardReader(
-            folder / path if folder is not None else cast(RemoteFile, file),
+            file,
             check=reading.check,
             key=reading.key,
             decode=reading.decode,
             codecs=reading.codecs,
             allow_pickle=reading.allow_pickle,
         )
-        return _Opened(reader, file)
+        if reader.footer_crc != info.crc32c:
+            name = file.name if isinstance(file, RemoteFile) else file
+            raise CorruptionError(
+                f"shard {name} is not the one that version {self.snapshot.version} names; restore it "
+                "from a copy"
+            )
+        return reader
 
     def _remote(self, path: str, info: ShardInfo) -> RemoteFile:
         access = self._access

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -50,6 +52,16 @@ class S3:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": "us-east-1",
         }
+
+    def sign(self, location: str, path: str) -> str:
+        """Return a URL that reads an object for an hour without credentials."""
+        from obstore import sign
+        from obstore.store import S3Store
+
+        bucket, _, prefix = location.removeprefix("s3://").partition("/")
+        config: Any = {**self.credentials, **self.options}
+        client = S3Store(bucket, prefix=prefix, config=config, client_options={"allow_http": True})
+        return sign(client, "GET", path, timedelta(hours=1))
 
     def location(self, bucket: str | None = None) -> str:
         """Return an address that nobody used before."""
