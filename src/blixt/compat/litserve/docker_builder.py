@@ -1,0 +1,17 @@
+"""`litserve dockerize`."""
+
+from pathlib import Path
+
+from blixt.serve.docker import Image, write
+
+
+def dockerize(server_filename: str, port: int = 8000, gpu: bool = False) -> None:
+    """Write a Dockerfile that serves a file.
+
+    Args:
+        server_filename: The file that runs the server.
+        port: Where it listens.
+        gpu: Build on NVIDIA's CUDA runtime image.
+    """
+    for path in write(Image(Path(server_filename), port, gpu), force=True):
+        print(f"wrote {path}")

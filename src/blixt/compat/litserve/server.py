@@ -1,0 +1,301 @@
+"""LitServer: LitServe's server, with its arguments and routes, on blixt's."""
+
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import Request, Response
+
+from blixt.serve import Limits, Server
+from blixt.serve.devices import resolve_devices
+from blixt.serve.errors import ServeError, SetupFailed
+from blixt.serve.http.app import ServeApp
+from blixt.serve.http.web import Web
+from blixt.serve.service import Service
+
+from .adapter import adapt
+from .api import LitAPI
+from .app import INNER_INFO, LitAnswers, add_routes, describe
+from .callbacks.base import Bridge, Callback
+from .loggers import Logger, bridges
+from .utils import add_ssl_context_from_env, configure_logging
+
+__all__ = ["LitServer", "Request", "Response"]
+
+LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
+SHUTDOWN_API_KEY = os.environ.get("LIT_SHUTDOWN_API_KEY")
+HOSTS = ("0.0.0.0", "127.0.0.1", "::")
+MOVED = ("max_batch_size", "batch_timeout", "stream", "api_path", "loop", "spec")
+
+
+class LitServer:
+    """Serves one LitAPI or several on one port.
+
+    Args:
+        lit_api: One LitAPI, or a list with different paths.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: "auto", a count, or a list of GPU indexes.
+        workers_per_device: One count, a list by API, or a dict by path.
+        timeout: Seconds that a request may wait for a worker; False or -1: for ever.
+        healthcheck_path: Where health is told.
+        info_path: Where the server describes itself.
+        shutdown_path: Where it is asked to stop.
+        enable_shutdown_api: Whether it may be.
+        model_metadata: Shown by `info_path`; anything JSON.
+        max_payload_size: Largest body, bytes.
+        track_requests: Whether callbacks are told the number of active requests.
+        callbacks: Told of what happens to requests.
+        middlewares: ASGI middleware classes, or `(class, keyword arguments)`.
+        loggers: Take the values of `LitAPI.log`.
+        fast_queue: Accepted; there is no slow one.
+        disable_openapi_url: Do not serve `/docs` and `/openapi.json`.
+        restart_workers: Accepted; a worker that dies is always replaced.
+        moved: Arguments that LitServe has moved to LitAPI; they still work, with a warning.
+
+    Raises:
+        ValueError: An argument cannot be.
+    """
+
+    def __init__(
+        self,
+        lit_api: LitAPI | Sequence[LitAPI],
+        accelerator: str | None = "auto",
+        devices: int | str | Sequence[int] = "auto",
+        workers_per_device: int | Sequence[int] | Mapping[str, int] = 1,
+        timeout: float | bool = 30,
+        healthcheck_path: str = "/health",
+        info_path: str = "/info",
+        shutdown_path: str = "/shutdown",
+        enable_shutdown_api: bool = False,
+        model_metadata: Any = None,
+        max_payload_size: float | None = None,
+        track_requests: bool = False,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        middlewares: Sequence[Any] | None = None,
+        loggers: Logger | Sequence[Logger] | None = None,
+        fast_queue: bool = False,
+        disable_openapi_url: bool = False,
+        restart_workers: bool = False,
+        **moved: Any,
+    ) -> None:
+        self.litapi_connector: list[LitAPI] = list(lit_api) if isinstance(lit_api, Sequence) else [lit_api]
+        if not self.litapi_connector:
+            raise ValueError("LitServer needs at least one LitAPI")
+        paths = {"healthcheck_path": healthcheck_path, "info_path": info_path, "shutdown_path": shutdown_path}
+        for name, path in paths.items():
+            if not path.startswith("/"):
+                raise ValueError(
+                    f"{name} must start with '/'. Got {path!r}; write for example '/{name[:6]}'."
+                )
+        self.healthcheck_path, self.info_path, self.shutdown_path = paths.values()
+        self.timeout = timeout
+        self.model_metadata = _json(model_metadata)
+        self.max_payload_size = max_payload_size
+        self.track_requests = track_requests
+        self.workers_per_device = workers_per_device
+        self._take_moved(moved)
+        self._prepare()
+        self.device_names = _devices(accelerator, devices)
+        shutdown_key = SHUTDOWN_API_KEY or secrets.token_urlsafe(24)
+        web = Web(
+            middlewares=[
+                (LitAnswers, {"streams": self._raw_streams()}),
+                *([middlewares] if isinstance(middlewares, type) else middlewares or []),
+            ],
+            docs=not disable_openapi_url,
+            shutdown=enable_shutdown_api,
+            shutdown_key=shutdown_key,
+            health_path=healthcheck_path,
+            info_path=INNER_INFO,
+            shutdown_path=shutdown_path,
+        )
+        try:
+            self._server = _Server(
+                self,
+                [adapt(api) for api in self.litapi_connector],
+                accelerator or "auto",
+                devices,
+                workers_per_device,
+                api_key=LIT_SERVER_API_KEY,
+                timeout_s=float("inf") if timeout in (False, -1) else float(timeout),
+                limits=_limits(max_payload_size),
+                web=web,
+                callbacks=[Bridge(callbacks, track_requests)] if callbacks else [],
+                loggers=bridges(loggers),
+            )
+        except ServeError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def app(self) -> ServeApp:
+        """The ASGI app (a FastAPI); its lifespan starts and ends the workers."""
+        return self._server.app
+
+    @property
+    def lit_api(self) -> LitAPI:
+        """The first LitAPI."""
+        return self.litapi_connector[0]
+
+    @property
+    def devices(self) -> list[Any]:
+        """Where workers run, as LitServe lists them."""
+        return [name if name == "cpu" else [name] for name in self.device_names]
+
+    def run(
+        self,
+        host: str = "0.0.0.0",
+        port: str | int = 8000,
+        num_api_servers: int | None = None,
+        log_level: str = "info",
+        generate_client_file: bool = True,
+        api_server_worker_type: str | None = None,
+        pretty_logs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Serve until SIGTERM or Ctrl-C.
+
+        Args:
+            host: "0.0.0.0", "127.0.0.1" or "::".
+            port: From 1024 to 65535.
+            num_api_servers: Processes that take requests; one is enough below 10,000 requests a second.
+            log_level: Of the HTTP server.
+            generate_client_file: Write a small `client.py` into this folder, unless there is one.
+            api_server_worker_type: "process" or "thread"; accepted.
+            pretty_logs: Log through rich.
+            kwargs: `ssl_certfile`, `ssl_keyfile`, `ssl_keyfile_password`, `uds`.
+
+        Raises:
+            ValueError: An argument cannot be.
+            RuntimeError: The workers' setup failed.
+        """
+        if host not in HOSTS:
+            raise ValueError(f"host must be '0.0.0.0', '127.0.0.1', or '::' but got {host}")
+        number = _port(port)
+        if api_server_worker_type not in (None, "process", "thread"):
+            raise ValueError(
+                f"api_server_worker_type={api_server_worker_type!r}: Must be 'process' or 'thread'"
+            )
+        if num_api_servers is not None and num_api_servers < 1:
+            raise ValueError("num_api_servers must be greater than 0")
+        if pretty_logs:
+            configure_logging(use_rich=True)
+        if generate_client_file:
+            self.generate_client_file(number)
+        self._server.fronts = num_api_servers or 1
+        try:
+            tls = {name: str(path) for name, path in add_ssl_context_from_env(kwargs).items()}
+            self._server.run(host, number, log_level=log_level, **{**kwargs, **tls})
+        except SystemExit as error:
+            if error.code == SetupFailed.exit_code:
+                message = "One or more workers failed to start. Shutting down LitServe"
+                raise RuntimeError(message) from error
+            raise
+
+    @staticmethod
+    def generate_client_file(port: str | int = 8000) -> None:
+        """Write a small `client.py` into this folder, unless there is one."""
+        if os.path.exists("client.py"):
+            return
+        lines = [
+            "import requests",
+            "",
+            f'response = requests.post("http://127.0.0.1:{port}/predict", json={{"input": 4.0}})',
+            'print(f"Status: {response.status_code}\\nResponse:\\n {response.text}")',
+        ]
+        with open("client.py", "w") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def _take_moved(self, moved: dict[str, Any]) -> None:
+        unknown = moved.keys() - set(MOVED)
+        if unknown:
+            raise TypeError(f"LitServer knows no argument {min(unknown)!r}")
+        if moved.keys() & {"max_batch_size", "batch_timeout"}:
+            warnings.warn(
+                "'max_batch_size' and 'batch_timeout' are being deprecated in `LitServer`; "
+                "give them to `LitAPI`.",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+        for api in self.litapi_connector:
+            for name, value in moved.items():
+                setattr(api, "_loop" if name == "loop" else name, value)
+
+    def _prepare(self) -> None:
+        patience = self.timeout if self.timeout not in (False, -1) else None
+        for api in self.litapi_connector:
+            if patience is not None and api.batch_timeout > patience:
+                raise ValueError("batch_timeout must be less than request_timeout")
+            api.request_timeout = self.timeout
+            api.pre_setup(spec=None)
+            if api.stream and api.spec is None:
+                _check_stream(api)
+        if isinstance(self.workers_per_device, Mapping):
+            known = {api.api_path for api in self.litapi_connector}
+            unknown = self.workers_per_device.keys() - known
+            if unknown:
+                raise ValueError(f"workers_per_device names unknown api_path {min(unknown)!r}")
+
+    def _raw_streams(self) -> frozenset[str]:
+        return frozenset(api.api_path for api in self.litapi_connector if api.stream and api.spec is None)
+
+
+class _Server(Server):
+    """blixt's server with LitServe's routes in every front."""
+
+    def __init__(self, lit: LitServer, apis: list[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(apis, *args, **kwargs)
+        self._described = describe(lit)
+        self._info_path = lit.info_path
+
+    def make_app(self, service: Service) -> ServeApp:
+        """blixt's app and LitServe's routes."""
+        app = super().make_app(service)
+        add_routes(app, self._described, self._info_path)
+        return app
+
+
+def _check_stream(api: LitAPI) -> None:
+    from .hooks import is_generator
+
+    if not (is_generator(api.predict) and is_generator(api.encode_response)):
+        raise ValueError(
+            """When `stream=True` both `lit_api.predict` and
+             `lit_api.encode_response` must generate values using `yield`."""
+        )
+
+
+def _devices(accelerator: str | None, devices: Any) -> list[str]:
+    if accelerator in ("cuda", "mps") and devices != "auto":
+        indexes: Any = range(devices) if isinstance(devices, int) else devices
+        if isinstance(devices, str) or not all(isinstance(index, int) for index in indexes):
+            raise ValueError(
+                "devices must be an integer or a list of integers when using 'cuda' or 'mps', "
+                f"instead got {devices!r}"
+            )
+        return [f"{accelerator}:{index}" for index in indexes]
+    try:
+        return resolve_devices(accelerator or "auto", devices)
+    except ServeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _limits(max_payload_size: float | None) -> Limits:
+    return Limits() if max_payload_size is None else Limits(max_payload_bytes=int(max_payload_size))
+
+
+def _port(port: str | int) -> int:
+    number = int(port) if str(port).isdigit() else -1
+    if not 1024 <= number <= 65535:
+        raise ValueError(f"port must be a value from 1024 to 65535 but got {port}")
+    return number
+
+
+def _json(metadata: Any) -> Any:
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError):
+        raise ValueError("model_metadata must be JSON serializable.") from None
+    return metadata

@@ -1,0 +1,126 @@
+"""Helpers that LitServe's users call: logging, tests, breakpoints."""
+
+import base64
+import dataclasses
+import importlib.util
+import logging
+import os
+import pdb
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from .server import LitServer
+
+FORMAT = "%(asctime)s - %(processName)s[%(process)d] - %(name)s - %(levelname)s - %(message)s"
+
+
+@dataclasses.dataclass
+class WorkerSetupStatus:
+    """States of a worker."""
+
+    STARTING: str = "starting"
+    READY: str = "ready"
+    ERROR: str = "error"
+    FINISHED: str = "finished"
+
+
+@contextmanager
+def wrap_litserve_start(
+    server: "LitServer", worker_monitor: bool = False
+) -> "Generator[LitServer, None, None]":
+    """For tests: `server.app` serves inside this block, through a test client with lifespan.
+
+    Workers are always watched here, so `worker_monitor` changes nothing.
+    """
+    yield server
+
+
+def configure_logging(
+    level: int | str = logging.INFO, format: str = FORMAT, stream: TextIO = sys.stdout, use_rich: bool = False
+) -> None:
+    """Send the library's log to a stream, or through rich."""
+    log = logging.getLogger("litserve")
+    log.handlers.clear()
+    log.setLevel(level.upper() if isinstance(level, str) else level)
+    log.addHandler(_handler(format, stream, use_rich))
+    log.propagate = False
+
+
+def _handler(format: str, stream: TextIO, use_rich: bool) -> logging.Handler:
+    if use_rich:
+        from rich.logging import RichHandler
+
+        return RichHandler(rich_tracebacks=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter(format))
+    return handler
+
+
+def set_log_level(level: int | str) -> None:
+    """Set the level of the library's log."""
+    logging.getLogger("litserve").setLevel(level)
+
+
+def add_log_handler(handler: logging.Handler) -> None:
+    """Also send the library's log to a handler."""
+    logging.getLogger("litserve").addHandler(handler)
+
+
+def is_package_installed(package_name: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package_name) is not None
+
+
+class ForkedPdb(pdb.Pdb):
+    """A debugger for worker processes, whose standard input is closed: it reads from the terminal."""
+
+    def interaction(self, *args: Any, **kwargs: Any) -> None:
+        """Talk to the terminal."""
+        own = sys.stdin
+        try:
+            with open("/dev/stdin") as sys.stdin:
+                super().interaction(*args, **kwargs)
+        finally:
+            sys.stdin = own
+
+
+def set_trace() -> None:
+    """Stop here, also in a worker."""
+    ForkedPdb().set_trace(sys._getframe().f_back)  # pyright: ignore[reportPrivateUsage]
+
+
+def set_trace_if_debug(debug_env_var: str = "LITSERVE_DEBUG", debug_env_var_value: str = "1") -> None:
+    """Stop here if the environment says so."""
+    if os.environ.get(debug_env_var) == debug_env_var_value:
+        set_trace()
+
+
+def add_ssl_context_from_env(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Certificate and key from base64 in `LIGHTNING_CERT_PEM` and `LIGHTNING_KEY_FILE`, as files.
+
+    Args:
+        kwargs: Arguments of `LitServer.run`; a certificate named there wins.
+
+    Returns:
+        `ssl_certfile` and `ssl_keyfile`, or nothing; the files are the caller's to remove.
+    """
+    if "ssl_certfile" in kwargs and "ssl_keyfile" in kwargs:
+        return kwargs
+    texts = [os.environ.get(name) for name in ("LIGHTNING_CERT_PEM", "LIGHTNING_KEY_FILE")]
+    if not all(texts):
+        return {}
+    return {
+        name: _written(base64.b64decode(text or ""), suffix)
+        for name, text, suffix in zip(("ssl_certfile", "ssl_keyfile"), texts, (".pem", ".key"), strict=True)
+    }
+
+
+def _written(content: bytes, suffix: str) -> Path:
+    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
+        file.write(content)
+    return Path(file.name)
