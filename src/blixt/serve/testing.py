@@ -69,12 +69,13 @@ class RunningServer:
 
 
 @contextmanager
-def running(server: Server, *, ready: bool = True) -> Generator[RunningServer]:
+def running(server: Server, *, ready: bool = True, **options: Any) -> Generator[RunningServer]:
     """Run a server (with APIs that can be pickled) in its own process.
 
     Args:
         server: Must not have been used in this process.
         ready: Wait until it is ready.
+        options: Arguments of `Server.run`; without any it listens on a free port of this machine.
 
     Example:
         ```python
@@ -84,7 +85,7 @@ def running(server: Server, *, ready: bool = True) -> Generator[RunningServer]:
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_run, args=(server, there))
+    process = context.Process(target=_run, args=(server, there, options))
     process.start()
     there.close()
     try:
@@ -112,8 +113,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         time.sleep(0.02)
 
 
-def _run(server: Server, pipe: Connection) -> None:
-    server.run(port=0, on_listening=pipe.send)
+def _run(server: Server, pipe: Connection, options: dict[str, Any]) -> None:
+    server.run(**{"port": 0, "on_listening": pipe.send, **options})
 
 
 def _end(process: SpawnProcess) -> None:
@@ -125,7 +126,11 @@ def _end(process: SpawnProcess) -> None:
 
 
 def _status(url: str) -> int:
+    path = url.removeprefix("unix:").removesuffix("/ready") if url.startswith("unix:") else None
+    # The certificate of a test is its own authority; whether it is right is for the test to check.
+    transport = httpx.HTTPTransport(uds=path, verify=False)
     try:
-        return httpx.get(url, timeout=5).status_code
+        with httpx.Client(transport=transport, timeout=5) as client:
+            return client.get("http://unix/ready" if path else url).status_code
     except httpx.TransportError:
         return 0
