@@ -164,7 +164,7 @@ def test_a_thread_that_hangs_is_an_error_and_not_a_wait_for_ever() -> None:
 
 def test_what_cannot_be_sent_to_a_process_is_said() -> None:
     loader = Loader(Numbers(ROWS), 10, workers=1, transform=lambda sample: sample)
-    with pytest.raises(LoaderError, match="cannot be sent to worker processes .*mode='threads'"):
+    with pytest.raises(LoaderError, match=r"cannot be sent to worker processes .*mode='threads'"):
         next(iter(loader))
 
 
@@ -324,7 +324,8 @@ def test_nothing_is_left_when_the_parent_is_killed() -> None:
             "from blixt.data import Loader\n"
             "from tests.data import loader_functions as functions\n"
             "if __name__ == '__main__':\n"
-            "    loader = Loader(functions.Numbers(10**6), 10, workers=2, batch_transform=functions.with_pid)\n"
+            "    loader = Loader(functions.Numbers(10**6), 10, workers=2, "
+            "batch_transform=functions.with_pid)\n"
             "    iterator = iter(loader)\n"
             "    print(*{next(iterator)['pid'] for _ in range(4)}, flush=True)\n"
             "    sys.stdin.read()\n"

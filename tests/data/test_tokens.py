@@ -4,13 +4,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blixt.data import DataError, DatasetWriter, Loader, TokenDataset, Tokens
+from blixt.data import DataError, Dataset, DatasetWriter, Loader, TokenDataset, Tokens
 
 from .samples import write_stream
 
@@ -112,3 +113,72 @@ def test_an_error_in_the_reading_thread_reaches_the_caller(tmp_path: Path) -> No
 def test_importing_data_does_not_import_torch() -> None:
     code = "import sys, blixt.data, blixt.data.torch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(
+    documents=st.lists(st.integers(0, 60), min_size=1, max_size=30).filter(any),
+    chunk_bytes=st.integers(1, 400),
+    length=st.integers(1, 50),
+)
+@settings(max_examples=60, deadline=None)
+def test_packing_keeps_documents_whole_and_loses_no_token(
+    documents: list[int], chunk_bytes: int, length: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_stream(Path(folder), documents, chunk_bytes)
+        items = list(TokenDataset(folder, length, overlap=0, documents="pack", pad=60000))
+    kept = np.concatenate([item["tokens"][item["document"] >= 0] for item in items])
+    assert kept.tolist() == list(range(sum(documents)))
+    starts = set(np.cumsum([0, *documents]).tolist())
+    for item in items:
+        size = int((item["document"] >= 0).sum())
+        assert (item["tokens"][size:] == 60000).all()
+        assert (item["document"][size:] == -1).all()
+        assert (item["position"][size:] == -1).all()
+        begins = np.flatnonzero(item["position"][:size] == 0)
+        assert begins.tolist() == np.flatnonzero(np.diff(item["document"][:size], prepend=-1)).tolist()
+        assert all(int(item["tokens"][at]) in starts for at in begins[1:])
+    whole = [n for n in documents if 0 < n <= length]
+    cut = sum(-(-n // length) for n in documents if n > length)
+    assert sum(int(item["document"].max()) + 1 for item in items) == len(whole) + cut
+
+
+def test_a_block_is_filled_while_documents_fit(tmp_path: Path) -> None:
+    dataset = TokenDataset(write_stream(tmp_path, [3, 4, 2, 5, 12]), 9, overlap=0, documents="pack", pad=7)
+    items = [dataset[i] for i in range(len(dataset))]
+    assert [item["document"].tolist() for item in items] == [
+        [0, 0, 0, 1, 1, 1, 1, 2, 2],
+        [0] * 5 + [-1] * 4,
+        [0] * 9,
+        [0] * 3 + [-1] * 6,
+    ]
+    assert items[0]["position"].tolist() == [0, 1, 2, 0, 1, 2, 3, 0, 1]
+
+
+@given(
+    documents=st.lists(st.integers(0, 60), min_size=1, max_size=30).filter(lambda sizes: sum(sizes) >= 20),
+    chunk_bytes=st.integers(1, 400),
+)
+@settings(max_examples=40, deadline=None)
+def test_masks_say_which_document_each_token_is_of(documents: list[int], chunk_bytes: int) -> None:
+    of = np.repeat(np.arange(len(documents)), documents)
+    with tempfile.TemporaryDirectory() as folder:
+        write_stream(Path(folder), documents, chunk_bytes)
+        for item in TokenDataset(folder, 16, documents="mask"):
+            low = int(item["tokens"][0])
+            changes = np.diff(of[low : low + 17]) != 0
+            assert (np.diff(item["document"]) != 0).tolist() == changes.tolist()
+            assert item["position"].tolist() == [
+                offset - int(np.flatnonzero(item["document"] == item["document"][offset])[0])
+                for offset in range(17)
+            ]
+
+
+def test_whole_documents_are_rows_of_a_dataset(tmp_path: Path) -> None:
+    write_stream(tmp_path, [3, 0, 5])
+    assert [document.tolist() for document in Dataset(tmp_path)] == [[0, 1, 2], [], [3, 4, 5, 6, 7]]
+
+
+def test_an_unknown_way_with_documents_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="documents must be one of join, mask, pack"):
+        TokenDataset(write_stream(tmp_path, [100]), 10, documents=cast(Any, "split"))

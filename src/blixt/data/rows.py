@@ -9,6 +9,7 @@ import numpy as np
 from blixt.data.ahead import planned
 from blixt.data.errors import DataError
 from blixt.data.order import ALGORITHM, Int, Order
+from blixt.data.schema import Structure
 from blixt.data.steps import Steps
 from blixt.data.world import world
 
@@ -89,6 +90,11 @@ class Rows(ABC, Generic[T]):
     def row_bytes(self) -> float:
         """About how many stored bytes a row has."""
         return self._row_bytes
+
+    @property
+    def structure(self) -> Structure | None:
+        """The tree of a sample as a schema has it, None where that is not known."""
+        return None
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from blixt.data.order import Int
 from blixt.data.permute import permute
 from blixt.data.rows import Allocate, Rows, T
+from blixt.data.schema import Structure
 from blixt.data.shard.layout import crc32c
 
 
@@ -39,6 +40,11 @@ class Subset(Rows[T]):
             rank=source.ranks_given[0],
             world_size=source.ranks_given[1],
         )
+
+    @property
+    def structure(self) -> Structure | None:
+        """The tree of a sample of the dataset."""
+        return self.source.structure
 
     def gather(self, rows: Int, allocate: Allocate = np.empty) -> Any:
         """Return the rows as one batch of the dataset they are from."""

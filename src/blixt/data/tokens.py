@@ -52,7 +52,8 @@ class TokenDataset(Rows[Any]):
         check: verify the stored checksums when bytes are first read.
         rank: this process's rank; from the environment (`RANK`) when None.
         world_size: the number of ranks; from the environment (`WORLD_SIZE`) when None.
-        credentials, options, cache_dir, cache_bytes, hedge, key: how remote or encrypted data is reached, as in
+        credentials, options, cache_dir, cache_bytes, hedge, key: how remote or encrypted data is reached,
+        as in
             `Dataset`.
 
     Raises:

@@ -86,7 +86,7 @@ class Pool:
             yield step, batch
 
     def _take_slot(self) -> int:
-        """Return a free slot; where there is none, batches of an epoch that was left early still hold some."""
+        """Return a free slot; without one, batches of an epoch that was left early still hold some."""
         pipes: dict[Any, _Worker] = {worker.connection: worker for worker in self._workers}
         while not self._ring.free:
             ready, _, _ = select.select(list(pipes), [], [], self._timeout_s)
@@ -116,7 +116,8 @@ class Pool:
                 rows, trace = self._reader.dataset.order.at(steps.positions(step)), worker.trace()
                 self.close()
                 raise LoaderError(
-                    f"{worker.name} gave no batch for {self._timeout_s:g} s at step {step} ({named(rows)}); raise "
+                    f"{worker.name} gave no batch for {self._timeout_s:g} s at step {step} "
+                    f"({named(rows)}); raise "
                     f"timeout_s if it may take that long. It was here:\n{trace}"
                 )
             self._sort(worker, f" at step {step}")
@@ -213,6 +214,9 @@ class _Start:
 
     def __reduce__(self) -> Any:
         return _Started, (DupFd(self._ring), DupFd(self._trace), *self._sizes)
+
+    def __call__(self, connection: Connection, reader: bytes) -> None:
+        raise AssertionError("runs in the process only, as _Started")
 
 
 class _Started:

@@ -53,7 +53,7 @@ def unpack(
         views: give memoryviews instead of bytes.
         copy: give arrays memory of their own.
     """
-    kind = type(tree)
+    kind = cast(Any, type(tree))
     if kind is InSlot:
         size = tree.dtype.itemsize
         for side in tree.shape:
@@ -76,7 +76,7 @@ def unpack(
 def _pack(node: Any, slot: Slot, odd: list[str], path: str) -> Any:
     if isinstance(node, np.ndarray):
         return _pack_array(cast("np.ndarray[Any, Any]", node), slot, odd, path, tensor=False)
-    kind = type(node)
+    kind = cast(Any, type(node))
     if kind is dict:
         return {key: _pack(child, slot, odd, f"{path}.{key}") for key, child in node.items()}
     if kind is list:
@@ -93,7 +93,7 @@ def _pack(node: Any, slot: Slot, odd: list[str], path: str) -> Any:
         return _pack_array(array, slot, odd, path, tensor=True)
     if kind not in _PLAIN and not isinstance(node, np.generic):
         odd.append(f"{path or 'the batch'} is a {kind.__name__}")
-    return bytes(node) if kind is memoryview else node
+    return cast(Any, bytes(cast(memoryview, node)) if kind is memoryview else node)
 
 
 def _pack_array(array: np.ndarray[Any, Any], slot: Slot, odd: list[str], path: str, *, tensor: bool) -> Any:
@@ -126,7 +126,7 @@ def _join(parts: list[Any], items: list[Any], slot: Slot, *, text: bool) -> Any:
     at = slot.offset_of(place)
     if at is None:
         return [bytes(item) if type(item) is memoryview else item for item in items]
-    out, low = memoryview(place), 0
+    out, low = memoryview(cast(Any, place)), 0
     for part, size in zip(parts, sizes, strict=True):
         out[low : low + size] = part
         low += size
@@ -134,7 +134,7 @@ def _join(parts: list[Any], items: list[Any], slot: Slot, *, text: bool) -> Any:
 
 
 def _split(joined: Joined, memory: np.ndarray[Any, np.dtype[np.uint8]], *, views: bool) -> list[Any]:
-    data, low = memoryview(memory), 0
+    data, low = memoryview(cast(Any, memory)), 0
     parts: list[Any] = []
     for size in joined.sizes:
         part = data[low : low + size]

@@ -1,6 +1,5 @@
 """Put batches of several datasets together into one, leaf by leaf, in batch order."""
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -8,10 +7,16 @@ import numpy as np
 from blixt.data.errors import DataError
 from blixt.data.order import Int
 from blixt.data.rows import Allocate
+from blixt.data.schema import Structure
 
 
 def merge(
-    parts: list[Any], where: list[Int], count: int, allocate: Allocate = np.empty, path: str = ""
+    parts: list[Any],
+    where: list[Int],
+    count: int,
+    allocate: Allocate = np.empty,
+    structure: Structure | None = None,
+    path: str = "",
 ) -> Any:
     """Return one batch of `count` rows from parts of it.
 
@@ -20,66 +25,83 @@ def merge(
         where: the places of each part's rows in the result.
         count: how many rows the result has.
         allocate: gives the result's arrays their memory.
+        structure: the tree of a sample, as a schema has it; tells a list of columns from a list of
+            values. Without it, what has as many items as the batch has rows is taken for values.
         path: names the field in errors.
 
     Raises:
         DataError: when the parts differ in structure, naming the field.
     """
     first = parts[0]
-    if isinstance(first, dict):
-        fields = cast("dict[str, Any]", first)
-        if any(not isinstance(part, dict) or part.keys() != fields.keys() for part in parts):
-            raise _differ(path, [sorted(part) if isinstance(part, dict) else part for part in parts])
-        return {
+    if isinstance(first, dict) or _is_node(parts, where, structure):
+        keys = _keys(parts, path)
+        of = None if structure is None else next(iter(structure.values()))
+        children = {
             key: merge(
-                [part[key] for part in parts], where, count, allocate, f"{path}.{key}" if path else key
+                [part[key] for part in parts],
+                where,
+                count,
+                allocate,
+                None if of is None else of[key],
+                f"{path}.{key}" if path else str(key),
             )
-            for key in fields
+            for key in keys
         }
-    if isinstance(first, tuple):
-        items = cast("tuple[Any, ...]", first)
-        if any(not isinstance(part, tuple) or len(cast("Any", part)) != len(items) for part in parts):
-            raise _differ(path, parts)
-        each = zip(*parts, strict=True)
-        return tuple(
-            merge(list(group), where, count, allocate, f"{path}.{i}") for i, group in enumerate(each)
-        )
+        return children if isinstance(first, dict) else type(first)(children.values())
     if all(_stacks(part, first) for part in parts):
         stacked = allocate((count, *first.shape[1:]), first.dtype)
-        _place(stacked.__setitem__, parts, where, whole=True)
+        for part, places in zip(parts, where, strict=True):
+            stacked[places] = part
         return stacked
-    if not all(
-        isinstance(part, (list, np.ndarray)) and len(part) == len(at) for part, at in zip(parts, where)
-    ):
-        raise _differ(path, parts)
     merged: list[Any] = [None] * count
-    _place(merged.__setitem__, parts, where, whole=False)
+    for part, places in zip(parts, where, strict=True):
+        if not _holds_values(part, len(places)):
+            raise _differ(path, parts)
+        for place, value in zip(places.tolist(), part, strict=True):
+            merged[place] = value
     return merged
+
+
+def _is_node(parts: list[Any], where: list[Int], structure: Structure | None) -> bool:
+    """Whether a list or a tuple is part of the sample's tree, and not a list of values."""
+    if structure is not None:
+        return "leaf" not in structure
+    if isinstance(parts[0], tuple):
+        return True
+    return isinstance(parts[0], list) and any(
+        isinstance(part, list) and len(cast("list[Any]", part)) != len(at)
+        for part, at in zip(parts, where, strict=True)
+    )
+
+
+def _keys(parts: list[Any], path: str) -> list[Any]:
+    """Return the keys or places of a node's children."""
+    names: list[list[Any]] = [
+        list(cast("dict[Any, Any]", part)) if isinstance(part, dict) else [*range(len(part))]
+        for part in parts
+    ]
+    first = parts[0]
+    if any(type(part) is not type(first) for part in parts) or any(
+        set(each) != set(names[0]) for each in names
+    ):
+        raise _differ(path, names)
+    return names[0]
+
+
+def _holds_values(part: Any, rows: int) -> bool:
+    return isinstance(part, (list, np.ndarray)) and len(cast("list[Any]", part)) == rows
 
 
 def _stacks(part: Any, first: Any) -> bool:
     """Whether both are arrays that fit into one."""
-    return (
-        isinstance(part, np.ndarray)
-        and isinstance(first, np.ndarray)
-        and part.dtype == first.dtype
-        and part.shape[1:] == first.shape[1:]
-    )
-
-
-def _place(put: Callable[[Any, Any], Any], parts: list[Any], where: list[Int], *, whole: bool) -> None:
-    for part, places in zip(parts, where, strict=True):
-        if whole:
-            put(places, part)
-        else:
-            for place, value in zip(places.tolist(), part, strict=True):
-                put(place, value)
+    if not isinstance(part, np.ndarray) or not isinstance(first, np.ndarray):
+        return False
+    one, other = cast("np.ndarray[Any, Any]", part), cast("np.ndarray[Any, Any]", first)
+    return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
 
 
 def _differ(path: str, parts: list[Any]) -> DataError:
-    kinds = ", ".join(
-        sorted({str(part) if isinstance(part, list) else type(part).__name__ for part in parts})
-    )
+    kinds = " or ".join(sorted({str(part)[:60] for part in parts}))
     return DataError(
         f"the datasets of this mix cannot share a batch: field {path or 'value'!r} is {kinds}; give "
         "them samples of "

@@ -11,6 +11,7 @@ from blixt.data.mix.plan import STOPS, Plan, Stop
 from blixt.data.order import Int
 from blixt.data.permute import mix_numbers
 from blixt.data.rows import Allocate, RowOrder, Rows
+from blixt.data.schema import Structure
 
 
 class Mix(Rows[Any]):
@@ -58,7 +59,7 @@ class Mix(Rows[Any]):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self.datasets = list(datasets)
+        self.datasets: list[Rows[Any]] = list(datasets)
         sizes = [len(dataset) for dataset in self.datasets]
         self.weights = _shares(sizes, weights, temperature)
         _check(sizes, stop, length, group)
@@ -66,7 +67,7 @@ class Mix(Rows[Any]):
             sizes, self.weights, stop=stop, length=length, group=group, key=mix_numbers(seed, 0x6D6978)
         )
         self._rounds = [self._plan.rounds(i) for i in range(len(sizes))]
-        self._first_row = np.cumsum([0, *sizes])
+        self._first_row: Int = np.cumsum([0, *sizes])
         super().__init__(
             rows=self._plan.total,
             row_bytes=sum(
@@ -102,7 +103,13 @@ class Mix(Rows[Any]):
             number, local, _ = parts[0]
             return self.datasets[number].gather(local, allocate)
         batches = [self.datasets[number].gather(local) for number, local, _ in parts]
-        return merge(batches, [where for *_, where in parts], len(rows), allocate)
+        structure = self.datasets[parts[0][0]].structure
+        return merge(batches, [where for *_, where in parts], len(rows), allocate, structure)
+
+    @property
+    def structure(self) -> Structure | None:
+        """The tree of a sample, that of the first dataset."""
+        return self.datasets[0].structure
 
     def item(self, row: int) -> Any:
         """Return one row; rows of all datasets are numbered one dataset after the other."""
@@ -135,8 +142,9 @@ class Mix(Rows[Any]):
         """Return the rows at positions of an epoch, numbered one dataset after the other."""
         owner, number = self._plan.at(positions)
         rows = np.empty(len(positions), np.int64)
-        for each in np.unique(owner).tolist():
-            dataset, here = self.datasets[each], np.flatnonzero(owner == each)
+        for each in sorted(set(owner.tolist())):
+            dataset: Rows[Any] = self.datasets[each]
+            here = np.flatnonzero(owner == each)
             rows[here] = self._first_row[each] + rows_of_rounds(
                 dataset, epoch * self._rounds[each], number[here]
             )
@@ -162,9 +170,6 @@ class Mix(Rows[Any]):
             )
         for dataset, each in zip(self.datasets, settings["datasets"], strict=True):
             dataset.restore(each)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__()
 
 
 class EpochOf:

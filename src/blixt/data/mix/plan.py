@@ -38,12 +38,13 @@ class Plan:
     ) -> None:
         self._sizes, self._weights, self._group, self._key = sizes, weights, group, key
         everyone = list(range(len(sizes)))
+        self.phases: list[Phase]
         if length is None and stop == "once":
             self.phases, self.total = self._once(everyone)
         else:
             self.phases = [self._phase(everyone, 0, np.zeros(len(sizes), np.int64))]
             self.total = self._end(stop) if length is None else length
-        self._starts = np.array([phase.start for phase in self.phases])
+        self._starts: Int = np.array([phase.start for phase in self.phases])
 
     def at(self, rows: Int) -> tuple[Int, Int]:
         """Return each row's dataset, and which row of that dataset it is (going round beyond its end)."""
@@ -51,7 +52,7 @@ class Plan:
             return self.phases[0].at(rows)
         part = np.searchsorted(self._starts, rows, "right") - 1
         owner, number = np.empty_like(rows), np.empty_like(rows)
-        for each in np.unique(part).tolist():
+        for each in sorted(set(part.tolist())):
             here = np.flatnonzero(part == each)
             owner[here], number[here] = self.phases[each].at(rows[here])
         return owner, number
