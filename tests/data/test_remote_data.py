@@ -18,6 +18,7 @@ from blixt.data import (
     TokenDataset,
 )
 from blixt.data.cache import Cache
+from blixt.data.errors import KeyNotFoundError
 from blixt.data.store import (
     PermissionDeniedError,
     Store,
@@ -25,6 +26,7 @@ from blixt.data.store import (
     UnavailableError,
     open_store,
 )
+from blixt.data.update import index_keys
 
 from .samples import mixed, same, write_dataset, write_stream
 from .servers.faulty import Fault, FaultyProxy
@@ -120,6 +122,19 @@ class TestReading:
         dataset = TokenDataset(location, 1000, shuffle=True, **access)
         local = TokenDataset(folder, 1000, shuffle=True)
         assert all(np.array_equal(a, b) for a, b in zip(Loader(local, 8), Loader(dataset, 8), strict=True))
+
+    def test_samples_are_found_by_their_key(self, s3: S3, folder: Path, access: dict[str, Any]) -> None:
+        store, copy = _copy(s3, folder)
+        index_keys(store, "name")
+        dataset = Dataset(copy, **access)
+        assert same(dataset["photo 321"], photo(321))
+        assert same(dataset.get("photo 7"), photo(7))
+        with pytest.raises(KeyNotFoundError, match="no sample with key 'photo 9999'"):
+            dataset["photo 9999"]
+
+    def test_a_dataset_without_keys_says_how_to_get_them(self, location: str, access: dict[str, Any]) -> None:
+        with pytest.raises(KeyNotFoundError, match=r"has no keys; write it with key="):
+            Dataset(location, **access)["photo 1"]
 
     def test_it_travels_to_workers_of_another_process(self, location: str, access: dict[str, Any]) -> None:
         dataset = Dataset(location, **access)

@@ -3,17 +3,18 @@
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
+from blixt.data.access import Access, Reading
 from blixt.data.crypto import Key
 from blixt.data.decode import Decode
 from blixt.data.gather import Gather
 from blixt.data.order import Int
 from blixt.data.rows import Allocate, Rows
 from blixt.data.schema import Structure
-from blixt.data.shards import Access, Reading, Shards
+from blixt.data.shards import Shards
 from blixt.data.store import Credentials, Location, Store
 from blixt.data.types import Codec
 
@@ -110,6 +111,24 @@ class Dataset(Rows[Any]):
     def views(self, rows: Int, allocate: Allocate = np.empty) -> Any:
         """Return what `gather` does, with memoryviews of the mapped shards in place of bytes."""
         return self._gather.batch(rows, allocate, views=True)
+
+    @overload
+    def __getitem__(self, index: int | str | bytes) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice | str | bytes) -> Any:
+        """Return the sample at an index, the samples of a slice, or the sample of a key (text or bytes)."""
+        if isinstance(index, (str, bytes)):
+            return self.get(index)
+        return super().__getitem__(index)
+
+    def get(self, key: str | int | bytes) -> Any:
+        """Return the sample that has a key; of several, the one that the dataset's policy names.
+
+        Raises:
+            KeyNotFoundError: when no sample has it, or the dataset has no keys.
+        """
+        return self.item(self.shards.keys.find(key))
 
     def item(self, row: int) -> Any:
         """Return one row as a sample, as it was written."""

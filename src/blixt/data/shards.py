@@ -2,19 +2,18 @@
 
 import resource
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from blixt.data.access import Access, Reading
 from blixt.data.cache import open_cache
-from blixt.data.crypto import Key
-from blixt.data.decode import Decode
-from blixt.data.errors import CorruptionError, DatasetNotFoundError, FormatError
+from blixt.data.errors import CorruptionError, DatasetNotFoundError, FormatError, KeyNotFoundError
 from blixt.data.fetch import NOW, Job, fetcher
+from blixt.data.keys import Keys
 from blixt.data.order import Int
 from blixt.data.remote import Origin, RemoteFile
 from blixt.data.shard.file import Range, merge_ranges
@@ -22,55 +21,17 @@ from blixt.data.shard.info import ShardInfo
 from blixt.data.shard.read import ShardReader
 from blixt.data.snapshot import Snapshot, load
 from blixt.data.store import (
-    Credentials,
     Location,
     NotFoundError,
     Store,
     TruncatedError,
     open_store,
 )
-from blixt.data.types import Codec
 
 _FIRST_ROWS = 64
 """Rows of look-ahead that are asked for together at first; then twice as many each time."""
 TokenSpan = tuple[int, int, int]
 """Tokens of one shard: (shard, first token in it, end)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How the bytes of a dataset are reached and kept.
-
-    Attributes:
-        credentials, options: see `blixt.data.store.open_store`.
-        cache_dir, cache_bytes: see `blixt.data.cache.open_cache`.
-        hedge: ask a second time for what takes longer than 95 % of the recent requests.
-    """
-
-    credentials: Credentials = None
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
-    cache_dir: str | Path | None = None
-    cache_bytes: int | str | None = None
-    hedge: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How stored bytes become values; see `ShardReader`.
-
-    Attributes:
-        check: verify a block's checksum when it is first read.
-        key: the key of an encrypted dataset, or a function from a key's id to it.
-        decode: whether media columns are decoded, for all columns or by name.
-        codecs: your own codecs by name.
-        allow_pickle: decode columns of pickles, which runs their code.
-    """
-
-    check: bool = True
-    key: Key | None = None
-    decode: Decode = True
-    codecs: Mapping[str, Codec] | None = None
-    allow_pickle: bool = False
 
 
 class _Opened(NamedTuple):
@@ -130,7 +91,7 @@ class Shards:
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without what is open; it is opened anew there."""
-        left = ("_opened", "_opening", "_lock")
+        left = ("_opened", "_opening", "_lock", "_keys")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -172,8 +133,24 @@ class Shards:
         if not self.are_local:
             self._later(lambda: self._prefetch(_token_needs(column, spans)))
 
-    def open_key_segment(self, info: ShardInfo) -> ShardReader:
-        """Return the reader of one of the version's key files."""
+    @property
+    def keys(self) -> Keys:
+        """How rows are found by key.
+
+        Raises:
+            KeyNotFoundError: when the dataset has no keys.
+        """
+        if self._keys is None:
+            info = self.snapshot.keys
+            if info is None:
+                raise KeyNotFoundError(
+                    f"{self.root} has no keys; write it with key=, or add them by index_keys(place, column)"
+                )
+            segments = {segment.file: segment for segment in info.segments}
+            self._keys = Keys(info, self.snapshot.shards, lambda file: self._key_segment(segments[file]))
+        return self._keys
+
+    def _key_segment(self, info: ShardInfo) -> ShardReader:
         reading = Reading(check=self._reading.check, key=self._reading.key)
         return self._open_file(f"keys/{info.file}", info, reading).reader
 
@@ -189,6 +166,7 @@ class Shards:
         self._opened: dict[int, _Opened] = {}
         self._opening: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._keys: Keys | None = None
 
     def _at(self, number: int) -> _Opened:
         opened = self._opened.get(number)

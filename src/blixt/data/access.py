@@ -1,0 +1,46 @@
+"""How a dataset is reached, and how its bytes become values: what every reader of it passes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blixt.data.crypto import Key
+from blixt.data.decode import Decode
+from blixt.data.store import Credentials
+from blixt.data.types import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the bytes of a dataset are reached and kept.
+
+    Attributes:
+        credentials, options: see `blixt.data.store.open_store`.
+        cache_dir, cache_bytes: see `blixt.data.cache.open_cache`.
+        hedge: ask a second time for what takes longer than 95 % of the recent requests.
+    """
+
+    credentials: Credentials = None
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    cache_dir: str | Path | None = None
+    cache_bytes: int | str | None = None
+    hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How stored bytes become values; see `ShardReader`.
+
+    Attributes:
+        check: verify a block's checksum when it is first read.
+        key: the key of an encrypted dataset, or a function from a key's id to it.
+        decode: whether media columns are decoded, for all columns or by name.
+        codecs: your own codecs by name.
+        allow_pickle: decode columns of pickles, which runs their code.
+    """
+
+    check: bool = True
+    key: Key | None = None
+    decode: Decode = True
+    codecs: Mapping[str, Codec] | None = None
+    allow_pickle: bool = False
