@@ -1,9 +1,9 @@
 """OpenTelemetry traces: one span for each request, and inside it the wait in the queue and the model's time.
 
 Off unless `Web(tracing=True)`. A client's W3C `traceparent` is continued, and hooks may continue ours: it is
-in `context["traceparent"]` for an API with `context_fields=["traceparent"]`. The standard environment variables
-(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, ...) say where spans go, unless the process has set up a
-tracer provider of its own before.
+in `context["traceparent"]` for an API with `context_fields=["traceparent"]`. Where spans go is said by the
+standard environment variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, ...), unless the process
+has set up a tracer provider of its own before.
 """
 
 import time

@@ -230,3 +230,12 @@ class Locate(API):
         if point.x < 0:
             raise HTTPError(422, "x is below zero")
         return {"distance": point.x}
+
+
+class Traced(API):
+    """Says which span its request belongs to."""
+
+    api_path = "/traced"
+
+    def predict(self, x: Any, context: dict[str, Any]) -> Any:
+        return {"traceparent": context["traceparent"]}

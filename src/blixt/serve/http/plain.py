@@ -34,7 +34,9 @@ def add_plain_routes(app: FastAPI, service: Service, web: Web) -> None:
         """200 "ready" if a new request would be served now; 503 before set-up and while draining."""
         if service.draining:
             return PlainTextResponse("draining", 503)
-        return PlainTextResponse("ready") if service.ready else PlainTextResponse("not ready", 503)
+        if service.ready:
+            return PlainTextResponse("ready")
+        return PlainTextResponse("\n".join(["not ready", *service.waiting_for()]), 503)
 
     @app.get(web.info_path)
     async def info() -> dict[str, Any]:
