@@ -187,7 +187,8 @@ class LitServer:
         self._server.fronts = num_api_servers or 1
         try:
             tls = {name: str(path) for name, path in add_ssl_context_from_env(kwargs).items()}
-            self._server.run(host, number, log_level=log_level, **{**kwargs, **tls})
+            options: dict[str, Any] = {**kwargs, **tls}
+            self._server.run(host, number, log_level=log_level, **options)
         except SystemExit as error:
             if error.code == SetupFailed.exit_code:
                 message = "One or more workers failed to start. Shutting down LitServe"

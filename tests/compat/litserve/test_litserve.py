@@ -1,0 +1,278 @@
+"""LitServe's names, arguments and answers on blixt's servers."""
+
+import contextlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from blixt.compat import litserve as ls
+from blixt.compat.litserve.utils import add_ssl_context_from_env, wrap_litserve_start
+from blixt.serve.testing import wait_until
+
+from . import apis
+
+
+@contextlib.contextmanager
+def serving(api, **settings):
+    server = ls.LitServer(api, accelerator="cpu", **settings)
+    with wrap_litserve_start(server) as started, TestClient(started.app) as client:
+        yield client
+
+
+def ask(client, path, *bodies):
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(lambda body: client.post(path, json=body), bodies))
+
+
+@pytest.fixture(scope="module")
+def client():
+    """One server with a LitAPI of every sort."""
+    some = [
+        apis.Square(),
+        apis.Fails(api_path="/fails"),
+        apis.Batched(api_path="/batched", max_batch_size=2, batch_timeout=5),
+        apis.Short(api_path="/short", max_batch_size=2, batch_timeout=5),
+        apis.Words(api_path="/words", stream=True),
+        apis.BatchedWords(api_path="/batched-words", stream=True, max_batch_size=2, batch_timeout=5),
+        apis.Async(api_path="/async", enable_async=True),
+        apis.AsyncWords(api_path="/async-words", enable_async=True, stream=True),
+        apis.Typed(api_path="/typed"),
+        apis.Upload(api_path="/upload"),
+        apis.Chat(spec=ls.OpenAISpec()),
+        apis.Embed(spec=ls.OpenAIEmbeddingSpec()),
+        apis.Locked(api_path="/locked"),
+    ]
+    with serving(some, timeout=20, model_metadata={"name": "m"}) as client:
+        wait_until(lambda: client.get("/health").status_code == 200, 60, "all LitAPIs to be ready")
+        yield client
+
+
+def test_hooks_run_in_order_on_a_worker_with_its_id_and_device(client):
+    answer = client.post("/predict", json={"input": 4})
+    assert answer.json() == {"output": 16, "worker": "0", "device": "cpu"}
+
+
+def test_the_front_page_health_and_info_are_litserves(client):
+    assert client.get("/").text == "litserve running"
+    assert client.get("/health").text == "ok"
+    info = client.get("/info").json()
+    assert info["model"] == {"name": "m"}
+    assert info["server"]["stream"]["/words"] is True
+    assert info["server"]["devices"] == ["cpu"]
+
+
+def test_an_http_exception_keeps_its_status_and_headers(client):
+    answer = client.post("/fails", json={"input": "http"})
+    assert (answer.status_code, answer.json(), answer.headers["x-tea"]) == (
+        418,
+        {"detail": "teapot"},
+        "green",
+    )
+
+
+def test_any_other_error_is_a_500_that_tells_nothing(client):
+    answer = client.post("/fails", json={"input": 1})
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Internal server error"})
+
+
+def test_a_worker_that_dies_is_a_500_and_is_replaced(client):
+    assert client.post("/fails", json={"input": "die"}).status_code == 500
+    assert client.post("/fails", json={"input": "http"}).status_code == 418
+
+
+def test_requests_share_a_batch_and_keep_their_contexts(client):
+    answers = ask(client, "/batched", {"name": "ada"}, {"name": "bob"})
+    assert [answer.json() for answer in answers] == [
+        {"output": "ADA", "name": "ada", "size": 2},
+        {"output": "BOB", "name": "bob", "size": 2},
+    ]
+
+
+def test_a_batch_with_too_few_outputs_says_so(client):
+    answers = ask(client, "/short", {"name": "ada"}, {"name": "bob"})
+    assert [answer.json() for answer in answers] == [{"detail": "Batch size mismatch"}] * 2
+
+
+def test_a_stream_is_its_pieces_as_text(client):
+    assert client.post("/words", json={"prompt": "a b c"}).text == "abc"
+    assert client.post("/words", json={"prompt": "do re dum"}).text == '{"word":"do"}\nre{"word":"dum"}\n'
+
+
+def test_streams_of_a_batch_run_in_step(client):
+    answers = ask(client, "/batched-words", {"prompt": "A B"}, {"prompt": "C D"})
+    assert [answer.text for answer in answers] == ["ab", "cd"]
+
+
+def test_async_hooks_answer_and_stream(client):
+    assert client.post("/async", json={"input": 1}).json() == {"output": 2}
+    assert client.post("/async-words", json={"n": 2}).text == '{"n":0}\n{"n":1}\n'
+
+
+def test_a_pydantic_annotation_is_validated(client):
+    assert client.post("/typed", json={"x": 4}).json() == 8
+    refused = client.post("/typed", json={"x": "four"})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "x"])
+
+
+def test_forms_and_files_are_read(client):
+    answer = client.post("/upload", files={"file": ("a.bin", b"12345")}, data={"plus": "10"})
+    assert answer.json() == 15
+
+
+def test_a_chat_answers_whole_and_streamed_with_usage(client):
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
+    answer = client.post("/v1/chat/completions", json=body).json()
+    assert answer["choices"][0]["message"]["content"] == "hi 0.5"
+    assert answer["usage"]["completion_tokens"] == 3
+    lines = client.post("/v1/chat/completions", json={**body, "stream": True}).text.splitlines()
+    assert lines[0].startswith("data: {")
+    assert "data: [DONE]" in lines
+
+
+def test_a_wrong_chat_is_refused_in_fastapis_shape(client):
+    answer = client.post("/v1/chat/completions", json={"messages": [{"content": "no role"}]})
+    assert (answer.status_code, answer.json()["detail"][0]["loc"][:2]) == (422, ["body", "messages"])
+
+
+def test_embeddings_come_as_floats_or_base64(client):
+    body = {"input": ["one", "three"], "model": "m"}
+    answer = client.post("/v1/embeddings", json=body).json()
+    assert [item["embedding"] for item in answer["data"]] == [[3.0, 1.0], [5.0, 1.0]]
+    assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    packed = client.post("/v1/embeddings", json={**body, "encoding_format": "base64"}).json()
+    assert isinstance(packed["data"][0]["embedding"], str)
+
+
+def test_authorize_guards_its_own_api_alone(client):
+    assert client.post("/locked", json={"input": 2}).status_code == 401
+    assert client.post("/locked?token=open sesame", json={"input": 2}).json()["output"] == 4
+
+
+def test_callbacks_and_loggers_are_told(tmp_path):
+    notes, values = tmp_path / "notes", tmp_path / "values"
+    settings = {"callbacks": [apis.Notes(str(notes))], "loggers": apis.FileLogger(str(values))}
+    with serving(apis.Square(), track_requests=True, **settings) as client:
+        assert client.post("/predict", json={"input": 3}).json()["output"] == 9
+        wait_until(lambda: values.exists() and values.read_text() == "asked=1\n", 10, "the logger")
+    assert {"setup Square", "request 1"} <= set(notes.read_text().split("\n"))
+
+
+def test_a_health_check_that_raises_is_not_ready():
+    with serving(apis.Sick()) as client:
+        client.post("/predict", json={"input": 3})
+        answer = client.get("/health")
+        assert (answer.status_code, answer.text) == (503, "not ready")
+
+
+def test_keys_come_from_the_modules_variable(monkeypatch):
+    monkeypatch.setattr("blixt.compat.litserve.server.LIT_SERVER_API_KEY", "abcd")
+    with serving(apis.Square()) as client:
+        assert client.post("/predict", json={"input": 3}).status_code == 401
+        assert client.post("/predict", json={"input": 3}, headers={"X-API-Key": "abcd"}).status_code == 200
+
+
+def test_other_paths_no_docs_and_a_size_limit():
+    settings = {
+        "healthcheck_path": "/h",
+        "info_path": "/i",
+        "disable_openapi_url": True,
+        "max_payload_size": 50,
+    }
+    with serving(apis.Square(), **settings) as client:
+        assert client.get("/i").json()["server"]["max_payload_size"] == 50
+        assert client.get("/openapi.json").status_code == 404
+        assert client.get("/h").status_code in (200, 503)
+        assert client.post("/predict", json={"input": "x" * 100}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: apis.Square(max_batch_size=0), "must be greater than 0"),
+        (lambda: apis.Square(api_path="predict"), "api_path must start with '/'"),
+        (lambda: apis.Square(enable_async=True), "must be an async generator or async function"),
+        (lambda: ls.LitServer(apis.Square(stream=True)), "must generate values using `yield`"),
+        (lambda: ls.LitServer(apis.Square(spec=ls.OpenAISpec())), "predict is not a generator"),
+        (lambda: ls.LitServer(apis.Words(spec=ls.OpenAIEmbeddingSpec())), "yield in your predict"),
+        (
+            lambda: ls.LitServer(apis.Batched(max_batch_size=2, batch_timeout=5), timeout=2),
+            "batch_timeout must",
+        ),
+        (lambda: ls.LitServer(apis.Square(), workers_per_device={"/x": 1}), "unknown api_path"),
+        (lambda: ls.LitServer(apis.Square(), info_path="x"), "info_path must start with '/'"),
+        (lambda: ls.LitServer(apis.Square(), model_metadata=int), "must be JSON"),
+        (lambda: ls.LitServer(apis.Square(), accelerator="cuda", devices=["a"]), "devices must be"),
+        (lambda: ls.LitServer(apis.Square()).run(port=80), "port must be a value"),
+        (lambda: ls.LitServer(apis.Square()).run(host="1.2.3.4"), "host must be"),
+    ],
+)
+def test_wrong_arguments_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_arguments_that_moved_still_work_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="max_batch_size"):
+        server = ls.LitServer(apis.Square(), max_batch_size=4)
+    assert server.lit_api.max_batch_size == 4
+
+
+def test_a_batch_that_is_no_list_warns():
+    api = apis.Square(max_batch_size=2)
+    api.pre_setup()
+    with pytest.warns(UserWarning, match="returned a dict instead of a list"):
+        assert api.unbatch({"a": 1, "b": 2}) == ["a", "b"]
+
+
+def test_a_certificate_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LIGHTNING_CERT_PEM", "Y2VydA==")
+    assert add_ssl_context_from_env({}) == {}
+    monkeypatch.setenv("LIGHTNING_KEY_FILE", "a2V5")
+    files = add_ssl_context_from_env({})
+    assert [path.read_text() for path in files.values()] == ["cert", "key"]
+    for path in files.values():
+        path.unlink()
+
+
+SCRIPT = """
+import litserve as ls
+from litserve.specs.openai import ChatMessage
+
+
+class Square(ls.LitAPI):
+    def predict(self, x):
+        return x["input"] ** 2
+
+
+if __name__ == "__main__":
+    server = ls.LitServer(Square())
+    server._server.run(port=0)
+"""
+
+
+def test_an_unchanged_script_serves_through_the_door(tmp_path):
+    script = tmp_path / "app.py"
+    script.write_text(SCRIPT)
+    words = [sys.executable, "-m", "blixt.compat.litserve", str(script)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
+        url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
+        assert httpx.post(f"{url}/predict", json={"input": 5}, timeout=60).json() == 25
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_door_says_where_it_is(tmp_path):
+    words = [sys.executable, "-m", "blixt.compat.litserve"]
+    path = subprocess.run([*words, "--path"], capture_output=True, text=True, check=True).stdout.strip()
+    code = "import litserve; print(litserve.LitServer.__module__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": path}
+    )
+    assert found.stdout.strip() == "litserve.server"
+    assert subprocess.run([*words, "nope.py"], capture_output=True, cwd=tmp_path).returncode == 1
