@@ -10,6 +10,7 @@ from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
 from blixt.serve.hub import Hub
+from blixt.serve.hub_rules import Rules
 from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics
 from blixt.serve.page import Page
@@ -63,10 +64,10 @@ class FakeWorker:
 
 
 class Rig:
-    def __init__(self, policy=Policy(), **limits):
+    def __init__(self, policy=Policy(), rules=Rules(), **limits):
         self.killed = []
         self.metrics = ApiMetrics()
-        self.hub = Hub(policy, Limits(**limits), self.metrics, self.killed.append)
+        self.hub = Hub(policy, Limits(**limits), self.metrics, self.killed.append, rules)
 
     async def worker(self):
         near, far = socket.socketpair()
@@ -76,9 +77,9 @@ class Rig:
         self.hub.attach(link)
         return FakeWorker(self.hub, link, far)
 
-    def ask(self, body=b"x"):
+    def ask(self, body=b"x", **options):
         client = Client()
-        return client, self.hub.submit(body, client)
+        return client, self.hub.submit(body, client, **options)
 
 
 async def test_requests_of_one_turn_travel_in_one_frame():
@@ -247,3 +248,194 @@ async def test_while_a_batch_runs_the_next_one_grows_and_full_ones_are_prefetche
     rig.ask(b"c")
     assert await worker.bodies() == [b"b", b"c"]
     assert first.id in worker.link.in_flight
+
+
+async def test_the_more_urgent_goes_first_and_equals_keep_their_order():
+    rig = Rig()
+    rig.ask(b"a"), rig.ask(b"low", priority=-5), rig.ask(b"b"), rig.ask(b"high", priority=5)
+    worker = await rig.worker()
+    assert await worker.bodies() == [b"high", b"a"]
+    assert [request.body for request in rig.hub._queue] == [b"b", b"low"]
+
+
+async def test_an_api_can_say_how_urgent_a_request_is():
+    def priority(request):
+        return request.json()["urgency"]
+
+    rig = Rig(rules=Rules(priority=priority))
+    rig.ask(b'{"urgency": 1}'), rig.ask(b'{"urgency": 99}')
+    assert await (await rig.worker()).bodies() == [b'{"urgency": 99}', b'{"urgency": 1}']
+    with pytest.raises(Rejected) as refused:
+        rig.ask(b"no json")
+    assert refused.value.failure.status == 400
+    with pytest.raises(Rejected) as refused:
+        rig.ask(b"{}")
+    assert refused.value.failure.status == 500
+
+
+async def test_a_batch_is_full_when_its_costs_reach_the_bound():
+    rig = Rig(Policy(max_batch_size=8, max_cost=10, batch_timeout_s=60), Rules(cost=lambda r: r.size_bytes))
+    worker = await rig.worker()
+    rig.ask(b"1" * 4), rig.ask(b"2" * 4), rig.ask(b"3" * 4), rig.ask(b"4" * 50), rig.ask(b"5")
+    assert await worker.bodies() == [b"1" * 4, b"2" * 4]
+    assert worker.link.service_s == 0.0
+
+
+async def test_a_client_in_a_hurry_is_504_at_its_own_deadline():
+    rig = Rig(timeout_s=60)
+    client, _ = rig.ask(timeout_s=0.05)
+    assert await client.status() == 504
+    patient, request = rig.ask(timeout_s=1000)
+    assert request.deadline - request.admitted_at == 60
+
+
+async def test_without_a_running_timeout_only_the_queue_can_be_late():
+    rig = Rig(timeout_s=0.05, running_timeout=False)
+    worker = await rig.worker()
+    running, request = rig.ask(b"runs"), None
+    await worker.frame()
+    rig.ask(b"prefetched")
+    waiting, _ = rig.ask(b"waits")
+    assert await waiting.status() == 504
+    client, request = running
+    assert client.got == []
+    await worker.reply((request.id, Kind.OK, b"1"))
+    assert await client.status() == 200
+
+
+async def test_a_request_is_tried_again_after_a_crash_only_if_asked_and_not_for_ever():
+    rig = Rig(Policy(retries=1))
+    first = await rig.worker()
+    client, request = rig.ask(b"poison")
+    await first.frame()
+    first.link.page.started = 1
+    first.die()
+    second = await rig.worker()
+    assert await second.bodies() == [b"poison"]
+    second.link.page.started = 1
+    second.die()
+    assert await client.status() == 503
+
+
+async def test_a_stream_that_has_begun_to_answer_is_never_tried_again():
+    rig = Rig(Policy(retries=3, slots=4, stream=True))
+    worker = await rig.worker()
+    client, request = rig.ask()
+    await worker.frame()
+    worker.link.page.started = 1
+    await worker.reply((request.id, Kind.CHUNK, b"1"))
+    worker.die()
+    assert await client.status() == 503
+
+
+async def test_the_503_of_a_begun_request_says_that_it_was_begun():
+    rig = Rig()
+    worker = await rig.worker()
+    client, _ = rig.ask()
+    await worker.frame()
+    worker.link.page.started = 1
+    worker.die()
+    assert await client.status() == 503
+    assert msgspec.json.decode(client.got[0][1])["headers"]["x-blixt-began"] == "1"
+
+
+async def test_a_retired_worker_finishes_what_it_has_and_is_let_go():
+    rig = Rig()
+    old = await rig.worker()
+    client, request = rig.ask(b"old")
+    await old.frame()
+    new = await rig.worker()
+    rig.hub.retire(old.link)
+    rig.ask(b"new")
+    assert await new.bodies() == [b"new"]
+    assert old.link.is_open
+    await old.reply((request.id, Kind.OK, b"1"))
+    assert await client.status() == 200
+    assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(old.far, 1), 5) == b""
+
+
+class Shared:
+    """A body in shared memory, as far as the hub looks."""
+
+    descriptor = b"\0" * 16
+
+    def __init__(self):
+        self.released = 0
+
+    def __len__(self):
+        return 100_000
+
+    def release(self):
+        self.released += 1
+
+
+async def test_a_shared_body_is_released_once_after_the_answer():
+    rig = Rig()
+    worker = await rig.worker()
+    body = Shared()
+    client, request = rig.ask(body)
+    assert await worker.frame() == [(Kind.SLAB, body.descriptor, request.id)]
+    assert body.released == 0
+    await worker.reply((request.id, Kind.OK, b"1"))
+    assert await client.status() == 200
+    assert body.released == 1
+
+
+async def test_a_shared_body_is_released_when_it_is_dropped_from_the_queue_or_its_worker_dies():
+    rig = Rig()
+    dropped, lost = Shared(), Shared()
+    _, request = rig.ask(dropped)
+    rig.hub.cancel(request)
+    assert dropped.released == 1
+    worker = await rig.worker()
+    client, _ = rig.ask(lost)
+    await worker.frame()
+    worker.link.page.started = 1
+    worker.die()
+    assert await client.status() == 503
+    assert lost.released == 1
+
+
+async def test_a_shared_body_stays_while_its_request_waits_for_another_worker():
+    rig = Rig()
+    worker = await rig.worker()
+    body = Shared()
+    rig.ask(body)
+    await worker.frame()
+    worker.die()
+    other = await rig.worker()
+    assert (await other.frame())[0][0] == Kind.SLAB
+    assert body.released == 0
+
+
+async def test_what_a_websocket_says_before_a_worker_has_it_is_not_lost():
+    rig = Rig()
+    client, request = rig.ask(b"{}", kind=Kind.OPEN)
+    rig.hub.send(request, Kind.DATA, b"thello")
+    worker = await rig.worker()
+    assert await worker.frame() == [(Kind.OPEN, b"{}", request.id)]
+    assert await worker.frame() == [(Kind.DATA, b"thello", request.id)]
+    rig.hub.send(request, Kind.CLOSE, b"\x03\xe8")
+    assert await worker.frame() == [(Kind.CLOSE, b"\x03\xe8", request.id)]
+
+
+async def test_meta_travels_before_its_request():
+    rig = Rig()
+    worker = await rig.worker()
+    _, request = rig.ask(b"x", meta=b'{"content_type":"text/plain"}')
+    assert [kind for kind, _, _ in await worker.frame()] == [Kind.META, Kind.REQUEST]
+
+
+async def test_callbacks_hear_of_requests_and_responses():
+    heard = []
+    rules = Rules(
+        on_request=(lambda n: heard.append(("request", n)),),
+        on_response=(lambda n: heard.append(("response", n)),),
+    )
+    rig = Rig(rules=rules)
+    worker = await rig.worker()
+    client, request = rig.ask()
+    await worker.frame()
+    await worker.reply((request.id, Kind.OK, b"1"))
+    await client.status()
+    assert heard == [("request", 1), ("response", 0)]

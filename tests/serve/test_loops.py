@@ -1,18 +1,12 @@
 """A worker's loops in a thread, the test at the other end of the socket."""
 
 import queue
-import socket
 import threading
-from contextlib import contextmanager
-
-import pytest
 
 from blixt.serve import API
-from blixt.serve.page import Page
-from blixt.serve.plan import make_plan
-from blixt.serve.wire import FrameReader, Kind, encode
-from blixt.serve.worker.channel import Channel, FrontGone
-from blixt.serve.worker.loops import run
+from blixt.serve.wire import Kind, encode
+
+from .loop_rig import worker
 
 
 class Gated(API):
@@ -39,48 +33,6 @@ class Gated(API):
 class Doubles(API):
     def predict(self, x: int) -> int:
         return 2 * x
-
-
-class Front:
-    """The front's end, played by the test."""
-
-    def __init__(self, sock):
-        self.sock = sock
-        self.reader = FrameReader()
-        self.messages = []
-
-    def send(self, *messages):
-        self.sock.sendall(encode(messages))
-
-    def next(self):
-        while not self.messages:
-            data = self.sock.recv(1 << 16)
-            assert data, "the worker closed its socket"
-            for frame in self.reader.feed(data):
-                self.messages += frame.messages
-        id, kind, payload = self.messages.pop(0)
-        return id, Kind(kind), payload
-
-
-@contextmanager
-def worker(api):
-    near, far = socket.socketpair()
-    near.settimeout(10)
-    page = Page.create()
-
-    def loop():
-        with pytest.raises(FrontGone):
-            run(make_plan(api), Channel(far, page))
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        yield Front(near), page
-    finally:
-        near.close()
-        thread.join(10)
-        far.close()
-        assert not thread.is_alive()
 
 
 def test_a_cancelled_stream_ends_at_most_one_piece_later():

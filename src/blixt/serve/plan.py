@@ -162,6 +162,8 @@ def _check(api: API, name: str, mode: Mode) -> None:
     if not is_overridden(api, "predict") and not optional:
         raise ConfigError(f"{name} has no predict method; write one.")
     if mode is Mode.CONTINUOUS:
+        if not streams(api):
+            raise ConfigError(f"{name}: continuous batching answers piece by piece; set stream=True.")
         missing = [hook for hook in ("add_request", "step") if not callable(getattr(api, hook, None))]
         if missing and not callable(getattr(api, "has_finished", None)):
             raise ConfigError(
