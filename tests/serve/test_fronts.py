@@ -216,9 +216,10 @@ def test_a_certificate_that_cannot_be_read_is_one_sentence(tmp_path, capfd):
 
 def test_a_unix_socket_is_shared_by_several_fronts(tmp_path):
     path = str(tmp_path / "team.sock")
-    with running(Server(Tools(), accelerator="cpu", fronts=2), uds=path):
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://blixt") as client:
-            assert client.post("/predict", json={"do": "echo", "input": 1}).json() == {"output": 1}
+    transport = httpx.HTTPTransport(uds=path)
+    server = Server(Tools(), accelerator="cpu", fronts=2)
+    with running(server, uds=path), httpx.Client(transport=transport, base_url="http://blixt") as client:
+        assert client.post("/predict", json={"do": "echo", "input": 1}).json() == {"output": 1}
 
 
 def test_a_wrong_count_of_fronts_is_refused():

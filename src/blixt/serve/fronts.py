@@ -17,6 +17,7 @@ from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from blixt.serve.backstage import Backstage
+from blixt.serve.callbacks import Events
 from blixt.serve.errors import ConfigError, SetupFailed
 from blixt.serve.fronts_control import Control, Message, pair
 from blixt.serve.fronts_member import FrontSpec, main
@@ -314,6 +315,8 @@ async def supervise(server: "Server", socks: list[socket.socket], listening: "Li
     """
     team = Fronts(server, socks, listening)
     team.start()
+    events = Events(server.served.callbacks)
+    events.fire("on_server_start", server)
     hurried = False
     loop = asyncio.get_running_loop()
     try:
@@ -326,6 +329,7 @@ async def supervise(server: "Server", socks: list[socket.socket], listening: "Li
             hurried = not again.cancelled()
     finally:
         await team.stop(hurried)
+        events.fire("on_server_end", server)
     if team.fatal.done():
         raise team.fatal.result()
 

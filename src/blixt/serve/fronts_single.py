@@ -5,15 +5,16 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from blixt.serve.callbacks import Events
 from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
 if TYPE_CHECKING:
-    from blixt.serve.http.app import ServeApp
     from blixt.serve.http.uvicorn_server import Listening
+    from blixt.serve.server import Server
 
 
 def run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -26,9 +27,7 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def serve(
-    service: Service, make_app: "Callable[[], ServeApp]", sock: socket.socket, listening: "Listening"
-) -> None:
+async def serve(server: "Server", sock: socket.socket, listening: "Listening") -> None:
     """Serve until a signal, then drain.
 
     The workers are started before the app is made: they import while this process imports the web framework.
@@ -36,16 +35,18 @@ async def serve(
     Raises:
         SetupFailed: Set-up failed again and again.
     """
-    asked = signals()
+    service, asked = server.service, signals()
+    events = Events(service.served.callbacks)
     service.on_stop_asked = lambda: asked.put_nowait(signal.SIGTERM)
     service.start(Slab.create() if listening.hot_lane else None)
     assert service.fatal is not None
     try:
         from blixt.serve.http.uvicorn_server import UvicornServer
 
-        front = UvicornServer(make_app(), listening, lambda: None)
+        front = UvicornServer(server.app, listening, lambda: None)
         serving = asyncio.create_task(front.serve(sockets=[sock]))
         await front.until_started(serving)
+        events.fire("on_server_start", server)
         loop = asyncio.get_running_loop()
         announce = loop.create_task(_announce(service))
         stop = loop.create_task(asked.get())
@@ -61,6 +62,7 @@ async def serve(
         await serving
     finally:
         await service.stop()
+        events.fire("on_server_end", server)
     if service.fatal.done():
         raise service.fatal.result()
 

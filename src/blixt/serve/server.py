@@ -175,7 +175,7 @@ class Server:
 
     def _run(self, socks: list[socket.socket], listening: Any) -> None:
         if self.fronts == 1:
-            run_loop(serve(self.service, lambda: self.app, socks[0], listening))
+            run_loop(serve(self, socks[0], listening))
             return
         from blixt.serve.fronts import supervise
 

@@ -349,7 +349,8 @@ class HotProtocol(HttpToolsProtocol):
 
 def protocol_factory(routes: Mapping[bytes, HotRoute], service: Service) -> Callable[..., HotProtocol]:
     """What uvicorn calls for each connection."""
-    patience, heads = Patience.of(service.limits), Heads()
+    comments = min((route.gate.keep_alive_s for route in routes.values()), default=float("inf"))
+    patience, heads = Patience.of(service.limits, comments), Heads()
 
     def make(**uvicorn: Any) -> HotProtocol:
         return HotProtocol(routes, service.slab, patience, heads, **uvicorn)

@@ -30,6 +30,7 @@ class Patience:
         body_s: Silence in the middle of a body.
         read_s: Silence of a client that has an answer to read.
         head_bytes: Size of a request line and its headers.
+        silence_s: After how much silence a stream gets a comment.
     """
 
     keep_alive_s: float
@@ -37,9 +38,10 @@ class Patience:
     body_s: float
     read_s: float
     head_bytes: int
+    silence_s: float = float("inf")
 
     @classmethod
-    def of(cls, limits: Limits) -> "Patience":
+    def of(cls, limits: Limits, silence_s: float) -> "Patience":
         """The bounds of a server."""
         return cls(
             keep_alive_s=limits.keep_alive_s,
@@ -47,12 +49,13 @@ class Patience:
             body_s=limits.receive_timeout_s,
             read_s=limits.timeout_s,
             head_bytes=limits.max_header_bytes,
+            silence_s=silence_s,
         )
 
     @cached_property
     def look_s(self) -> float:
         """How often to look: late by a quarter at most."""
-        return min(self.keep_alive_s, self.head_s, self.body_s, self.read_s) / 4
+        return min(self.keep_alive_s, self.head_s, self.body_s, self.read_s, self.silence_s) / 4
 
     @cached_property
     def head_verdict(self) -> Verdict:

@@ -116,13 +116,16 @@ class UvicornServer(uvicorn.Server):
 
 
 def _protocol(app: "ServeApp", hot_lane: bool) -> Any:
-    """The hot lane if it can be had, else uvicorn's own protocol; the service is told which."""
+    """The hot lane's protocol if it can be had, else uvicorn's own; the service is told each path's lane.
+
+    Without a hot route the protocol still watches over slow clients and large headers.
+    """
     from blixt.serve.http.hot_routes import choose, unfit_reason
 
-    unfit = unfit_reason() if hot_lane else "hot_lane=False"
-    routes, app.service.lanes = choose(app.lanes, app.cold_reason, unfit)
+    unfit = unfit_reason()
+    routes, app.service.lanes = choose(app.lanes, app.cold_reason, unfit if hot_lane else "hot_lane=False")
     if unfit is not None:
-        return "httptools"
+        return "auto"
     from blixt.serve.http.hot import protocol_factory
 
     return protocol_factory(routes, app.service)
