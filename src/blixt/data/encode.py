@@ -127,6 +127,8 @@ def _array_encoder(column: Column) -> Callable[[Any], bytes]:
     is_for_tensors = column.type == "tensor"
 
     def encode(value: Any) -> bytes:
+        if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape and not is_for_tensors:
+            return little_endian(value).tobytes()
         array = as_array(value)
         if array is None or is_tensor(value) is not is_for_tensors:
             raise TypeError(f"expected {column.describe()}, got {type(value).__name__}")
