@@ -1,15 +1,18 @@
 """Functions that workers run; they are here because importing this file is cheap."""
 
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blixt.data.build.sources import ALL_DONE
+from blixt.data import ALL_DONE, DataError, Leases, optimize
 
 
 def number(i: int) -> dict[str, int]:
@@ -125,3 +128,34 @@ def write_some_and_fail(folder: Path, i: int, output_dir: str) -> None:
 def copy_below(prefix: str, path: str, output_dir: str) -> None:
     """Write where the input lay and what it held."""
     Path(output_dir, os.path.basename(path)).write_bytes(prefix.encode() + Path(path).read_bytes())
+
+
+def wait_at(folder: Path, places: dict[int, str], i: int) -> dict[str, int]:
+    """Leave a line for each call; before some inputs wait until a file of a name is there."""
+    sample = noted(folder, i)
+    deadline = time.monotonic() + 60
+    while i in places and not (folder / places[i]).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return sample
+
+
+def main(call: str) -> None:
+    """Run one `optimize` in a process of its own: JSON arguments, answers with version and rows."""
+    arguments = json.loads(call)
+    executor: Any = arguments.pop("executor")
+    if isinstance(executor, dict):
+        executor = Leases(**executor)
+    folder, places = arguments.pop("folder"), arguments.pop("places", {})
+    fn: Any = partial(wait_at, Path(folder), {int(place): name for place, name in places.items()})
+    if "bad" in arguments:
+        fn = partial(noted_unless_broken, Path(folder), arguments.pop("bad"))
+    inputs = range(*arguments.pop("inputs"))
+    try:
+        snapshot = optimize(fn, inputs, executor=executor, **arguments)
+    except DataError as problem:
+        sys.exit(f"{type(problem).__name__}: {problem}")
+    print(json.dumps({"version": snapshot.version, "rows": snapshot.rows}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

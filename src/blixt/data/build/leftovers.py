@@ -67,8 +67,7 @@ def _dead_job(store: Store, key: str, paths: list[str], alone: bool, after_s: fl
     """Remove a dead job's notes; return its name, for its shards."""
     notes = _read(store, f".build/{key}/job.json")
     if notes is None:
-        _remove_tombstones(store, paths, after_s)
-        return []
+        return _remove_tombstones(store, paths, after_s)
     if not (alone and not notes["shared"]):
         newest = max((_age_mark(store, path) for path in paths if "/done/" in path), default=notes["at"])
         if not is_stale({**notes, "at": newest}, after_s) or (
@@ -89,12 +88,19 @@ def _dead_writers(store: Store, paths: list[str], after_s: float) -> list[str]:
     return names
 
 
-def _remove_tombstones(store: Store, paths: list[str], after_s: float) -> None:
-    """Of a job that is over only the note of its commit stays, for a day."""
+def _remove_tombstones(store: Store, paths: list[str], after_s: float) -> list[str]:
+    """Of a job that is over only the note of its commit stays, for a day; return the jobs' names.
+
+    A machine that was given up may have written more after the end.
+    """
+    names: list[str] = []
     for path in paths:
         note = _read(store, path) if "/committed-" in path else None
         if note is None or not _is_recent(note["at"], after_s):
             store.delete(path)
+        if note is not None:
+            names.append(path.rpartition("/committed-")[2].removesuffix(".json"))
+    return names
 
 
 def _remove_temporaries(store: Store, after_s: float) -> None:

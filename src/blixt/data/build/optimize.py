@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from blixt.data.build.commit import close_job, commit
+from blixt.data.build.commit import close_job, commit, discard_notes, discard_shards
 from blixt.data.build.executors import Executor, Hands, executor_of
 from blixt.data.build.progress import Report
 from blixt.data.build.run import Call, begin, usable_cpus
@@ -177,6 +177,8 @@ def _optimize(call: Call, layout: Layout, transfer: Transfer, mode: Mode, ordere
         task = SamplesTask(fn=call.fn, job=job, transfer=transfer, layout=layout)
         finished = build.run(task, base.schema if base else None)
         if finished is None:
+            discard_shards(job, referenced_files(store))
+            discard_notes(job)
             return load(store, (job.committed() or {}).get("version"))
         return commit(job, finished, mode, ordered)
 

@@ -75,10 +75,13 @@ class Leases(Executor):
 
     def _take(self, job: Job, number: int, generation: int) -> bool:
         """Try to create the lease; the one who does has the unit, unless it was finished meanwhile."""
-        lease = _Lease(generation, self.holder)
-        note = json.dumps({"holder": self.holder}).encode()
-        won = job.store.put_if_absent(f"{job.folder}/leases/{number:08d}.{generation:04d}", note)
-        self._latest[number] = lease if won else _Lease(generation, "")  # whose, `_look` finds out
+        path = f"{job.folder}/leases/{number:08d}.{generation:04d}"
+        won = job.store.put_if_absent(path, json.dumps({"holder": self.holder}).encode())
+        self._latest[number] = _Lease(generation, self.holder if won else "")  # whose, `_look` finds out
+        if won and not job.exists():
+            # The build was published, its leases removed and its note before them: there is nothing to do.
+            job.store.delete(path)
+            return False
         return won and (generation == 1 or not job.is_finished(number))
 
     def _look(self, job: Job) -> None:
