@@ -23,6 +23,8 @@ def covering(start: int, end: int) -> Span:
 def requests(spans: Sequence[Span], gap_bytes: int = GAP_BYTES, most_bytes: int = MOST_BYTES) -> list[Span]:
     """Join sorted spans that lie close to each other, and cut what is too much for one request.
 
+    Spans are joined over a gap of `gap_bytes`, or of a quarter of what was joined before it.
+
     Example:
         >>> requests([(0, 1), (3, 4), (40, 41)], gap_bytes=2 * GRANULE)
         [(0, 4), (40, 41)]
@@ -31,7 +33,7 @@ def requests(spans: Sequence[Span], gap_bytes: int = GAP_BYTES, most_bytes: int 
     """
     joined: list[Span] = []
     for low, high in spans:
-        if joined and (low - joined[-1][1]) * GRANULE <= gap_bytes:
+        if joined and low - joined[-1][1] <= max(gap_bytes // GRANULE, (joined[-1][1] - joined[-1][0]) // 4):
             joined[-1] = (joined[-1][0], high)
         else:
             joined.append((low, high))

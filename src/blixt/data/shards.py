@@ -28,8 +28,8 @@ from blixt.data.store import (
     open_store,
 )
 
-_FIRST_ROWS = 64
-"""Rows of look-ahead that are asked for together at first; then twice as many each time."""
+_FIRST_ROWS = 64, 256
+"""Rows of the first look-ahead that are asked for before the others: a reader that begins waits for them."""
 TokenSpan = tuple[int, int, int]
 """Tokens of one shard: (shard, first token in it, end)."""
 
@@ -120,11 +120,12 @@ class Shards:
         if self.are_local:
             return
 
+        parts = [rows] if self._planned else np.split(rows, np.cumsum(_FIRST_ROWS))
+        self._planned = True
+
         def work() -> None:
-            done, size = 0, _FIRST_ROWS
-            while done < len(rows):
-                self._prefetch(self._needs(rows[done : done + size]))
-                done, size = done + size, 2 * size
+            for part in parts:
+                self._prefetch(self._needs(part))
 
         self._later(work)
 
@@ -167,6 +168,7 @@ class Shards:
         self._opening: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
         self._keys: Keys | None = None
+        self._planned = False
 
     def _at(self, number: int) -> _Opened:
         opened = self._opened.get(number)
