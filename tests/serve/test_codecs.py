@@ -66,7 +66,7 @@ def png(color=(255, 0, 0)):
     return out.getvalue()
 
 
-# -- JSON and forms --------------------------------------------------------------------------------------------
+# -- JSON and forms -----------------------------
 
 
 def test_a_struct_is_read_from_json_and_from_a_form_alike():
@@ -184,13 +184,15 @@ def test_multipart_files_arrive_as_they_were_sent(files):
 
 @given(st.binary(max_size=300), st.sampled_from(["x", "boundary", ""]))
 def test_any_bytes_make_a_form_or_a_4xx(body, boundary):
+    status = 200
     try:
         read_form(b"--x\r\n" + body, "multipart/form-data", {"boundary": boundary})
     except HTTPError as error:
-        assert 400 <= error.status < 500
+        status = error.status
+    assert 200 <= status < 500
 
 
-# -- arrays and pictures -----------------------------------------------------------------------------------------
+# -- arrays and pictures -----------------------------
 
 
 def test_an_array_is_read_from_a_npy_body_of_any_layout():
@@ -265,7 +267,7 @@ def test_a_type_that_no_codec_knows_is_refused_at_start():
         decoder_for(API, "Api.predict")
 
 
-# -- answers -----------------------------------------------------------------------------------------------------
+# -- answers -----------------------------
 
 
 def test_answers_are_json_bytes_or_replies():

@@ -285,14 +285,14 @@ async def test_a_client_in_a_hurry_is_504_at_its_own_deadline():
     rig = Rig(timeout_s=60)
     client, _ = rig.ask(timeout_s=0.05)
     assert await client.status() == 504
-    patient, request = rig.ask(timeout_s=1000)
+    _, request = rig.ask(timeout_s=1000)
     assert request.deadline - request.admitted_at == 60
 
 
 async def test_without_a_running_timeout_only_the_queue_can_be_late():
     rig = Rig(timeout_s=0.05, running_timeout=False)
     worker = await rig.worker()
-    running, request = rig.ask(b"runs"), None
+    running = rig.ask(b"runs")
     await worker.frame()
     rig.ask(b"prefetched")
     waiting, _ = rig.ask(b"waits")
@@ -306,7 +306,7 @@ async def test_without_a_running_timeout_only_the_queue_can_be_late():
 async def test_a_request_is_tried_again_after_a_crash_only_if_asked_and_not_for_ever():
     rig = Rig(Policy(retries=1))
     first = await rig.worker()
-    client, request = rig.ask(b"poison")
+    client, _request = rig.ask(b"poison")
     await first.frame()
     first.link.page.started = 1
     first.die()
@@ -410,7 +410,7 @@ async def test_a_shared_body_stays_while_its_request_waits_for_another_worker():
 
 async def test_what_a_websocket_says_before_a_worker_has_it_is_not_lost():
     rig = Rig()
-    client, request = rig.ask(b"{}", kind=Kind.OPEN)
+    _client, request = rig.ask(b"{}", kind=Kind.OPEN)
     rig.hub.send(request, Kind.DATA, b"thello")
     worker = await rig.worker()
     assert await worker.frame() == [(Kind.OPEN, b"{}", request.id)]
@@ -422,7 +422,7 @@ async def test_what_a_websocket_says_before_a_worker_has_it_is_not_lost():
 async def test_meta_travels_before_its_request():
     rig = Rig()
     worker = await rig.worker()
-    _, request = rig.ask(b"x", meta=b'{"content_type":"text/plain"}')
+    _, _request = rig.ask(b"x", meta=b'{"content_type":"text/plain"}')
     assert [kind for kind, _, _ in await worker.frame()] == [Kind.META, Kind.REQUEST]
 
 

@@ -91,7 +91,7 @@ _any = msgspec.json.Decoder()
 def _plain(body: Buffer) -> Any:
     try:
         return _any.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPError(400, f"The body is not valid JSON: {error}") from None
 
 
@@ -103,7 +103,7 @@ def _msgspec_json(decoder: "msgspec.json.Decoder[Any]") -> Convert:
             return decode(body)
         except msgspec.ValidationError as error:
             raise HTTPError(422, [validation_item(str(error))]) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPError(400, f"The body is not valid JSON: {error}") from None
 
     return read
