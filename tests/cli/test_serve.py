@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from blixt.serve.client import Client
+from blixt.serve.testing import wait_until
 from client.server import blixt
 
 APP = """
@@ -135,3 +136,26 @@ def _points_to(link: Path, folder: Path) -> bool:
         return os.readlink(link) == str(folder)
     except OSError:
         return False
+
+
+def test_a_dry_run_answers_the_examples_and_ends(app: Path) -> None:
+    app.write_text(APP + "    def examples(self):\n        return [4]\n")
+    done = blixt("serve", "app.py", "--dry-run", cwd=app.parent)
+    assert done.returncode == 0, done.stderr
+    assert "Double at /predict on cpu" in done.stdout
+    app.write_text(APP + "    def examples(self):\n        return ['no number']\n")
+    assert blixt("serve", "app.py", "--dry-run", cwd=app.parent).returncode == 1
+
+
+def test_a_changed_file_is_served_again_on_the_same_port(app: Path) -> None:
+    words = [sys.executable, "-m", "blixt", "serve", "app.py", "--port", "0", "--reload"]
+    with served(words, app.parent) as url:
+        assert httpx.post(f"{url}/predict", json=4, timeout=30).json() == 8
+        app.write_text(APP.replace("2 * x", "3 * x"))
+
+        def tripled() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.post(f"{url}/predict", json=4, timeout=30).json() == 12
+            return False
+
+        wait_until(tripled, 60, "the changed code to be served")

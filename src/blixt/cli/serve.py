@@ -41,13 +41,36 @@ def run(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 picks a free one.")] = 8000,
     uds: Annotated[str | None, typer.Option(help="A unix socket to listen on instead.")] = None,
-) -> None:
-    """Serve the Server (or the APIs) that a Python file defines; `run` may be left out."""
-    _exists(file)
-    with room("serve", "ServeError"):
-        from blixt.serve import run_file
+    workers: Annotated[int, typer.Option(help="Workers on each device.", min=1)] = 1,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[str, typer.Option(help="auto, or how many.")] = "auto",
+    fronts: Annotated[int, typer.Option(help="Processes that take requests.", min=1)] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds that a client waits for progress.")] = 30.0,
+    reload: Annotated[bool, typer.Option("--reload", help="Start again when the code changes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Set up, answer the examples, and end.")] = False,
+) -> int:
+    """Serve the Server (or the APIs) that a Python file defines; `run` may be left out.
 
-        run_file(str(file), host=host, port=port, uds=uds)
+    A file's own `server` knows its workers, devices, fronts and timeout; the options are for plain APIs.
+    """
+    _exists(file)
+    options: dict[str, Any] = {
+        "workers_per_device": workers,
+        "accelerator": accelerator,
+        "devices": int(devices) if devices.isdigit() else devices,
+        "fronts": fronts,
+        "timeout_s": timeout,
+    }
+    with room("serve", "ServeError"):
+        from blixt.serve import dry_run as rehearse
+        from blixt.serve import run_file, run_with_reload, server_of
+
+        if dry_run:
+            server = server_of(file, **options)
+            return rehearse(server.apis, accelerator, options["devices"])
+        serve_it = run_with_reload if reload else run_file
+        serve_it(file, host=host, port=port, uds=uds, **options)
+    return 0
 
 
 @serve.command()

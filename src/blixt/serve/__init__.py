@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from blixt.serve.codecs.answers import Reply
     from blixt.serve.codecs.forms import Form, UploadFile
     from blixt.serve.config import Limits
-    from blixt.serve.dry_run import dry_run
+    from blixt.serve.tryout import dry_run
     from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
-    from blixt.serve.files import run_file
+    from blixt.serve.files import run_file, server_of
     from blixt.serve.http.web import CORS, Web
     from blixt.serve.hub_rules import Incoming
     from blixt.serve.loggers import Logger
@@ -78,8 +78,9 @@ _FILE_OF = {
     "TokenLogprob": "specs.openai_types",
     "UploadFile": "codecs.forms",
     "Web": "http.web",
-    "dry_run": "dry_run",
+    "dry_run": "tryout",
     "run_file": "files",
+    "server_of": "files",
     "run_with_reload": "reload",
 }
 
@@ -124,6 +125,7 @@ __all__ = [
     "dry_run",
     "run_file",
     "run_with_reload",
+    "server_of",
 ]
 
 

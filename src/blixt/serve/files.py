@@ -4,7 +4,6 @@ import importlib.util
 import inspect
 import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,35 +20,39 @@ def run_file(
     port: int = 8000,
     uds: str | None = None,
     sock: socket.socket | None = None,
-    accelerator: str = "auto",
-    devices: int | str | Sequence[int] = "auto",
-    workers_per_device: int = 1,
-    timeout_s: float = 30.0,
-    api_key: str | None = None,
-    max_queue: int = 1024,
+    **options: Any,
 ) -> None:
     """Serve a file until SIGTERM or Ctrl-C.
 
     The file defines a variable `server` (a `Server`, which then knows its own devices, limits and key), or
-    else subclasses of `API`, which are made without arguments and served by the arguments given here.
+    else subclasses of `API`, which are made without arguments and served by the options given here.
+
+    Args:
+        path: The file.
+        host: As `Server.run`.
+        port: As `Server.run`.
+        uds: As `Server.run`.
+        sock: As `Server.run`.
+        **options: Arguments of `Server`.
 
     Raises:
         ConfigError: The file is missing, fails on import, or defines nothing to serve.
         SystemExit: As `Server.run`.
     """
+    server_of(path, **options).run(host, port, uds=uds, sock=sock)
+
+
+def server_of(path: str | Path, **options: Any) -> Server:
+    """The server that a file defines, or one for the APIs that it defines, made with these arguments.
+
+    Raises:
+        ConfigError: As `run_file`.
+    """
     module = load(Path(path))
     server = getattr(module, "server", None)
-    if not isinstance(server, Server):
-        server = Server(
-            [_instance(cls) for cls in api_classes(module)],
-            accelerator=accelerator,
-            devices=devices,
-            workers_per_device=workers_per_device,
-            timeout_s=timeout_s,
-            api_key=api_key,
-            max_queue=max_queue,
-        )
-    server.run(host, port, uds=uds, sock=sock)
+    if isinstance(server, Server):
+        return server
+    return Server([_instance(cls) for cls in api_classes(module)], **options)
 
 
 def load(path: Path) -> ModuleType:
