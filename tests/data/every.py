@@ -1,4 +1,4 @@
-"""One sample with every kind of column, without libraries that need not be there, and shards of it in memory."""
+"""One sample with every kind of column, and shards of such samples in memory, damaged if need be."""
 
 import json
 import struct

@@ -55,7 +55,8 @@ def test_every_byte_of_a_shard_counts(shard: bytes) -> None:
         try:
             assert all(map(same, whole, read_all(bytes(damaged)))), f"byte {position} changed a sample"
         except DataError as problem:
-            assert "a.shard" in str(problem)
+            if "a.shard" not in str(problem):
+                raise
         assert notices(bytes(damaged)), f"a flip of byte {position} was not noticed"
 
 
@@ -111,14 +112,16 @@ def test_a_flipped_byte_in_any_file_is_named(folder: Path, tmp_path: Path, kind:
             report = verify(copy)
             assert any(Path(name).name in problem for problem in report.problems), (name, position)
         except DataError as problem:
-            assert Path(name).name in str(problem), (name, position)
+            if Path(name).name not in str(problem):
+                raise
         try:
             assert all(map(same, whole, Dataset(copy, decode=False)[:]))
             keys = open_keys(copy, load(copy))
             assert keys is not None
             assert keys.find(whole[3]["text"]) == 3
         except DataError as problem:
-            assert Path(name).name in str(problem), (name, position)
+            if Path(name).name not in str(problem):
+                raise
 
 
 def test_verify_names_every_damaged_block_of_every_file(folder: Path, tmp_path: Path) -> None:

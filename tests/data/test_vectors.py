@@ -1,4 +1,4 @@
-"""Files that the first writer of format 1.0 wrote are read by blixt and by the reader of the specification."""
+"""Files that the first writer of format 1.0 wrote are read by blixt and by the specification's reader."""
 
 import json
 from pathlib import Path

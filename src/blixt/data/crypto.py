@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from blixt.data.errors import DataError, DecryptionError
+from blixt.data.errors import DataError, DecryptionError, FormatError
 
 Key = bytes | Callable[[str], bytes]
 """A key of at least 16 bytes, or a function from the key's id to it (a vault's client, say)."""
@@ -79,12 +79,16 @@ def cipher_for_reading(key: Key | None, stored: dict[str, Any], name: str) -> Ci
 
     Raises:
         DecryptionError: when there is no key, or it is not the one that the shard was written with.
+        FormatError: when the entry is none.
     """
-    key_id = str(stored["key_id"])
+    try:
+        key_id, salt, check = str(stored["key_id"]), bytes.fromhex(stored["salt"]), str(stored["check"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise FormatError(f"{name}: what it says of its encryption makes no sense ({problem})") from None
     if key is None:
         raise DecryptionError(f"{name} is encrypted with key {key_id!r}; pass key= to read it")
-    cipher = Cipher(resolve(key, key_id), bytes.fromhex(stored["salt"]))
-    if cipher.check != stored["check"]:
+    cipher = Cipher(resolve(key, key_id), salt)
+    if cipher.check != check:
         raise DecryptionError(f"{name} is encrypted with another key than the one given for {key_id!r}")
     return cipher
 

@@ -1,4 +1,4 @@
-"""How the vectors beside this file were made, once, by the first writer of format 1.0. They are never made anew."""
+"""How the vectors beside this file were made, once, by the first writer of format 1.0; never made anew."""
 
 import json
 import sys
