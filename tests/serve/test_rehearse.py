@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from blixt.serve import API, Pipeline, dry_run
-from blixt.serve.dry_run import describe
+from blixt.serve.tryout import describe
 
 from .worker_apis import Label, Resize, Sum, Warm
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from blixt.serve.codecs.answers import Reply
     from blixt.serve.codecs.forms import Form, UploadFile
     from blixt.serve.config import Limits
-    from blixt.serve.tryout import dry_run
     from blixt.serve.errors import ConfigError, HTTPError, PortInUse, ServeError, SetupFailed
     from blixt.serve.files import run_file, server_of
     from blixt.serve.http.web import CORS, Web
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
         TokenLogprob,
     )
     from blixt.serve.specs.stops import StopFilter
+    from blixt.serve.tryout import dry_run
     from blixt.serve.worker.continuous import Output
     from blixt.serve.worker.inbox import Context
     from blixt.serve.worker.sessions import Socket, SocketClosed

@@ -7,7 +7,7 @@ from blixt.serve.codecs.answers import to_json
 from blixt.serve.codecs.arrays import array_reader, is_array
 from blixt.serve.codecs.forms import FORM_MEDIA, Form, UploadFile, read_form
 from blixt.serve.codecs.images import is_image, read_image
-from blixt.serve.codecs.json import typed, untyped
+from blixt.serve.codecs.json import plain, typed, untyped
 from blixt.serve.errors import HTTPError
 from blixt.serve.request import Meta
 
@@ -41,11 +41,14 @@ def _owning(read: Reader) -> Reader:
     """Before something keeps pieces of a body in shared memory, copy it; JSON keeps none."""
 
     def read_owned(body: Buffer, meta: Meta | None) -> Any:
-        if body.__class__ is memoryview and not (read is untyped and is_json(media_of(meta)[0])):
-            body = bytes(body)
-        return read(body, meta)
+        return read(body if isinstance(body, bytes) else bytes(body), meta)
 
-    return read_owned
+    def read_untyped(body: Buffer, meta: Meta | None) -> Any:
+        if meta is None or is_json(media_of(meta)[0]):
+            return plain(body)
+        return read_owned(body, meta)
+
+    return read_untyped if read is untyped else read_owned
 
 
 def _raw(kind: Any) -> Reader:

@@ -12,22 +12,20 @@ from blixt.serve.api import API
 from blixt.serve.batching import Policy
 from blixt.serve.callbacks import Events, events_of
 from blixt.serve.codec import to_json
-from blixt.serve.codecs import Buffer, Reader
+from blixt.serve.codecs import Reader
 from blixt.serve.codecs.answers import Answer, write
 from blixt.serve.errors import ConfigError, Failure, HTTPError
-from blixt.serve.handoff import pack, unpack
+from blixt.serve.handoff import pack
 from blixt.serve.pipeline import Pipeline
 from blixt.serve.plan_hooks import Hook, apiecewise, hook_of, is_overridden, piecewise, resolve
 from blixt.serve.plan_mode import HOOKS, Mode, mode_of, streams
 from blixt.serve.plan_reader import reader_of
 from blixt.serve.plan_schema import input_media, input_schema, output_schema
-from blixt.serve.request import Meta
 from blixt.serve.wire import Kind
 
 __all__ = ["Answer", "Plan", "apiecewise", "hook_of", "make_plan", "piecewise"]
 
 _VALUE = int(Kind.VALUE)
-_PACKED = (_VALUE, int(Kind.PASS))
 _PACKING = ("first", "middle")
 logger = logging.getLogger("blixt.serve")
 
@@ -63,10 +61,6 @@ class Plan:
     stage: str
     folder: str | None
     shown: API
-
-    def value_of(self, kind: int, body: Buffer, meta: Meta | None) -> Any:
-        """A request's body as `decode_request` wants it."""
-        return unpack(body) if kind in _PACKED else self.read(body, meta)
 
     def answer(self, kind: int, output: Any) -> Answer:
         """An encoded output on the wire, for the kind of request it answers."""

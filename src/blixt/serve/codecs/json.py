@@ -17,7 +17,7 @@ def untyped(body: Buffer, meta: Meta | None) -> Any:
     """JSON, a `Form`, text or bytes: what the content type says."""
     media, parameters = media_of(meta)
     if is_json(media) or _is_mislabelled(media, body):
-        return _plain(body)
+        return plain(body)
     if media in FORM_MEDIA:
         return read_form(body, media, parameters)
     if media.startswith("text/"):
@@ -88,7 +88,12 @@ def _byte_fields(annotation: Any) -> frozenset[str]:
 _any = msgspec.json.Decoder()
 
 
-def _plain(body: Buffer) -> Any:
+def plain(body: Buffer) -> Any:
+    """JSON of any shape.
+
+    Raises:
+        HTTPError: 400, it is none.
+    """
     try:
         return _any.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

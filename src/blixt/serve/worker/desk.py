@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 
 from blixt.serve.api import CONTEXT_FIELDS
+from blixt.serve.handoff import unpack
 from blixt.serve.plan import Plan
 from blixt.serve.request import Meta
 from blixt.serve.wire import Kind, Message
 from blixt.serve.worker.inbox import Context, Inbox
 
-_SLAB = int(Kind.SLAB)
+_REQUEST, _SLAB = int(Kind.REQUEST), int(Kind.SLAB)
 _meta = msgspec.json.Decoder(Meta)
 
 
@@ -28,6 +29,7 @@ class Desk:
         self._plan = plan
         self._inbox = inbox
         self._body = inbox.channel.body
+        self._read = plan.read
         self._is_unwanted = is_unwanted or inbox.is_unwanted
         self._decode = None if plan.decode is None or plan.decode.is_async else plan.decode.call
         self._fields = [name for name in CONTEXT_FIELDS if name in plan.api.context_fields]
@@ -48,10 +50,12 @@ class Desk:
         id, kind, body = message
         packed = self._inbox.meta(id)
         meta = None if packed is None else _meta.decode(packed)
-        if kind == _SLAB:
-            value = self._plan.value_of(kind, self._body(message), meta)
+        if kind == _REQUEST:
+            value = self._read(body, meta)
+        elif kind == _SLAB:
+            value = self._read(self._body(message), meta)
         else:
-            value = self._plan.value_of(kind, body, meta)
+            value = unpack(body)
         return value, self.context(id, meta) if self._plan.wants_context else None
 
     def context(self, id: int, meta: Meta | None) -> Context:
