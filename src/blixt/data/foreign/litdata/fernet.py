@@ -29,16 +29,20 @@ def fernet(key_file: str | Path, password: str) -> Decrypt:
         salt = base64.urlsafe_b64decode(json.loads(Path(key_file).read_bytes())["salt"])
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"{key_file} is not a key file of LitData's FernetEncryption") from None
-    return derive(password, salt).decrypt
+    return fernet_of(derive_key(password, salt)).decrypt
 
 
-def derive(password: str, salt: bytes) -> Any:
-    """Return the Fernet object for a password and a salt.
+def derive_key(password: str, salt: bytes) -> bytes:
+    """Return the 32 bytes of key for a password and a salt.
 
     Raises:
         DataError: when cryptography is not installed.
     """
     hashes = need("cryptography.hazmat.primitives.hashes", "data")
     pbkdf2 = need("cryptography.hazmat.primitives.kdf.pbkdf2", "data")
-    key = pbkdf2.PBKDF2HMAC(hashes.SHA256(), _KEY_BYTES, salt, _ITERATIONS).derive(password.encode())
+    return pbkdf2.PBKDF2HMAC(hashes.SHA256(), _KEY_BYTES, salt, _ITERATIONS).derive(password.encode())
+
+
+def fernet_of(key: bytes) -> Any:
+    """Return cryptography's Fernet object for a key."""
     return need("cryptography.fernet", "data").Fernet(base64.urlsafe_b64encode(key))

@@ -42,15 +42,15 @@ def decoder(name: str, allow_pickle: bool, own: Mapping[str, Decode], stored: bo
     Args:
         name: the leaf's name in `data_format`, such as `jpeg` or `no_header_tensor:16`.
         allow_pickle: whether pickles may be read.
-        own: functions of the caller, by name (what stands before a colon); they come first.
+        own: functions of the caller, by name (whole, or what stands before a colon); they come first.
         stored: return what our writer stores without loss in place of decoded media and arrays.
 
     Raises:
         FormatError: when the name is not known.
     """
     kind, _, detail = name.partition(":")
-    if kind in own:
-        return own[kind]
+    if name in own or kind in own:
+        return own[name if name in own else kind]
     if kind.startswith("no_header_"):
         return _flat(dtype(kind.removeprefix("no_header_"), int(detail)))
     if kind in ("pickle", "graph"):

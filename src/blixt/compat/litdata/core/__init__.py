@@ -1,0 +1,1 @@
+"""What stands behind LitData's names, made of `blixt.data`."""

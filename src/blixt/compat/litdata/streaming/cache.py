@@ -1,0 +1,4 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.cache import Cache as Cache
+from blixt.compat.litdata.core.places import Dir as Dir

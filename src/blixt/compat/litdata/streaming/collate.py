@@ -1,0 +1,3 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.loader import litdata_collate as litdata_collate

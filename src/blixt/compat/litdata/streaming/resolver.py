@@ -1,0 +1,3 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.places import Dir as Dir

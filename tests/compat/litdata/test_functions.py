@@ -1,0 +1,182 @@
+"""LitData's functions on blixt, and its name on PYTHONPATH."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from blixt.compat.litdata import (
+    Image,
+    Jpeg,
+    StreamingDataset,
+    Tensor,
+    Text,
+    UnsupportedArgument,
+    map,
+    optimize,
+    walk,
+)
+from blixt.compat.litdata.__main__ import folder
+from blixt.compat.litdata.core.readers import ParquetReader
+from blixt.compat.litdata.streaming import Cache
+from blixt.compat.litdata.utilities.encryption import FernetEncryption, RSAEncryption
+from compat.litdata import recipes
+
+SCRIPT = """
+import litdata
+import torch
+from litdata import StreamingDataLoader, StreamingDataset, optimize
+from litdata.streaming.dataset import StreamingDataset as Same
+from litdata.streaming.item_loader import TokensLoader
+from litdata.utilities.train_test_split import train_test_split
+
+def square(i):
+    return {"i": i, "square": torch.tensor([i * i])}
+
+class Mine(StreamingDataset):
+    def __getitem__(self, index):
+        return super().__getitem__(index)["square"]
+
+if __name__ == "__main__":
+    assert Same is StreamingDataset
+    optimize(square, list(range(20)), "out", chunk_size=5, num_workers=1, start_method="spawn")
+    for context in ("spawn", "forkserver"):
+        workers = {"num_workers": 1, "multiprocessing_context": context}
+        batches = StreamingDataLoader(Mine("out"), batch_size=4, **workers)
+        assert torch.cat(list(batches)).flatten().tolist() == [i * i for i in range(20)]
+    print(litdata.__version__, len(StreamingDataset("out")))
+"""
+
+
+def test_a_script_that_imports_litdata_runs_with_spawned_workers(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    words = [sys.executable, "-m", "blixt.compat.litdata", "--path"]
+    path = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    assert path == str(folder())
+    assert [name for name in os.listdir(path) if not name.startswith("__")] == ["litdata"]
+    environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.split() == ["0.2.76", "20"], done.stderr
+
+
+def test_generators_yield_any_number_of_samples_and_a_queue_feeds_it(tmp_path: Path) -> None:
+    optimize(recipes.some, list(range(6)), str(tmp_path / "a"), chunk_bytes="1MB", num_workers=0)
+    assert [sample["i"] for sample in StreamingDataset(str(tmp_path / "a"))] == [1, 2, 2, 4, 5, 5]
+    queue: Any = multiprocessing.get_context("spawn").Queue()
+    for item in (5, 6, "ALL_DONE"):
+        queue.put(item)
+    optimize(recipes.number, queue=queue, output_dir=str(tmp_path / "b"), chunk_size=2, num_workers=0)
+    assert list(StreamingDataset(str(tmp_path / "b"))) == [5, 6]
+
+
+def test_modes_append_and_overwrite_and_the_default_refuses(tmp_path: Path) -> None:
+    def run(items: list[int], **options: Any) -> list[int]:
+        optimize(recipes.number, items, str(tmp_path), chunk_size=5, num_workers=0, **options)
+        return list(StreamingDataset(str(tmp_path)))
+
+    assert run([1, 2]) == [1, 2]
+    with pytest.raises(RuntimeError, match="mode='append'"):
+        run([3])
+    assert run([3], mode="append") == [1, 2, 3]
+    assert run([4], mode="overwrite") == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ({}, ValueError, "Either `chunk_size` or `chunk_bytes`"),
+        ({"chunk_size": 1, "inputs": []}, ValueError, "should be non empty"),
+        ({"chunk_size": 1, "inputs": None}, ValueError, "At least one of"),
+        ({"chunk_size": 1, "mode": "x"}, ValueError, "The provided `mode`"),
+        ({"chunk_size": 1, "num_nodes": 2}, UnsupportedArgument, "executor='ranks'"),
+        ({"chunk_size": 1, "storage_options": {"what": 1}}, UnsupportedArgument, "is not known here"),
+    ],
+)
+def test_wrong_and_unsupported_arguments_are_said(
+    arguments: dict[str, Any], error: type[Exception], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=sentence):
+        optimize(recipes.number, **{"inputs": [1], "output_dir": str(tmp_path / "o"), **arguments})
+
+
+def test_an_encrypted_and_compressed_dataset_opens_with_its_password(tmp_path: Path) -> None:
+    key = FernetEncryption("correct horse", level="chunk")
+    key.save(tmp_path / "key")
+    options: dict[str, Any] = {"chunk_size": 3, "num_workers": 0, "compression": "zstd"}
+    optimize(recipes.sample, list(range(4)), str(tmp_path / "o"), encryption=key, **options)
+    loaded = FernetEncryption.load(tmp_path / "key", "correct horse")
+    assert StreamingDataset(str(tmp_path / "o"), encryption=loaded)[3]["i"] == 3
+    with pytest.raises(Exception, match="encrypted"):
+        StreamingDataset(str(tmp_path / "o"))[0]
+    with pytest.raises(UnsupportedArgument, match="RSAEncryption"):
+        RSAEncryption("x")
+
+
+def test_map_writes_files_and_walk_finds_them(tmp_path: Path) -> None:
+    map(recipes.write_file, list(range(5)), str(tmp_path / "o"), num_workers=2)
+    assert sorted(
+        name for *_, files in walk(str(tmp_path / "o")) for name in files if name.endswith(".txt")
+    ) == [f"{i}.txt" for i in range(5)]
+    with pytest.raises(RuntimeError, match="not empty"):
+        map(recipes.write_file, [1], str(tmp_path / "o"), num_workers=0, error_when_not_empty=True)
+
+
+def test_a_parquet_reader_gives_parts_of_files(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.Table.from_pylist([{"id": i} for i in range(25)]), tmp_path / "a.parquet")
+    reader = ParquetReader(num_rows=10, to_pandas=False)
+    inputs = [str(tmp_path / "a.parquet")]
+    optimize(recipes.table_length, inputs, str(tmp_path / "o"), chunk_size=9, num_workers=0, reader=reader)
+    assert [sample["rows"] for sample in StreamingDataset(str(tmp_path / "o"))] == [10, 10, 5]
+
+
+def test_typed_wrappers_say_what_a_value_is(tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    import numpy as np
+
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    (tmp_path / "caption.txt").write_text("blå")
+
+    def sample(_: int) -> dict[str, Any]:
+        return {
+            "image": Image(array=pixels, format="png"),
+            "jpeg": Jpeg(array=pixels, quality=80, max_quality=None),
+            "text": Text(path=str(tmp_path / "caption.txt")),
+            "tensor": Tensor(array=pixels),
+        }
+
+    optimize(sample, [0], str(tmp_path / "o"), chunk_size=1, num_workers=0)
+    found = StreamingDataset(str(tmp_path / "o"))[0]
+    assert found["image"].shape == found["jpeg"].shape == (3, 4, 6)
+    assert (found["text"], found["tensor"].shape) == ("blå", (4, 6, 3))
+
+
+def test_an_object_that_only_pickle_could_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="which LitData would pickle"):
+        optimize(lambda _: {"x": {1, 2}}, [0], str(tmp_path / "o"), chunk_size=1, num_workers=0)
+
+
+def test_a_cache_is_written_by_number_and_read_back(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "c"), chunk_size=3)
+    for i in range(7):
+        cache[i] = {"i": i}
+    assert not cache.filled
+    cache.done()
+    cache.merge()
+    assert cache.filled
+    assert (len(cache), cache[4]) == (7, {"i": 4})
+    assert len(StreamingDataset(str(tmp_path / "c"))) == 7
