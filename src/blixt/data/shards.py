@@ -236,7 +236,7 @@ class Shards:
             codecs=reading.codecs,
             allow_pickle=reading.allow_pickle,
         )
-        if reader.footer_crc != info.crc32c:
+        if reader.footer_crc != info.crc32c or reader.rows != info.rows:
             name = file.name if isinstance(file, RemoteFile) else file
             raise CorruptionError(
                 f"shard {name} is not the one that version {self.snapshot.version} names; restore it "
