@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from blixt.serve import Limits, Server
 from blixt.serve.testing import running, wait_until
 
+from .apis import Sleeper
 from .worker_apis import (
     AsyncHealthy,
     Doom,
@@ -225,3 +227,45 @@ def test_without_loggers_nothing_is_sent():
     with running(Server(Logs(), accelerator="cpu")) as service:
         assert post(service, {"loss": 1}).status_code == 200
     assert Logs().log("loss", 1) is None
+
+
+# -- overload -----------------------------
+
+
+async def flood(url, count, connections):
+    """Send requests over raw connections until so many are answered; then all clients leave at once."""
+    host, port = url.removeprefix("http://").split(":")
+    message = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n"
+    statuses = []
+
+    async def client():
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            while len(statuses) < count:
+                writer.write(message + b'{"s":0.05}')
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(re.search(rb"content-length: (\d+)", head.lower())[1]))
+                statuses.append(int(head.split()[1]))
+        finally:
+            writer.close()
+
+    clients = [asyncio.create_task(client()) for _ in range(connections)]
+    await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED)
+    for task in clients:
+        task.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    return statuses
+
+
+async def test_of_three_thousand_requests_at_twenty_a_second_most_are_refused_and_the_next_is_answered():
+    server = Server(Sleeper(), accelerator="cpu", max_queue=16)
+    with running(server) as service:
+        began = time.monotonic()
+        statuses = await flood(service.url, 3000, 100)
+        assert time.monotonic() - began < 60  # 150 s at 20/s: nobody waited for a refusal
+        assert set(statuses) == {200, 429}
+        assert statuses.count(429) > 2000
+        answer = httpx.post(
+            f"{service.url}/predict", json={}, timeout=5
+        )  # the queue of the gone costs nothing
+        assert answer.status_code == 200

@@ -3,6 +3,8 @@
 import queue
 import threading
 
+import pytest
+
 from blixt.serve import API
 from blixt.serve.wire import Kind, encode
 
@@ -86,3 +88,94 @@ def test_a_request_cancelled_while_it_waits_is_answered_end_and_not_computed():
         frame = encode([(1, Kind.REQUEST, b"1"), (2, Kind.REQUEST, b"2")]) + encode([(2, Kind.CANCEL, b"")])
         front.sock.sendall(frame)
         assert [front.next(), front.next()] == [(1, Kind.OK, b"2"), (2, Kind.END, b"")]
+
+
+def test_the_context_tells_that_the_client_has_left():
+    class Patient(API):
+        def predict(self, x, context):
+            started.set()
+            for _ in range(1000):
+                if context.cancelled:
+                    noticed.set()
+                    break
+                left.wait(0.01)
+            return x
+
+    started, left, noticed = threading.Event(), threading.Event(), threading.Event()
+    with worker(Patient()) as (front, _):
+        front.send((1, Kind.REQUEST, b"1"))
+        assert started.wait(10)
+        front.send((1, Kind.CANCEL, b""))
+        assert noticed.wait(10)
+        assert front.next()[0] == 1
+
+
+def test_the_context_of_a_batch_is_one_dict_a_request_and_travels_through_all_hooks():
+    class Remembers(API):
+        max_batch_size = 4
+
+        def decode_request(self, x: int, context) -> int:
+            context["x"] = x
+            return x
+
+        def predict(self, xs, context):
+            for c in context:
+                c["batch"] = len(xs)
+            return xs
+
+        def encode_response(self, output, context):
+            return dict(context)
+
+    with worker(Remembers()) as (front, _):
+        front.send((1, Kind.REQUEST, b"1"), (2, Kind.REQUEST, b"2"))
+        assert front.next() == (1, Kind.OK, b'{"x":1,"batch":2}')
+        assert front.next() == (2, Kind.OK, b'{"x":2,"batch":2}')
+
+
+def test_the_context_holds_what_the_api_asks_for():
+    class Curious(API):
+        context_fields = ("headers", "request_id", "path")
+
+        def predict(self, x, context):
+            return dict(context)
+
+    meta = b'{"headers":[["x-a","1"]],"request_id":"r7","path":"/p"}'
+    with worker(Curious()) as (front, _):
+        front.send((1, Kind.META, meta), (1, Kind.REQUEST, b"1"))
+        assert front.next() == (1, Kind.OK, b'{"headers":{"x-a":"1"},"request_id":"r7","path":"/p"}')
+        assert front.ask(b"1", id=2) == (Kind.OK, b'{"headers":{},"request_id":"","path":""}')
+
+
+def test_a_batch_answered_with_a_string_or_a_dict_is_warned_about():
+    class Text(API):
+        max_batch_size = 4
+
+        def predict(self, xs):
+            return "ab"
+
+    def ask():
+        with worker(Text()) as (front, _):
+            front.send((1, Kind.REQUEST, b"1"), (2, Kind.REQUEST, b"2"))
+            assert front.next() == (1, Kind.OK, b'"a"')
+            front.next()
+
+    with pytest.warns(UserWarning, match=r"Text\.predict returned a str for a batch"):
+        ask()
+
+
+def test_a_loop_of_ones_own_serves_in_place_of_ours():
+    class Echoes:
+        def run(self, plan, channel):
+            while True:
+                for frame in channel.receive(block=True):
+                    for id, _, payload in frame:
+                        channel.begin(id)
+                        channel.answer(id, Kind.RAW, payload[::-1])
+                channel.flush()
+
+    class Own(API):
+        def predict(self, x):
+            return x
+
+    with worker(Own(loop=Echoes())) as (front, _):
+        assert front.ask(b"abc") == (Kind.RAW, b"cba")
