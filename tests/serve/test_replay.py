@@ -12,7 +12,10 @@ from blixt.serve.testing import running
 
 from .replay_rig import KEY, exchange, server
 
-LAST = b'POST /typed HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret\r\ncontent-length: 7\r\nconnection: close\r\n\r\n{"x":1}'
+LAST = (
+    b"POST /typed HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret\r\ncontent-length: 7\r\nconnection: close\r\n\r\n"
+    b'{"x":1}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,7 @@ def conversations(draw):
 
 
 @settings(
-    max_examples=150,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

@@ -9,7 +9,7 @@ exist, so its answer comes from the ASGI app. Pipelining, keep-alive and gracefu
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +18,7 @@ from blixt.serve.http.body import BlockReceiver
 from blixt.serve.http.exchange import JSON
 from blixt.serve.http.hot_exchange import HotExchange
 from blixt.serve.http.hot_heads import Heads
+from blixt.serve.http.hot_linger import LingeringTransport
 from blixt.serve.http.hot_patience import Patience, Verdict
 from blixt.serve.http.hot_routes import HotRoute
 from blixt.serve.service import Service
@@ -70,12 +71,14 @@ class HotProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._active: Any = None  # the request being answered
         self._lend: HotExchange | None = None  # its body goes on into the slab once this read is parsed
+        self._is_lent = False
         self._verdict: Verdict | None = None  # what the client is told once everything before is answered
         self._noted: dict[bytes, bytes] = {}
         self._in_head = False
         self._in_body = False
         self._head_began_at = 0.0
-        self._head_bytes = 0  # of a head that spans reads; 0 for one that came whole
+        self._head_bytes = 0  # of a head that spans reads, without the first of them
+        self._is_large = False  # this read could hold a head that is too large
         self._stalled = False  # an answer is done, but the client has not taken it: begin no other
         self._unsent_bytes = 0
 
@@ -83,7 +86,9 @@ class HotProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: a client."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        real = cast(asyncio.Transport, transport)  # uvloop's transports inherit nothing
+        self._closing = LingeringTransport(real, self._may_be_sending, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._closing))
         self.seen_at = self._head_began_at = self.loop.time()
         self._timer = self.loop.call_later(self._patience.look_s, self._look)
 
@@ -103,10 +108,11 @@ class HotProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Asyncio: feed the parser, which calls the `on_` methods below."""
         self.seen_at = self.loop.time()
-        if self._verdict is not None:
+        if self._verdict is not None or self._closing.lingers:
             return
-        if self._in_head or len(data) > self._patience.head_bytes:
+        if self._in_head:
             self._head_bytes += len(data)
+        self._is_large = len(data) > self._patience.head_bytes
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -144,6 +150,7 @@ class HotProtocol(HttpToolsProtocol):
         self.headers = []
         self._noted = {}
         self._in_head = True
+        self._head_bytes = 0
         self._head_began_at = self.seen_at
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -156,8 +163,7 @@ class HotProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Parser: choose the lane."""
         self._in_head = False
-        if self._head_bytes:
-            self._head_bytes = 0
+        if self._head_bytes or self._is_large:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._patience.head_bytes:
                 self._verdict = HEAD_TOO_LARGE
@@ -248,7 +254,7 @@ class HotProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             if isinstance(cycle, HotExchange):
                 self._activate(cycle)
-                if not cycle.more_body:
+                if not cycle.more_body or cycle.is_excessive:
                     cycle.submit()
             else:
                 self._start_asgi_task(cycle, app)
@@ -269,14 +275,20 @@ class HotProtocol(HttpToolsProtocol):
             heads.make(self.server_state.default_headers)
         return heads
 
+    def has_excess(self, exchange: HotExchange) -> None:
+        """A body has outgrown its bound: the request is refused as soon as it is its turn."""
+        if exchange is self._active:
+            exchange.submit()
+
     # -- bodies in the slab ---------------------------------------------------------------------------------
 
     def _lend_connection(self, exchange: HotExchange) -> None:
-        self._lend = None
+        self._lend, self._is_lent = None, True
         self._switch(BlockReceiver(self, exchange))
 
     def take_back(self) -> None:
         """The receiver has the whole body: go on with what follows it."""
+        self._is_lent = False
         self._switch(self)
         self.parser = httptools.HttpRequestParser(self)  # the old one still waits for that body
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -292,6 +304,7 @@ class HotProtocol(HttpToolsProtocol):
     def _upgrade(self) -> None:
         if self._should_upgrade():
             self._stop_looking()
+            self.transport = self._closing.real
             self.handle_websocket_upgrade()
         else:
             self._unsupported_upgrade_warning()
@@ -316,7 +329,14 @@ class HotProtocol(HttpToolsProtocol):
             length = (b"content-length", b"%d" % len(verdict.body))
             head = self.heads().head(verdict.status, [JSON, length], keep_alive=False)
             self.transport.write(head + b"\r\n" + verdict.body)
+        if type(active) is HotExchange and not active.response_complete:
+            if self._is_lent:
+                self._switch(self)
+            active.leave()
         self.transport.close()
+
+    def _may_be_sending(self) -> bool:
+        return self._in_body or self._verdict is not None or self.flow.read_paused
 
     def _look(self) -> None:
         """Every few seconds: has this client had its time?"""

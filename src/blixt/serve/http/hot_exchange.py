@@ -53,6 +53,7 @@ class HotExchange:
         "_submission",
         "block",
         "disconnected",
+        "is_excessive",
         "keep_alive",
         "more_body",
         "noted",
@@ -75,6 +76,7 @@ class HotExchange:
         self.block: SlabBody | None = None
         self.size = 0
         self.more_body = True
+        self.is_excessive = False
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
@@ -99,8 +101,8 @@ class HotExchange:
             self.block.view[start:end] = data
         elif end > self._route.max_payload_bytes:
             self._chunks = b""
-            self._began_at = monotonic()
-            self._answer(failed(too_large(self._route.max_payload_bytes), self._route.error_body))
+            self.is_excessive = True
+            self._protocol.has_excess(self)
         elif not start:
             self._chunks = data
         elif isinstance(self._chunks, bytes):
@@ -109,8 +111,12 @@ class HotExchange:
             self._chunks.append(data)
 
     def submit(self) -> None:
-        """The body is whole and it is this request's turn."""
+        """It is this request's turn, and the body is whole or known to be too large."""
         if self.response_complete:
+            return
+        self._began_at = self._spoke_at = monotonic()
+        if self.is_excessive:
+            self._answer(failed(too_large(self._route.max_payload_bytes), self._route.error_body))
             return
         body: bytes | SlabBody
         if self.block is not None:
@@ -118,7 +124,6 @@ class HotExchange:
         else:
             body = self._chunks if isinstance(self._chunks, bytes) else b"".join(self._chunks)
             self._chunks = b""
-        self._began_at = self._spoke_at = monotonic()
         try:
             if self._submission is PLAIN:
                 self._request = self._route.hub.submit(body, self)
