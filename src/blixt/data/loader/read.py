@@ -94,7 +94,7 @@ class Reader:
                 kept.append(made)
         return kept
 
-    def _generator(self, position: int) -> np.random.Generator:
+    def _generator(self, position: int) -> "np.random.Generator":
         key = mix_numbers(self.dataset.seed, self.dataset.epoch, position)
         return np.random.Generator(np.random.Philox(key=key))
 

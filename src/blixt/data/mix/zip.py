@@ -12,7 +12,7 @@ from blixt.data.order import Int, Order
 from blixt.data.permute import mix_numbers
 from blixt.data.rows import Allocate, RowOrder, Rows
 
-Join = Callable[[tuple[Any, ...], np.random.Generator], Any]
+Join = Callable[[tuple[Any, ...], "np.random.Generator"], Any]
 _ENDLESS = 1 << 40
 
 
@@ -95,7 +95,7 @@ class Zip(Rows[Any]):
             for row, sample in zip(rows.tolist(), samples, strict=True)
         ]
 
-    def generator(self, epoch: int, row: int) -> np.random.Generator:
+    def generator(self, epoch: int, row: int) -> "np.random.Generator":
         """Return the random generator that row t of an epoch has, on every machine."""
         return np.random.Generator(np.random.Philox(key=mix_numbers(self.seed, epoch, row)))
 

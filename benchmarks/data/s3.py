@@ -1,0 +1,84 @@
+"""Datasets in S3 (SeaweedFS on this machine): cold, warm, and how soon the first batch is there.
+
+    python -m benchmarks.data.s3 [--quick] [--runs N] [--folder DIR] [--only TEXT]
+
+Cold: nothing is cached before a run. Warm: an epoch was read before. One worker; blixt reads in threads
+of the process, the others in a worker process. The server runs on the same cores and is not counted.
+LitData needs one option more than it sets to reach S3 over plain http (see `_litdata`). The limit is
+reading the objects whole, one after the other, by the same client.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data._bench import Competitor, Row, arguments, folder_of, run
+from benchmarks.data._make import make
+from benchmarks.data._s3 import server, store_of, upload
+from benchmarks.data.raw import SYSTEMS
+
+
+def competitors(s3: dict[str, Any], **options: Any) -> list[Competitor]:
+    shared = {"workers": 1, "s3": s3, **options}
+    return [
+        Competitor("LitData", "litdata", shared),
+        Competitor("blixt, threads", "blixt", shared),
+        Competitor("mosaicml-streaming", "mosaic", shared),
+    ]
+
+
+def two_workers(s3: dict[str, Any], **options: Any) -> list[Competitor]:
+    return competitors(s3, **{**options, "workers": 2})
+
+
+def limit(s3: dict[str, Any], name: str, samples: int) -> tuple[float, str]:
+    """Measure how many samples per CPU second the bare client could fetch."""
+    store = store_of(s3, name)
+    start, size = time.process_time(), 0
+    for path, _ in store.list("shards"):
+        size += len(store.get(path))
+    return samples / (time.process_time() - start), f"whole GETs of {size / 1e6:.0f} MB, one core"
+
+
+def rows_of(s3: dict[str, Any], folder: Path, images: int, blocks: int) -> list[Row]:
+    cold, warm = {"before": "cold"}, {"cache": "warm"}
+    of_images = lambda: limit(s3, "blixt-images", images)  # noqa: E731
+    of_tokens = lambda: limit(s3, "blixt-tokens", blocks)  # noqa: E731
+    return [
+        Row("S3 cold, raw bytes, 1 worker", "raw", competitors(s3, **cold), target=3, limit=of_images),
+        Row("S3 cold, raw bytes, 2 workers", "raw", two_workers(s3, **cold), target=3, limit=of_images),
+        Row("S3 cold, token blocks, 1 worker", "tokens", competitors(s3, **cold), target=4, limit=of_tokens),
+        Row("S3 warm, raw bytes, 1 worker", "raw", competitors(s3, **warm), target=4),
+        Row("S3 warm, raw bytes, 2 workers", "raw", two_workers(s3, **warm), target=4),
+        Row(
+            "S3 cold, first batch of raw bytes",
+            "raw",
+            competitors(s3, **cold, first=1),
+            target=4,
+            metric="first",
+        ),
+        Row(
+            "S3 cold, first batch of tokens",
+            "tokens",
+            competitors(s3, **cold, first=1),
+            target=4,
+            metric="first",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__)
+    with folder_of(given) as folder:
+        images = make("images", folder, quick=given.quick, systems=SYSTEMS)
+        tokens = make("tokens", folder, quick=given.quick, systems=SYSTEMS)
+        with server(folder) as s3:
+            upload(s3, folder, [f"{system}-{kind}" for system in SYSTEMS for kind in ("images", "tokens")])
+            about = f"{images['count']:,} JPEGs, {tokens['count']:,} tokens, SeaweedFS"
+            run(
+                "s3",
+                rows_of(s3, folder, images["count"], tokens["count"] // 2048),
+                folder,
+                given,
+                {"data": about},
+            )
