@@ -40,9 +40,11 @@ def test_requests_of_an_async_api_run_side_by_side():
 class Forever(API):
     def __init__(self):
         super().__init__()
+        self.started = threading.Event()
         self.cancelled = threading.Event()
 
     async def predict(self, x):
+        self.started.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -53,6 +55,7 @@ def test_a_cancelled_request_is_cancelled_inside_predict_and_answered_end():
     api = Forever()
     with worker(api) as (front, page):
         front.send((1, Kind.REQUEST, b"1"))
+        assert api.started.wait(10)
         front.send((1, Kind.CANCEL, b""))
         assert front.next() == (1, Kind.END, b"")
         assert api.cancelled.wait(10)
@@ -204,3 +207,26 @@ def test_enable_async_and_hooks_that_disagree_are_refused(enable_async, predict_
 def test_async_hooks_are_noticed_without_being_told():
     assert make_plan(Mixed()).mode is Mode.ASYNC
     assert make_plan(AsyncBatch()).policy.slots == 16
+
+
+def test_one_that_leaves_a_running_async_batch_is_ended_at_once_and_only_once():
+    class Gate(API):
+        max_batch_size = 4
+        stream = True
+
+        async def predict(self, xs):
+            self.open = asyncio.Event()
+            opened.append((asyncio.get_running_loop(), self.open))
+            yield xs
+            await self.open.wait()
+            yield xs
+
+    opened = []
+    with worker(Gate()) as (front, _):
+        front.send((1, Kind.REQUEST, b"1"), (2, Kind.REQUEST, b"2"))
+        assert {front.next()[0], front.next()[0]} == {1, 2}
+        front.send((1, Kind.CANCEL, b""))
+        assert front.next() == (1, Kind.END, b"")
+        loop, event = opened[0]
+        loop.call_soon_threadsafe(event.set)
+        assert [front.next(), front.next()] == [(2, Kind.CHUNK, b"2"), (2, Kind.END, b"")]

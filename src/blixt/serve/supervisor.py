@@ -190,7 +190,8 @@ class Pool:
             await asyncio.wait({tired, ended}, return_when=asyncio.FIRST_COMPLETED)
             tired.cancel()
             ended.cancel()
-            if worker.ended.is_set():
+            if worker.ended.is_set() or self._stopping.is_set():
+                await worker.ended.wait()
                 return await self._bury(worker)
             successor = await self._spawn(index, device)
             if isinstance(successor, Worker):

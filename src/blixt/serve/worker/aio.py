@@ -110,6 +110,14 @@ class AsyncWorker:
         task = self._loop.create_task(work)
         for id in ids:
             self._tasks[id] = task
+        task.add_done_callback(lambda task: self._on_done(task, ids))
+
+    def _on_done(self, task: asyncio.Task[None], ids: list[int]) -> None:
+        """A task that was cancelled before its first step could not answer."""
+        if task.cancelled():
+            for id in ids:
+                if id in self._tasks:
+                    self._finish(id, Kind.END)
 
     def _control(self, id: int, kind: int, payload: bytes) -> None:
         if kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
@@ -129,6 +137,8 @@ class AsyncWorker:
         if task is None:
             return
         self._unwanted.add(id)
+        if self._plan.policy.batched:
+            self._send(id, Kind.END)  # the batch may still take long
         if all(other in self._unwanted for other, its in self._tasks.items() if its is task):
             task.cancel()
 
@@ -152,8 +162,9 @@ class AsyncWorker:
                 self._gone.set_result(None)
 
     def _finish(self, id: int, kind: int, payload: bytes = b"") -> None:
-        """A request's last message."""
-        self._send(id, kind, payload)
+        """A request's last message, unless it was ended before its batch."""
+        if id not in self._unwanted or not self._plan.policy.batched:
+            self._send(id, kind, payload)
         self._tasks.pop(id, None)
         self._gates.pop(id, None)
         self._unwanted.discard(id)

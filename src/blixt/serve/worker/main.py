@@ -90,9 +90,12 @@ def _set_up(spec: WorkerSpec) -> Plan:
     if spec.stage in ("", "first"):
         examples = list(api.examples())
         if examples:
+            from blixt.serve.handoff import discard
             from blixt.serve.rehearse import rehearse
 
-            rehearse(plan, examples)
+            for answered in rehearse(plan, examples):
+                if answered.kind == Kind.PACKED:
+                    discard(answered.payload)
     return plan
 
 
