@@ -26,13 +26,14 @@ def encode_index(snapshot: Snapshot) -> bytes:
     """Return a snapshot as the content of `index.bin`."""
     shards = snapshot.shards
     summary = json.dumps(snapshot.summary(), separators=(",", ":")).encode()
+    streams = _streams(snapshot.schema.to_json()) if len(shards) else []
     head = _HEAD.pack(_MAGIC, MAJOR, MINOR, 0, len(shards), len(summary), len(shards.names))
     parts = [
         head,
         shards.rows.astype("<u8").tobytes(),
         shards.size_bytes.astype("<u8").tobytes(),
         shards.name_ends.astype("<u8").tobytes(),
-        *(shards.tokens[name].astype("<u8").tobytes() for name in _streams(snapshot.schema.to_json())),
+        *(shards.tokens[name].astype("<u8").tobytes() for name in streams),
         shards.crc32c.astype("<u4").tobytes(),
         summary,
         shards.names,
