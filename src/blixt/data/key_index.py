@@ -40,6 +40,7 @@ def collect_keys(
     *,
     duplicates: str = "error",
     encrypt: Encryption | None = None,
+    clear: bool = True,
 ) -> KeysInfo:
     """Gather the keys that were noted beside new shards into one segment, for `publish(keys=...)`.
 
@@ -52,6 +53,7 @@ def collect_keys(
         dataset_id: the dataset's id.
         duplicates: `"error"`, `"first"` or `"last"`.
         encrypt: how the shards are encrypted; the segment is too.
+        clear: delete what was noted beside the shards; False leaves that to the caller, who may try again.
 
     Raises:
         SchemaError: when a key occurs twice and duplicates are an error.
@@ -71,7 +73,7 @@ def collect_keys(
     info = KeysInfo(key if isinstance(key, str) else None, duplicates, ())
     refuse_duplicates(info, entries)
     info = replace(info, segments=(put_segment(store, entries, dataset_id, encrypt),))
-    for shard in shards:
+    for shard in shards if clear else ():
         store.delete(f"shards/{Path(shard.file).stem}.keys")
     return info
 

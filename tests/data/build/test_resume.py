@@ -137,7 +137,7 @@ def test_two_nodes_that_commit_one_build_publish_it_once(tmp_path: Path, mode: A
     seen_by_both = [Finished(job), Finished(job)]
     for finished in seen_by_both:
         finished.refresh()
-    snapshots = [commit(job, finished, mode, True) for finished in seen_by_both]
+    snapshots = [commit(job, finished, mode, True, Layout(1 << 20)) for finished in seen_by_both]
     assert [snapshot.version for snapshot in snapshots] == [before + 1] * 2
     assert latest_version(tmp_path) == before + 1
     assert xs(tmp_path) == [*(range(5) if mode == "append" else ()), *range(100, 120)]

@@ -3,14 +3,22 @@
 import json
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
 from blixt.data.build.job import Done, Finished, Job
 from blixt.data.build.output import SHARDS
-from blixt.data.errors import BuildError, SchemaError
-from blixt.data.snapshot import Mode, Snapshot, publish
+from blixt.data.build.settings import Layout
+from blixt.data.errors import BuildError, DataError, SchemaError
+from blixt.data.key_index import collect_keys
+from blixt.data.manifest import KeysInfo
+from blixt.data.schema import Schema
+from blixt.data.shard.info import ShardInfo
+from blixt.data.snapshot import Mode, Snapshot, find_job, publish
+from blixt.data.store import Store
 
 
-def commit(job: Job, finished: Finished, mode: Mode, ordered: bool) -> Snapshot:
+def commit(job: Job, finished: Finished, mode: Mode, ordered: bool, layout: Layout) -> Snapshot:
     """Publish the units' shards: in the order of the units, or in the order in which they were finished.
 
     When several processes try, one publishes and the others get what it published.
@@ -31,11 +39,66 @@ def commit(job: Job, finished: Finished, mode: Mode, ordered: bool) -> Snapshot:
     if not ordered:
         units.sort(key=lambda done: done.finished_at)
     shards = [shard for unit in units for shard in unit.shards]
-    snapshot = publish(
-        job.store, job.dataset_id, units[0].schema, shards, mode, job=job.name, since=job.since
-    )
-    close_job(job, version=snapshot.version, published={shard.file for shard in shards})
+    origin = Origin(job.store, job.dataset_id, job.name, job.since)
+    snapshot = publish_shards(origin, units[0].schema, shards, mode, layout)
+    close_job(job, version=snapshot.version, published=set(snapshot.shards.files()))
     return snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where shards come from: the store, their dataset, the build's name, and the version it began after."""
+
+    store: Store
+    dataset_id: UUID
+    name: str
+    since: int
+
+
+def publish_shards(
+    origin: Origin, schema: Schema, shards: Sequence[ShardInfo], mode: Mode, layout: Layout
+) -> Snapshot:
+    """Publish shards, with their keys where the layout has a key; once, whoever else tries."""
+    store, key = origin.store, layout.writer.get("key")
+    published = find_job(store, origin.name, origin.since)
+    if published is not None:
+        return published
+    encrypt, keys = layout.writer.get("encrypt"), None
+    if key is not None:
+        keys = collect_keys(
+            store,
+            shards,
+            key,
+            origin.dataset_id,
+            duplicates=layout.duplicates,
+            encrypt=encrypt,
+            clear=False,
+        )
+    try:
+        snapshot = publish(
+            store,
+            origin.dataset_id,
+            schema,
+            shards,
+            mode,
+            job=origin.name,
+            since=origin.since,
+            keys=keys,
+            encrypt=encrypt,
+        )
+    except DataError:
+        _remove_segments(store, keys, ())
+        raise
+    _remove_segments(store, keys, snapshot.keys.segments if snapshot.keys else ())
+    return snapshot
+
+
+def _remove_segments(store: Store, keys: KeysInfo | None, published: Sequence[ShardInfo]) -> None:
+    """Delete gathered keys that were not published after all."""
+    named = {segment.file for segment in published}
+    for segment in () if keys is None else keys.segments:
+        if segment.file not in named:
+            store.delete(f"keys/{segment.file}")
 
 
 def close_job(
@@ -54,7 +117,7 @@ def close_job(
 
 
 def discard_shards(job: Job, keep: Collection[str]) -> None:
-    """Delete the shards (also half-written ones) that the job wrote and nothing names."""
+    """Delete the shards (also half-written ones) and notes of keys that the job wrote and nothing names."""
     for path, _ in job.store.list(SHARDS):
         name = path.rpartition("/")[2]
         if name.lstrip(".").startswith(f"{job.name}-") and name not in keep:

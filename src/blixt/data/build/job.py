@@ -24,7 +24,7 @@ from blixt.data.build.owner import Owner
 from blixt.data.build.units import Unit
 from blixt.data.errors import BuildError, WriteError
 from blixt.data.schema import Schema
-from blixt.data.shard.write import ShardInfo
+from blixt.data.shard.info import ShardInfo
 from blixt.data.store import NotFoundError, Store
 from blixt.data.store.local import TEMPORARY
 
@@ -104,6 +104,13 @@ class Job:
     def finish_unit(self, done: Done) -> bool:
         """Note a finished unit; False when somebody else finished it before."""
         return self.store.put_if_absent(self.note_of(done.unit), _json(done.to_json()))
+
+    def unit(self, number: int) -> Done | None:
+        """Return the note of a finished unit, None when there is none (any more)."""
+        try:
+            return Done.from_json(json.loads(self.store.get(self.note_of(number))))
+        except NotFoundError:
+            return None
 
     def forget_unit(self, number: int) -> None:
         """Take back a note whose unit has to be done again."""
@@ -278,14 +285,20 @@ def folder_lock(root: Path) -> Generator[None]:
 
 
 def release_folder(root: Path) -> None:
-    """Remove the folder of notes when no job and no writer has any left in it."""
+    """Remove the folder of notes if no job and no writer has any left in it; the caller holds its lock."""
     folder = root / ".build"
-    try:
+    remove_if_empty(root)
+    with contextlib.suppress(OSError):
         if all(path.name == "lock" for path in folder.iterdir()):
             (folder / "lock").unlink(missing_ok=True)
             folder.rmdir()
-    except OSError:
-        return
+
+
+def remove_if_empty(root: Path) -> None:
+    """Remove the folder of notes, and that of writers in it, if there is nothing in them."""
+    for folder in (root / ".build" / "writers", root / ".build"):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _lock(root: Path, folder: Path) -> int:

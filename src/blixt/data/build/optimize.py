@@ -11,6 +11,8 @@ from blixt.data.build.run import Call, begin, usable_cpus
 from blixt.data.build.settings import Layout, Patience, Transfer
 from blixt.data.build.sources import Cutting
 from blixt.data.build.task import SamplesTask
+from blixt.data.crypto import Encryption
+from blixt.data.keys import KeyOf
 from blixt.data.sizes import parse_size
 from blixt.data.snapshot import Mode, Snapshot, check_mode, find_job, latest_version, load, referenced_files
 from blixt.data.store import Credentials, Store, open_store
@@ -39,8 +41,9 @@ def optimize(
     max_attempts: int = 3,
     timeout_s: float | None = None,
     compress: str | None = None,
-    encrypt: Any = None,
-    key: Any = None,
+    encrypt: Encryption | None = None,
+    key: KeyOf | None = None,
+    key_duplicates: Literal["error", "first", "last"] = "error",
     allow_pickle: bool = False,
     input_dir: str | None = None,
     input_options: Mapping[str, Any] | None = None,
@@ -90,6 +93,7 @@ def optimize(
         compress: "zstd" or "zstd:LEVEL" for the blocks of variable columns.
         encrypt: an `Encryption`, for AES-GCM of every block.
         key: a column (or a function of a sample) by which rows can be looked up.
+        key_duplicates: what a key that occurs twice means: an error, or whether its first or last row has it.
         allow_pickle: whether samples may hold `Pickle` values.
         input_dir: a store's address; strings in inputs that begin with it are fetched ahead, and `fn` gets
             the path of a local copy, which is removed afterwards.
@@ -125,6 +129,7 @@ def optimize(
         _ANY_SIZE if chunk_bytes is None and chunk_size else parse_size(chunk_bytes or _CHUNK_BYTES),
         positive("chunk_size", chunk_size),
         _given(compress=compress, encrypt=encrypt, key=key, allow_pickle=allow_pickle or None),
+        key_duplicates,
     )
     cutting = Cutting(
         workers=max(workers, 1) * runner.machines,
@@ -149,7 +154,7 @@ def optimize(
         fn=fn,
         inputs=inputs,
         store=store,
-        settings=(mode, layout.chunk_bytes, chunk_size, compress, encrypt is not None, keep_data_ordered),
+        settings=_settings(mode, layout, keep_data_ordered),
         cutting=cutting,
         executor=runner,
         hands=Hands(workers, Patience(max_attempts, timeout_s), start_method),
@@ -180,7 +185,7 @@ def _optimize(call: Call, layout: Layout, transfer: Transfer, mode: Mode, ordere
             discard_shards(job, referenced_files(store))
             discard_notes(job)
             return load(store, (job.committed() or {}).get("version"))
-        return commit(job, finished, mode, ordered)
+        return commit(job, finished, mode, ordered, layout)
 
 
 def _checker(store: Store, mode: Mode) -> Callable[[], None]:
@@ -209,6 +214,14 @@ def positive(name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return value
+
+
+def _settings(mode: Mode, layout: Layout, ordered: bool) -> tuple[Any, ...]:
+    """Return what decides how shards look: calls that differ in it do not go on with each other's units."""
+    key, encrypt = layout.writer.get("key"), layout.writer.get("encrypt")
+    named = key if isinstance(key, str) or key is None else getattr(key, "__qualname__", "a function")
+    secret = None if encrypt is None else encrypt.key_id
+    return mode, layout.chunk_bytes, layout.chunk_rows, layout.writer.get("compress"), named, secret, ordered
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

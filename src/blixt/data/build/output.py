@@ -9,7 +9,8 @@ from uuid import UUID
 from blixt.data.build.settings import Layout
 from blixt.data.errors import WriteError
 from blixt.data.schema import Schema
-from blixt.data.shard.write import ShardInfo, ShardWriter
+from blixt.data.shard.info import ShardInfo
+from blixt.data.shard.write import ShardWriter
 from blixt.data.store import Store
 
 SHARDS = "shards"
@@ -90,11 +91,22 @@ class ShardOutput:
             self._open = None
         self._end_senders()
         for shard in self._shards:
-            for file in files_of(shard):
+            for file in self._files_of(shard):
                 self._store.delete(f"{SHARDS}/{file}")
                 if self._store.local is None:
                     (self._folder / file).unlink(missing_ok=True)
         self._shards = []
+
+    def remove_notes(self) -> None:
+        """Delete what lay beside the shards until they were published."""
+        for shard in self._shards:
+            for note in self._files_of(shard)[1:]:
+                self._store.delete(f"{SHARDS}/{note}")
+
+    def _files_of(self, shard: ShardInfo) -> list[str]:
+        """Return the names of a shard's files: itself, and the note of its keys where there are keys."""
+        keyed = "key" in self._layout.writer
+        return [shard.file, f"{Path(shard.file).stem}.keys"] if keyed else [shard.file]
 
     def _is_full(self, writer: ShardWriter) -> bool:
         rows = self._layout.chunk_rows
@@ -116,7 +128,7 @@ class ShardOutput:
             self._sending.pop(0).result()
 
     def _send(self, shard: ShardInfo) -> None:
-        for file in files_of(shard):
+        for file in self._files_of(shard):
             self._store.put_file(f"{SHARDS}/{file}", self._folder / file)
             (self._folder / file).unlink()
         if self._uploaded is not None:
@@ -125,13 +137,6 @@ class ShardOutput:
     def _end_senders(self) -> None:
         if self._senders is not None:
             self._senders.shutdown(cancel_futures=True)
-
-
-def files_of(shard: ShardInfo) -> list[str]:
-    """Return the names of a shard's files: itself, and its sidecar of keys where it has one."""
-    if not getattr(shard, "keys", False):
-        return [shard.file]
-    return [shard.file, shard.file.removesuffix(".shard") + ".keys"]
 
 
 def make_folder(path: Path) -> None:

@@ -12,11 +12,13 @@ class Layout:
         chunk_bytes: about how large a shard may grow.
         chunk_rows: how many rows it may have; None for any number.
         writer: further arguments of `ShardWriter` (compress, encrypt, key ...).
+        duplicates: what a key that occurs twice means: "error", or whether the "first" or "last" row has it.
     """
 
     chunk_bytes: int
     chunk_rows: int | None = None
     writer: dict[str, Any] = field(default_factory=dict[str, Any])
+    duplicates: str = "error"
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def units_of(inputs: Any, cutting: Cutting, unit_size: int) -> Units:
         ValueError: when weights do not fit the inputs.
     """
     limit = _dev_inputs(cutting)
-    if not (isinstance(inputs, Sequence) or _is_reader(inputs)):
+    if not _is_planned(inputs):
         _refuse_weights(cutting, "inputs of unknown number")
         stream: Iterable[Any] = islice(inputs, limit) if limit else inputs
         stream = _batches(stream, cutting.batch_size) if cutting.batch_size else stream
@@ -122,7 +122,8 @@ def units_of(inputs: Any, cutting: Cutting, unit_size: int) -> Units:
         raise BuildError("there are no inputs, so there is nothing to write")
     if _is_reader(inputs):
         return _reader_units(inputs, total, cutting, unit_size)
-    items, weights = inputs[:total], cutting.weights
+    items: Sequence[Any] = inputs[:total]
+    weights = cutting.weights
     if weights is not None and len(weights) != len(inputs):
         raise ValueError(f"there are {len(weights)} weights for {len(inputs)} inputs; give one for each")
     weights = None if weights is None else weights[:total]
@@ -168,6 +169,10 @@ def _dev_inputs(cutting: Cutting) -> int:
 
 def _is_reader(inputs: Any) -> bool:
     return all(hasattr(inputs, name) for name in ("read", "identity", "__len__"))
+
+
+def _is_planned(inputs: Any) -> bool:
+    return isinstance(inputs, Sequence) or _is_reader(inputs)
 
 
 def _is_queue(inputs: Any) -> bool:

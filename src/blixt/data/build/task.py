@@ -108,6 +108,7 @@ class SamplesTask(Task):
             done = Done(unit.number, unit.count, unit.digest, columns, shards, (), time.time())
             if not self.job.finish_unit(done):
                 output.remove()
+                return self.job.unit(unit.number) or done
         except BaseException:
             output.remove()
             raise
@@ -163,8 +164,8 @@ class FilesTask(Task):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         done = Done(unit.number, unit.count, unit.digest, None, (), files, time.time())
-        self.job.finish_unit(done)
-        return done
+        won = self.job.finish_unit(done)
+        return done if won else self.job.unit(unit.number) or done
 
     def _extras(self, last: bool) -> dict[str, Any]:
         extras: dict[str, Any] = {}

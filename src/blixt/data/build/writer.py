@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import uuid4
 
+from blixt.data.build.commit import Origin, publish_shards
+from blixt.data.build.job import remove_if_empty
 from blixt.data.build.leftovers import WRITERS, sweep
 from blixt.data.build.output import ShardOutput
 from blixt.data.build.owner import Owner
 from blixt.data.build.scratch import scratch_folder
 from blixt.data.build.settings import Layout
-from blixt.data.errors import DataError
+from blixt.data.crypto import Encryption
+from blixt.data.errors import DataError, WriteError
+from blixt.data.keys import KeyOf
 from blixt.data.sizes import parse_size
-from blixt.data.snapshot import Mode, Snapshot, check_mode, latest_version, load, publish
+from blixt.data.snapshot import Mode, Snapshot, check_mode, latest_version, load
 from blixt.data.store import Credentials, open_store
 
 
@@ -34,6 +38,7 @@ class DatasetWriter:
         compress: "zstd" or "zstd:LEVEL" for the blocks of variable columns.
         encrypt: an `Encryption`, for AES-GCM of every block.
         key: a column (or a function of a sample) by which rows can be looked up.
+        key_duplicates: what a key that occurs twice means: an error, or whether its first or last row has it.
         allow_pickle: whether samples may hold `Pickle` values.
         credentials: for `output`.
         options: for `output`, such as `{"endpoint": ...}`.
@@ -56,8 +61,9 @@ class DatasetWriter:
         chunk_size: int | None = None,
         mode: Mode | None = None,
         compress: str | None = None,
-        encrypt: Any = None,
-        key: Any = None,
+        encrypt: Encryption | None = None,
+        key: KeyOf | None = None,
+        key_duplicates: Literal["error", "first", "last"] = "error",
         allow_pickle: bool = False,
         credentials: Credentials = None,
         options: Mapping[str, str] | None = None,
@@ -78,10 +84,11 @@ class DatasetWriter:
         self._note = f"{WRITERS}/{self._run}.json"
         self._sign()
         writer = {"compress": compress, "encrypt": encrypt, "key": key, "allow_pickle": allow_pickle or None}
-        layout = Layout(
+        layout = self._layout = Layout(
             parse_size(chunk_bytes),
             chunk_size,
             {name: value for name, value in writer.items() if value is not None},
+            key_duplicates,
         )
         self._held = ExitStack()
         scratch = None if scratch_dir is None else str(scratch_dir)
@@ -93,7 +100,7 @@ class DatasetWriter:
             schema,
             self._held.enter_context(scratch_folder(scratch)),
             num_uploaders,
-            self._sign,
+            self._sign_again,
         )
 
     def write(self, sample: Any) -> None:
@@ -127,15 +134,9 @@ class DatasetWriter:
                     f"this writer was silent for so long that its shards in {self._store.location} were "
                     "removed as those of a dead one; write again"
                 )
-            self.snapshot = publish(
-                self._store,
-                self._dataset_id,
-                self._output.schema,
-                shards,
-                self._mode,
-                job=self._run,
-                since=self._since,
-            )
+            origin = Origin(self._store, self._dataset_id, self._run, self._since)
+            self.snapshot = publish_shards(origin, self._output.schema, shards, self._mode, self._layout)
+            self._output.remove_notes()
         finally:
             self._release()
         return self.snapshot
@@ -152,11 +153,24 @@ class DatasetWriter:
             self._output.remove()
             self._release()
 
+    def _sign_again(self) -> None:
+        """Renew the note after a shard; one that is gone must not come back, for the shards went with it."""
+        if self._store.size(self._note) is not None:
+            self._sign()
+
     def _sign(self) -> None:
         """Note that this writer lives: its shards are nobody else's to remove."""
         note = {"name": self._run, "owner": Owner.current().to_json(), "at": time.time()}
-        self._store.put(self._note, json.dumps(note).encode())
+        for last in (False, False, True):
+            try:
+                return self._store.put(self._note, json.dumps(note).encode())
+            except WriteError as problem:
+                # Somebody who ended just then removed the empty folder of notes.
+                if last or not isinstance(problem.__cause__, FileNotFoundError):
+                    raise
 
     def _release(self) -> None:
         self._held.close()
         self._store.delete(self._note)
+        if self._store.local is not None:
+            remove_if_empty(self._store.local)
