@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from blixt.data.build.job import Done, Finished, Job
+from blixt.data.build.job import Done, Finished, Job, remove_folders
 from blixt.data.build.output import SHARDS
 from blixt.data.build.settings import Layout
 from blixt.data.errors import BuildError, DataError, SchemaError
@@ -130,7 +130,8 @@ def discard_notes(job: Job) -> None:
     for path, _ in list(job.store.list(job.folder)):
         if not path.rpartition("/")[2].startswith("committed-"):
             job.store.delete(path)
-    job.remove_folders()
+    if not job.shared:  # others may be about to write there; a day later nobody is
+        remove_folders(job.store, job.folder)
 
 
 def _units_differ(first: Done, other: Done) -> str:

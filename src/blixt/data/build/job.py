@@ -136,17 +136,6 @@ class Job:
         except NotFoundError:
             return None
 
-    def remove_folders(self) -> None:
-        """Remove the folders of the notes with what killed processes were writing; buckets have none."""
-        if self.store.local is not None:
-            folder = self.store.local / self.folder
-            for below in ("done", "leases", "beats", "failed", "work"):
-                shutil.rmtree(folder / below, ignore_errors=True)
-            for temporary in folder.glob(f"{TEMPORARY}*"):
-                temporary.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
     def note_of(self, number: int) -> str:
         """Return where a unit is noted as done."""
         return f"{self.folder}/done/{number:08d}.json"
@@ -268,6 +257,18 @@ def committed_by(store: Store, key: str, run_id: str | None) -> dict[str, Any] |
             if note["run_id"] == run_id:
                 return note
     return None
+
+
+def remove_folders(store: Store, folder: str) -> None:
+    """Remove the folders of a job's notes with what killed processes were writing; buckets have none."""
+    if store.local is None:
+        return
+    for below in ("done", "leases", "beats", "failed", "work"):
+        shutil.rmtree(store.local / folder / below, ignore_errors=True)
+    for temporary in (store.local / folder).glob(f"{TEMPORARY}*"):
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (store.local / folder).rmdir()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from blixt.data.build.commit import discard_notes, discard_shards
-from blixt.data.build.job import Job, job_from_notes
+from blixt.data.build.job import Job, job_from_notes, remove_folders
 from blixt.data.build.output import SHARDS
 from blixt.data.build.owner import is_stale
 from blixt.data.snapshot import Place, as_store, referenced_files
@@ -98,6 +98,7 @@ def _remove_tombstones(store: Store, paths: list[str], after_s: float) -> list[s
         note = _read(store, path) if "/committed-" in path else None
         if note is None or not _is_recent(note["at"], after_s):
             store.delete(path)
+            remove_folders(store, path.rpartition("/")[0])
         if note is not None:
             names.append(path.rpartition("/committed-")[2].removesuffix(".json"))
     return names

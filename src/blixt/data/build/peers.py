@@ -1,12 +1,13 @@
 """What a process sees of the others that share its job: that they failed, published, or are silent."""
 
+import contextlib
 import json
 from collections.abc import Collection
 from uuid import uuid4
 
 from blixt.data.build.executors import Executor
 from blixt.data.build.job import Job
-from blixt.data.errors import BuildError
+from blixt.data.errors import BuildError, DataError
 from blixt.data.store import NotFoundError
 
 
@@ -67,4 +68,5 @@ def tell_failure(job: Job, executor: Executor, failure: BaseException) -> None:
     """Leave a note of this process's failure for the others, who would wait for its units in vain."""
     if executor.shared and executor.heeds_failures:
         note = json.dumps({"message": f"{type(failure).__name__}: {failure}"}).encode()
-        job.store.put(f"{job.folder}/failed/{uuid4().hex}.json", note)
+        with contextlib.suppress(DataError):  # what went wrong first is what the user has to hear
+            job.store.put(f"{job.folder}/failed/{uuid4().hex}.json", note)
