@@ -152,6 +152,27 @@ def test_an_option_of_another_format_and_pickles_are_refused(tmp_path: Path) -> 
     assert "is a pickle" in done.stderr
 
 
+def test_datasets_of_equal_columns_are_merged_and_others_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", 3)
+    write(tmp_path / "b", 2, first=3)
+    assert facts("data", "merge", "a", "b", "-o", "all", cwd=tmp_path)["rows"] == 5
+    assert [sample["id"] for sample in facts("data", "head", "all", cwd=tmp_path)] == [0, 1, 2, 3, 4]
+    with DatasetWriter(tmp_path / "other") as writer:
+        writer.write({"name": "x"})
+    done = blixt("data", "merge", "a", "other", "-o", "no", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "columns differ" in done.stderr
+
+
+def test_info_says_how_much_each_column_takes_and_which_versions_there_are(tmp_path: Path) -> None:
+    write(tmp_path / "d", 1000)
+    with DatasetWriter(tmp_path / "d", mode="append") as writer:
+        writer.write({"id": 1, "raw": b"x"})
+    shown = blixt("data", "info", "d", cwd=tmp_path).stdout
+    assert "2 (and 1 other)" in shown
+    assert "%" in shown.splitlines()[-1]
+
+
 def test_the_cache_is_shown_and_cleared(tmp_path: Path) -> None:
     shown = facts("data", "cache", "--dir", "c", cwd=tmp_path)
     assert (shown["size_bytes"], shown["entries"]) == (0, [])

@@ -12,6 +12,7 @@ from blixt.cli.output import ago, print_fields, print_json, print_table, say, si
 app = group("Build, look into, check, convert and merge datasets of blixt.data.")
 app.command()(data_write.build)
 app.command()(data_write.convert)
+app.command()(data_write.merge)
 
 Location = Annotated[
     str,

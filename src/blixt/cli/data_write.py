@@ -1,4 +1,4 @@
-"""The commands of `blixt data` that write: build and convert."""
+"""The commands of `blixt data` that write: build, convert, merge."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ import typer
 
 from blixt.cli.failure import CliError, room
 from blixt.cli.options import Json, parse_env
-from blixt.cli.output import print_json, say, size
+from blixt.cli.output import print_json, say, size, waiting
 
 Output = Annotated[
     str, typer.Option("--output", "-o", help="The new dataset: a folder or s3://..., gs://..., az://...")
@@ -158,6 +158,21 @@ def convert(
             **{key: value for key, value in given.items() if value is not None},
         )
     _written(snapshot, output, json, source_format=name)
+
+
+def merge(
+    inputs: Annotated[list[str], typer.Argument(help="Datasets with the same columns.")],
+    output: Output = ...,  # pyright: ignore[reportArgumentType]
+    mode: Mode = None,
+    json: Json = False,
+) -> None:
+    """Put datasets behind one another as one new dataset."""
+    with room("data", "DataError", "ValueError"), waiting(f"Merging into {output}"):
+        from blixt import data
+
+        given: dict[str, Any] = {"mode": mode} if mode else {}
+        snapshot = data.merge(inputs, output, **given)
+    _written(snapshot, output, json)
 
 
 def load_function(name: str) -> Callable[[Any], Any]:

@@ -28,7 +28,14 @@ from blixt.compat.litdata.core.media import (
     Video,
 )
 from blixt.compat.litdata.core.mixing import CombinedStreamingDataset, ParallelStreamingDataset
+from blixt.compat.litdata.core.raw import StreamingRawDataset
 from blixt.compat.litdata.core.refuse import UnsupportedArgument
+from blixt.compat.litdata.core.updates import (
+    dataset_update,
+    is_complete_dataset,
+    iter_webdataset_tar,
+    list_media_folder,
+)
 
 __version__ = "0.2.76"
 __all__ = [
@@ -48,6 +55,7 @@ __all__ = [
     "Pil",
     "StreamingDataLoader",
     "StreamingDataset",
+    "StreamingRawDataset",
     "TemporalArrayLoader",
     "Tensor",
     "Text",
@@ -55,7 +63,11 @@ __all__ = [
     "TokensLoader",
     "UnsupportedArgument",
     "Video",
+    "dataset_update",
     "index_parquet_dataset",
+    "is_complete_dataset",
+    "iter_webdataset_tar",
+    "list_media_folder",
     "litdata_collate",
     "map",
     "merge_datasets",

@@ -75,7 +75,7 @@ class _Copy:
         self._dataset, self._fixed, self._varying = dataset, fixed, varying
 
     def __call__(self, run: Run) -> Iterator[Any]:
-        for sample in self._dataset.read(range(*run), stored=True):
+        for sample in self._dataset.take(range(*run), stored=True):
             yield map_arrays(sample, self._wrap)
 
     def _wrap(self, array: np.ndarray[Any, Any], place: Place) -> Any:
@@ -94,7 +94,7 @@ def _shapes(dataset: ForeignDataset) -> dict[Place, set[Any]]:
         shapes.setdefault(place, set()).add((array.shape, array.dtype.str))
 
     rows = np.unique(np.linspace(0, len(dataset) - 1, _PROBE_ROWS).astype(np.int64)).tolist()
-    for sample in dataset.read(rows, stored=True):
+    for sample in dataset.take(rows, stored=True):
         map_arrays(sample, note)
     return shapes
 

@@ -86,17 +86,17 @@ class ForeignDataset(Rows[Any]):
 
     def item(self, row: int) -> Any:
         """Return one row as a sample."""
-        return self.read([row])[0]
+        return self.take([row])[0]
 
     def items(self, rows: Int) -> list[Any]:
         """Return rows as samples, each part read once."""
-        return self.read(rows.tolist())
+        return self.take(rows.tolist())
 
     def gather(self, rows: Int, allocate: Allocate = np.empty) -> Any:
         """Return rows as one batch: the sample's tree with stacked arrays where shapes agree, else lists."""
-        return stack(self.read(rows.tolist()), allocate)
+        return stack(self.take(rows.tolist()), allocate)
 
-    def read(self, rows: Sequence[int], *, stored: bool = False) -> list[Any]:
+    def take(self, rows: Sequence[int], *, stored: bool = False) -> list[Any]:
         """Return rows by their stored numbers; with `stored`, as what our writer keeps without loss."""
         numbers = np.asarray(rows, np.int64)
         part_of = np.searchsorted(self._first_row, numbers, "right") - 1

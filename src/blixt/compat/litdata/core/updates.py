@@ -1,0 +1,93 @@
+"""LitData's smaller helpers: keyed updates, listings, tar members."""
+
+import os
+from collections.abc import Iterator
+from typing import Any, Self
+
+from blixt.compat.litdata.core.places import location_of
+from blixt.compat.litdata.core.write import stored
+from blixt.data import DatasetNotFoundError, info, update
+from blixt.data.build.tars import TarSamples
+
+_EXTENSIONS = {
+    "text": ("txt",),
+    "image": ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"),
+    "video": ("mp4", "avi", "mov", "mkv", "webm", "mpg", "mpeg"),
+    "audio": ("wav", "mp3", "flac", "ogg", "opus", "m4a"),
+    "mesh": ("obj", "ply", "stl", "glb", "off"),
+    "pdf": ("pdf",),
+    "nifti": ("nii", "nii.gz"),
+}
+
+
+class DatasetUpdate:
+    """Replacements of samples by key; `commit` makes them one new version.
+
+    Args:
+        input_dir: the dataset, written with `optimize(key_fn=...)`.
+    """
+
+    def __init__(self, input_dir: str) -> None:
+        self._place = location_of(input_dir)
+        self._samples: dict[Any, Any] = {}
+
+    def __setitem__(self, key: Any, sample: Any) -> None:
+        self._samples[key] = stored(sample)
+
+    def replace(self, key: Any, sample: Any) -> None:
+        """Note the new sample of a key."""
+        self[key] = sample
+
+    def commit(self) -> None:
+        """Publish the replacements.
+
+        Raises:
+            KeyNotFoundError: when a key is not there.
+        """
+        if self._samples:
+            update(self._place, self._samples)
+            self._samples = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._samples = {}  # what was not committed is forgotten
+
+
+def dataset_update(input_dir: str) -> DatasetUpdate:
+    """Begin to replace samples of a dataset by key."""
+    return DatasetUpdate(input_dir)
+
+
+def is_complete_dataset(input_dir: str) -> bool:
+    """Whether there is a dataset to read."""
+    try:
+        info(location_of(input_dir))
+    except DatasetNotFoundError:
+        return False
+    return True
+
+
+def list_media_folder(root: str, kind: str = "image", drop_labels: bool = False) -> list[dict[str, Any]]:
+    """List `root/class_name/file` as `{"path": ..., "label": class_name}`; files in `root` have no label.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in _EXTENSIONS:
+        raise ValueError(f"kind must be one of {', '.join(sorted(_EXTENSIONS))}, got {kind!r}")
+    endings = tuple(f".{extension}" for extension in _EXTENSIONS[kind])
+    found: list[dict[str, Any]] = []
+    for folder, folders, files in os.walk(os.path.abspath(root)):
+        folders.sort()
+        label = None if drop_labels or folder == os.path.abspath(root) else os.path.basename(folder)
+        names = [name for name in sorted(files) if name.lower().endswith(endings)]
+        found += [{"path": os.path.join(folder, name), "label": label} for name in names]
+    return found
+
+
+def iter_webdataset_tar(tar_path: str) -> Iterator[dict[str, Any]]:
+    """Yield a dict per key of a webdataset tar: `__key__`, and the bytes of each file by extension."""
+    samples = TarSamples(tar_path)
+    yield from samples.read(0, len(samples))

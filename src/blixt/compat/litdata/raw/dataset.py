@@ -1,0 +1,4 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.raw import FileMetadata as FileMetadata
+from blixt.compat.litdata.core.raw import StreamingRawDataset as StreamingRawDataset
