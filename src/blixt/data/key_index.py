@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from blixt.data.keys import (
     Keys,
     key_bytes,
     read_entries,
-    segment_name,
     shown,
     write_segment,
 )
@@ -41,18 +40,19 @@ def collect_keys(
     duplicates: str = "error",
     encrypt: Encryption | None = None,
     clear: bool = True,
+    name: str | None = None,
 ) -> KeysInfo:
     """Gather the keys that were noted beside new shards into one segment, for `publish(keys=...)`.
 
     Args:
         place: the dataset; `shards/NAME.keys` lies beside each `shards/NAME.shard`, and is deleted here. A
-        shard
-            without it has its key column read, where the key is one.
+            shard without it has its key column read, where the key is one.
         shards: the new shards.
         key: the column or the function.
         dataset_id: the dataset's id.
         duplicates: `"error"`, `"first"` or `"last"`.
         encrypt: how the shards are encrypted; the segment is too.
+        name: names the segment, so that a second try replaces what a first one left; a fresh name when None.
         clear: delete what was noted beside the shards; False leaves that to the caller, who may try again.
 
     Raises:
@@ -72,7 +72,7 @@ def collect_keys(
     entries = Entries.joined(parts)
     info = KeysInfo(key if isinstance(key, str) else None, duplicates, ())
     refuse_duplicates(info, entries)
-    info = replace(info, segments=(put_segment(store, entries, dataset_id, encrypt),))
+    info = replace(info, segments=(put_segment(store, entries, dataset_id, encrypt, name),))
     for shard in shards if clear else ():
         store.delete(f"shards/{Path(shard.file).stem}.keys")
     return info
@@ -119,11 +119,15 @@ def join_keys(
 
 
 def put_segment(
-    store: Store, entries: Entries, dataset_id: UUID | None, encrypt: Encryption | None
+    store: Store,
+    entries: Entries,
+    dataset_id: UUID | None,
+    encrypt: Encryption | None,
+    name: str | None = None,
 ) -> ShardInfo:
     """Write a segment to `keys/` of the store."""
     with tempfile.TemporaryDirectory(prefix="blixt-keys-") as folder:
-        path = Path(folder) / segment_name()
+        path = Path(folder) / f"{name or uuid4().hex}.keys"
         info: ShardInfo = write_segment(path, entries, dataset_id, encrypt)
         store.put_file(f"keys/{info.file}", path)
     return info

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -224,11 +224,6 @@ def write_segment(
             place = (hashes[at].tobytes(), shards[at].tobytes(), rows[at].tobytes())
             writer.write_values((*place, entries.keys[at]))
     return writer.close()
-
-
-def segment_name() -> str:
-    """Return a name for a new segment."""
-    return f"{uuid4().hex}.keys"
 
 
 def read_entries(reader: ShardReader) -> Entries:

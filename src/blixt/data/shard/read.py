@@ -33,8 +33,7 @@ class ShardReader:
         check: verify a block's checksum when it is first read; the file's frame is always verified.
         key: the key of an encrypted shard, or a function from its id to it.
         decode: whether media columns (images, sound, ...) are decoded, or given as the bytes that are stored;
-        a
-            mapping decides by column.
+            a mapping decides by column.
         codecs: your own codecs by name.
         allow_pickle: decode columns of pickles, which runs their code.
         cache: where unpacked blocks of compressed or encrypted shards are kept; one for the process when
