@@ -99,7 +99,7 @@ def test_a_batch_with_too_few_outputs_says_so(client):
 
 def test_a_stream_is_its_pieces_as_text(client):
     assert client.post("/words", json={"prompt": "a b c"}).text == "abc"
-    assert client.post("/words", json={"prompt": "do re dum"}).text == '{"word":"do"}\nre{"word":"dum"}\n'
+    assert client.post("/words", json={"prompt": "do re dum"}).text == '{"word": "do"}\nre{"word": "dum"}\n'
 
 
 def test_streams_of_a_batch_run_in_step(client):
@@ -109,7 +109,7 @@ def test_streams_of_a_batch_run_in_step(client):
 
 def test_async_hooks_answer_and_stream(client):
     assert client.post("/async", json={"input": 1}).json() == {"output": 2}
-    assert client.post("/async-words", json={"n": 2}).text == '{"n":0}\n{"n":1}\n'
+    assert client.post("/async-words", json={"n": 2}).text == '{"n": 0}\n{"n": 1}\n'
 
 
 def test_a_pydantic_annotation_is_validated(client):

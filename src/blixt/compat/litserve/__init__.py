@@ -13,6 +13,8 @@ from .server import LitServer, Request, Response
 from .specs import OpenAIEmbeddingSpec, OpenAISpec
 from .utils import configure_logging, set_trace, set_trace_if_debug
 
+configure_logging()
+
 __version__ = "0.2.19"
 """The version of LitServe whose behaviour is followed."""
 

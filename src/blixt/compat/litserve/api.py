@@ -25,8 +25,9 @@ class _TimedInit(type):
         made = super().__call__(*args, **kwargs)
         if time.perf_counter() - began > SLOW_INIT_S and cast(Any, cls).setup is LitAPI.setup:
             warnings.warn(
-                f"{cls.__name__}.__init__ takes longer than {SLOW_INIT_S:g} s and there is no setup(device): "
-                "load the model in LitAPI.setup, which runs in each worker.",
+                f"{cls.__name__}.__init__ took longer than {SLOW_INIT_S:g} s: it looks like loading a model "
+                "or doing other heavy processing inside the constructor; do it in setup(device).",
+                RuntimeWarning,
                 stacklevel=2,
             )
         return made
@@ -116,7 +117,7 @@ class LitAPI(metaclass=_TimedInit):
 
     def encode_response(self, output: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Turn an output into the answer; of a stream, the iterator of pieces into an iterator."""
-        return output
+        return output if self._spec is None else self._spec.encode_response(output)
 
     def health(self) -> bool:
         """Whether the health route may say "ok"; may be async."""
@@ -138,8 +139,14 @@ class LitAPI(metaclass=_TimedInit):
 
     def log(self, key: str, value: Any) -> None:
         """Hand a value to the server's loggers."""
-        if self._send_log is not None:
-            self._send_log(key, value)
+        if self._send_log is None:
+            warnings.warn(
+                f"log({key!r}, ...) was attempted without a configured logger: give LitServer(loggers=...).",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
+        self._send_log(key, value)
 
     def format_encoded_response(self, data: Any) -> Any:
         """A streamed piece on the wire: dicts and pydantic models become a line of JSON."""

@@ -14,4 +14,4 @@ def dockerize(server_filename: str, port: int = 8000, gpu: bool = False) -> None
         gpu: Build on NVIDIA's CUDA runtime image.
     """
     for path in write(Image(Path(server_filename), port, gpu), force=True):
-        print(f"wrote {path}")
+        print(f"Dockerfile created successfully: {path}" if path.name == "Dockerfile" else f"wrote {path}")

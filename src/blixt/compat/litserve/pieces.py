@@ -1,17 +1,16 @@
 """Streamed pieces: how a worker hands them to the front, and what the client gets."""
 
 import base64
+import json
 from typing import Any
 
 import msgspec
-
-from blixt.serve.codec import to_json
 
 
 def to_line(data: Any) -> Any:
     """Dicts and pydantic models as a line of JSON, anything else as it is."""
     if isinstance(data, dict):
-        return to_json(data).decode() + "\n"
+        return json.dumps(data) + "\n"
     dump = getattr(data, "model_dump_json", None)
     return data if dump is None else f"{dump()}\n"
 

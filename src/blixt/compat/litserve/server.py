@@ -1,8 +1,10 @@
 """LitServer: LitServe's server, with its arguments and routes, on blixt's."""
 
+import dataclasses
 import json
 import os
 import secrets
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,6 +92,9 @@ class LitServer:
                 raise ValueError(
                     f"{name} must start with '/'. Got {path!r}; write for example '/{name[:6]}'."
                 )
+        if middlewares is not None and not isinstance(middlewares, list):
+            raise ValueError("middlewares must be a list of tuples (class, arguments) or classes")
+        _check_paths(self.litapi_connector, paths)
         self.healthcheck_path, self.info_path, self.shutdown_path = paths.values()
         self.timeout = timeout
         self.model_metadata = _json(model_metadata)
@@ -103,7 +108,7 @@ class LitServer:
         web = Web(
             middlewares=[
                 (LitAnswers, {"streams": self._raw_streams()}),
-                *([middlewares] if isinstance(middlewares, type) else middlewares or []),
+                *(middlewares or []),
             ],
             docs=not disable_openapi_url,
             shutdown=enable_shutdown_api,
@@ -258,6 +263,14 @@ class _Server(Server):
         return app
 
 
+def _check_paths(apis: Sequence[LitAPI], own: Mapping[str, str]) -> None:
+    taken = {path: f"LitServe {name.removesuffix('_path')}" for name, path in own.items()}
+    for api in apis:
+        if api.spec is None and api.api_path in taken:
+            raise ValueError(f"api_path {api.api_path} is already in use by {taken[api.api_path]}")
+        taken[api.api_path] = type(api).__name__
+
+
 def _check_stream(api: LitAPI) -> None:
     from .hooks import is_generator
 
@@ -284,7 +297,11 @@ def _devices(accelerator: str | None, devices: Any) -> list[str]:
 
 
 def _limits(max_payload_size: float | None) -> Limits:
-    return Limits() if max_payload_size is None else Limits(max_payload_bytes=int(max_payload_size))
+    # A request that a worker has begun runs on, however late: LitServe's timeout is of those that wait.
+    limits = Limits(running_timeout=False)
+    if max_payload_size is None:
+        return dataclasses.replace(limits, max_payload_bytes=sys.maxsize)
+    return dataclasses.replace(limits, max_payload_bytes=int(max_payload_size))
 
 
 def _port(port: str | int) -> int:

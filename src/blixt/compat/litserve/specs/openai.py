@@ -1,17 +1,20 @@
 """OpenAI's chat completions for a LitAPI."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+from fastapi import HTTPException
 from pydantic import BaseModel, ValidationError
 
 from blixt.serve import HTTPError, Spec
+from blixt.serve.codec import to_json
 from blixt.serve.specs.base import Call, Endpoint
 from blixt.serve.specs.openai_answer import CompletionCall
 from blixt.serve.specs.openai_types import ChatRequest, Message, Piece, StreamOptions
 
-from ..hooks import is_generator
+from ..hooks import is_async, is_generator
 from .base import LitSpec
 from .openai_types import (
     ChatCompletionRequest,
@@ -56,13 +59,18 @@ class OpenAISpec(LitSpec):
         Raises:
             ValueError: One is not.
         """
-        name, must = type(lit_api).__name__, "is not a generator"
-        if lit_api.enable_async:
-            must = "must be an async generator"
-        if not is_generator(lit_api.predict):
+        super().pre_setup(lit_api)
+        name, predict, encode = type(lit_api).__name__, lit_api.predict, lit_api.encode_response
+        if not lit_api.enable_async and is_async(predict):
+            raise ValueError(f"{name}: the hooks are async, but 'enable_async' is not set in LitAPI.")
+        if not is_generator(predict):
+            must = "must be an async generator" if lit_api.enable_async else "is not a generator"
             raise ValueError(f"{name}: predict {must}; `yield` the pieces of the answer.")
         overridden = lit_api._overrides("encode_response")  # pyright: ignore[reportPrivateUsage]
-        if overridden and not is_generator(lit_api.encode_response):
+        if overridden and not is_generator(encode):
+            must = (
+                "is neither a generator nor an async generator" if is_async(encode) else "is not a generator"
+            )
             raise ValueError(f"{name}: encode_response {must}; `yield` the pieces of the answer.")
 
     def wire(self, lit_api: "LitAPI") -> Spec:
@@ -72,6 +80,12 @@ class OpenAISpec(LitSpec):
     def populate_context(self, context: Any, request: Any) -> None:
         """Sampling parameters and the rest, but not the messages."""
         context.update(request.model_dump(exclude={"messages"}))
+
+    def encode_response(self, output: Any) -> Any:
+        """Each piece as a message."""
+        if hasattr(output, "__aiter__"):
+            return amessages(output)
+        return messages(output)
 
     def piece(self, data: Any) -> Any:
         """Text, a dict or a message as blixt's piece."""
@@ -86,6 +100,35 @@ class OpenAISpec(LitSpec):
             prompt_tokens=data.get("prompt_tokens"),
             tool_calls=calls or None,
         )
+
+
+def messages(outputs: Iterable[Any]) -> Iterator[Any]:
+    """What `predict` yields, as messages."""
+    for output in outputs:
+        yield as_message(output)
+
+
+async def amessages(outputs: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """`messages`, async."""
+    async for output in outputs:
+        yield as_message(output)
+
+
+def as_message(output: Any) -> Any:
+    """A piece as a message; of a batch, each.
+
+    Raises:
+        HTTPException: 500, it is none.
+    """
+    if isinstance(output, str):
+        return {"role": "assistant", "content": output}
+    if isinstance(output, dict) and "content" in output:
+        return {"role": "assistant", **cast(dict[str, Any], output)}
+    if isinstance(output, list):
+        return [as_message(one) for one in cast(list[Any], output)]
+    if isinstance(output, ChatMessage):
+        return output
+    raise HTTPException(500, f"Malformed output from LitAPI.predict: {output!r:.200} is no text or message.")
 
 
 class _Wire(Spec):
@@ -115,7 +158,8 @@ class _Call(CompletionCall):
     """A chat completion whose workers get the client's own body."""
 
     def __init__(self, body: bytes, request: ChatCompletionRequest) -> None:
-        options = StreamOptions(include_usage=True)
+        wanted = request.stream_options
+        options = None if wanted is None else StreamOptions(include_usage=wanted.include_usage)
         messages = [Message(role=message.role, content="") for message in request.messages]
         super().__init__(
             ChatRequest(
@@ -128,6 +172,13 @@ class _Call(CompletionCall):
             max_choices=128,
         )
         self.messages = [body for _ in self.messages]
+
+    def whole(self, outputs: list[list[bytes]]) -> bytes:
+        """The answer, whose content is never null."""
+        answer = msgspec.json.decode(super().whole(outputs))
+        for choice in answer["choices"]:
+            choice["message"]["content"] = choice["message"]["content"] or ""
+        return to_json(answer)
 
 
 def _parse(body: bytes) -> Call:

@@ -2,7 +2,6 @@
 
 import base64
 import inspect
-import warnings
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -62,12 +61,7 @@ class OpenAIEmbeddingSpec(LitSpec):
         Raises:
             ValueError: One is.
         """
-        if lit_api.api_path != PATH:
-            warnings.warn(
-                f"Custom API path detected: OpenAI's clients ask for {PATH}, not {lit_api.api_path}.",
-                UserWarning,
-                stacklevel=3,
-            )
+        super().pre_setup(lit_api)
         for hook in ("predict", "encode_response"):
             if is_generator(getattr(lit_api, hook)):
                 raise ValueError(

@@ -104,6 +104,12 @@ class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema"]
 
 
+class StreamOptions(BaseModel):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
 class ChatCompletionRequest(BaseModel):
     """A request to `/v1/chat/completions`."""
 
@@ -116,6 +122,7 @@ class ChatCompletionRequest(BaseModel):
     max_completion_tokens: int | None = None
     stop: str | list[str] | None = None
     stream: bool | None = False
+    stream_options: StreamOptions | None = None
     presence_penalty: float | None = 0.0
     frequency_penalty: float | None = 0.0
     user: str | None = None
