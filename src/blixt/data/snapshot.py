@@ -128,7 +128,7 @@ def publish(
         job: the name of the build that made the shards.
         since: the version before the job began; only newer ones are looked through for the job's name.
         keys: the keys of the new shards (see `collect_keys`); an append adds them to those of the newest
-        version.
+            version.
         encrypt: how the dataset is encrypted, to read and write its keys.
 
     Raises:

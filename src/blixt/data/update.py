@@ -41,8 +41,7 @@ def update(
     Args:
         place: the dataset, which has keys.
         samples: the new sample of each key; it must have the same columns, and the same key in it where the
-        key is
-            a column.
+            key is a column.
         compress: how the touched shards are compressed, as for `optimize`.
         encrypt: how the dataset is encrypted.
         allow_pickle: store `Pickle(...)` values.

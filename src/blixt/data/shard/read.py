@@ -37,7 +37,7 @@ class ShardReader:
         codecs: your own codecs by name.
         allow_pickle: decode columns of pickles, which runs their code.
         cache: where unpacked blocks of compressed or encrypted shards are kept; one for the process when
-        None.
+            None.
 
     Raises:
         DatasetNotFoundError: when the file is not there.
