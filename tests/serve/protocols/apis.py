@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, HTTPException, Request
@@ -110,15 +110,23 @@ class Rot13(API):
         yield codecs.encode(line, "rot13")
 
 
+class Upto(msgspec.Struct, omit_defaults=True):
+    n: Annotated[int, msgspec.Meta(ge=0, le=2000)]
+    fail_at: int | None = None
+    stream: bool = False
+
+
 class Count(API):
     """Counts to n; the client chooses how it is told."""
 
     api_path = "/count"
     stream = "auto"
 
-    def predict(self, request: dict[str, Any]) -> Iterator[int]:
-        for i in range(request["n"]):
-            if i == request.get("fail_at"):
+    def predict(self, request: Upto) -> Iterator[int]:
+        if not 0 <= request.n <= 2000:
+            raise HTTPError(422, "n must be from 0 to 2000")
+        for i in range(request.n):
+            if i == request.fail_at:
                 raise HTTPError(409, "no more")
             yield i
 
@@ -131,7 +139,9 @@ class Big(API):
 
     api_path = "/big"
 
-    def predict(self, n: int) -> str:
+    def predict(self, n: Annotated[int, msgspec.Meta(ge=0, le=10_000)]) -> str:
+        if not 0 <= n <= 10_000:  # msgspec does not bound integers that need more than 64 bits
+            raise HTTPError(422, "n must be from 0 to 10000")
         return "a" * n
 
 
@@ -227,6 +237,8 @@ class Locate(API):
     api_path = "/locate"
 
     def predict(self, point: Point) -> dict[str, int]:
+        if point.x == -7:
+            raise HTTPError(422, "unlucky", {"x-said": "a\r\nx-evil: 1"})
         if point.x < 0:
             raise HTTPError(422, "x is below zero")
         return {"distance": point.x}

@@ -21,6 +21,7 @@ from .apis import (
     Talker,
     Tick,
 )
+from .stamps import add_hello
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +52,7 @@ def client(openai_service: RunningServer) -> Iterator[openai.OpenAI]:
 def web_service() -> Iterator[RunningServer]:
     """Every other kind of route, with a short keep-alive."""
     apis = [Count(), Big(), Slow(), Guarded(), Peeker(), Chat(), Tick(), Locate(), Rot13()]
-    web = Web(keep_alive_s=0.3, mcp=True, metadata={"name": "tests"})
+    web = Web(keep_alive_s=0.3, mcp=True, metadata={"name": "tests"}, extend=add_hello)
     limits = Limits(max_payload_bytes=100_000)
     with running(Server(apis, accelerator="cpu", timeout_s=10, limits=limits, web=web)) as service:
         yield service

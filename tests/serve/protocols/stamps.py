@@ -27,3 +27,11 @@ def token_is_good(token):
 async def token_is_good_async(token):
     """The same, as a coroutine."""
     return token == "good token"
+
+
+def add_hello(app):
+    """Routes of the user's own beside the APIs."""
+
+    @app.get("/hello/{name}")
+    def hello(name: str, loud: bool = False):
+        return {"hello": name.upper() if loud else name}

@@ -102,8 +102,10 @@ def test_tokens_of_a_model_are_counted(counted):
 def test_the_gauge_of_requests_in_flight_comes_back_to_zero_whatever_happens(counted):
     httpx.post(f"{counted.url}/count", json={"n": 2, "fail_at": 1})
     with httpx.stream("POST", f"{counted.url}/slow", json={"between_s": 1.5}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()
+        next(lines)
         assert value(counted, "blixt_serve_in_flight") == 1
+        lines.close()
     with contextlib.closing(
         socket.create_connection(("127.0.0.1", int(counted.url.rpartition(":")[2])))
     ) as raw:

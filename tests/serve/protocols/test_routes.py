@@ -5,6 +5,11 @@ import json
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+
+from blixt.serve import Server, Web
+
+from .apis import Count
 
 
 def post(service, path, **kwargs):
@@ -116,6 +121,24 @@ def test_info_says_which_lane_a_route_has_and_why(web_service):
     assert web_service.info()["model"] == {"name": "tests"}
 
 
+def test_routes_of_ones_own_stand_beside_the_apis(web_service):
+    assert httpx.get(f"{web_service.url}/hello/ada?loud=true").json() == {"hello": "ADA"}
+    assert httpx.get(f"{web_service.url}/hello/ada?loud=maybe").status_code == 422
+    assert "/hello/{name}" in httpx.get(f"{web_service.url}/openapi.json").json()["paths"]
+
+
+def test_events_are_numbered_when_asked_for():
+    with TestClient(Server(Count(), accelerator="cpu", web=Web(sse_ids=True)).app) as client:
+        text = client.post("/count", json={"n": 2, "stream": True}).text
+    assert text == "id: 1\ndata: 0\n\nid: 2\ndata: 1\n\n"
+
+
+def test_large_pages_of_the_server_are_gzipped_too(web_service):
+    answer = httpx.get(f"{web_service.url}/openapi.json", headers={"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.json()["openapi"].startswith("3.1")
+
+
 def test_too_large_a_body_is_413_announced_or_not(web_service):
     big = b'"' + b"x" * 200_000 + b'"'
     assert post(web_service, "/big", content=big).status_code == 413
@@ -123,4 +146,6 @@ def test_too_large_a_body_is_413_announced_or_not(web_service):
     def pieces():
         yield big
 
-    assert post(web_service, "/guarded", content=pieces(), headers={"authorization": "Bearer open sesame"})
+    authorized = {"authorization": "Bearer open sesame"}
+    for path in ("/big", "/guarded", "/rot13"):
+        assert post(web_service, path, content=pieces(), headers=authorized).status_code == 413

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 ERRORS = {
     400: "The body cannot be read.",
     401: "The API key is missing or wrong.",
+    403: "The API's own authorisation refuses.",
     404: "There is no such model.",
     405: "Wrong method.",
     413: "The body is too large.",
@@ -72,7 +73,9 @@ OPENAI_ERROR: Json = {
     },
     "required": ["error"],
 }
-EVENTS: Json = {"text/event-stream": {"schema": {"type": "string"}}}
+TEXT: Json = {"type": "string"}
+EVENT: Json = {"type": "object", "properties": {"event": TEXT, "data": TEXT, "id": TEXT}}
+EVENTS: Json = {"text/event-stream": {"schema": EVENT}}
 SCHEMES: Json = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
@@ -97,8 +100,11 @@ def with_lanes(schema: Json, app: "ServeApp") -> Json:
         method = lane.method.lower()
         known: Json = paths.get(path, {}).get(method, {})
         operation = _operation(path, lane, components, keyed)
-        if "security" in known:  # of an `authorize`; FastAPI has read it
-            operation["security"] = known["security"]
+        if known:  # it has an `authorize`, which FastAPI has read
+            operation["security"] = known.get("security", [])
+            refused = operation["responses"]["400"]["content"]
+            for status in ("401", "403"):
+                operation["responses"][status] = {"description": ERRORS[int(status)], "content": refused}
         elif keyed:
             operation["security"] = [{name: []} for name in SCHEMES]
         paths[path.replace(":path}", "}")] = {method: operation}

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,8 @@ class Web:
             printed at the start.
         root_path: The prefix under which a proxy shows this server, such as "/d/team/name".
         trusted_proxies: Addresses whose `X-Forwarded-*` headers are believed; "*" is any.
+        extend: Called with the app (a FastAPI) when it is made, in every front process: adds routes, mounts
+            or middleware of one's own.
         tracing: Export OpenTelemetry spans, as the `OTEL_*` environment variables say. Makes routes cold.
         metadata: Shown in `/info` as "model".
         health_path: Where liveness is told.
@@ -74,6 +76,7 @@ class Web:
     shutdown_key: str | None = None
     root_path: str = ""
     trusted_proxies: Sequence[str] = ()
+    extend: Callable[[Any], None] | None = None
     tracing: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     health_path: str = "/health"

@@ -2,10 +2,25 @@
 
 from typing import Any
 
+import msgspec
+
 from blixt.serve.specs.openai_responses import ResponseRequest
 from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, EmbeddingRequest
 
 Json = dict[str, Any]
+
+
+OURS = ("blixt_request", "choice")
+
+
+def _public(kind: Any) -> Json:
+    """The schema of a request, without the fields that are ours alone."""
+    schema = msgspec.json.schema(kind)
+    for definition in schema["$defs"].values():
+        for name in OURS:
+            definition["properties"].pop(name, None)
+            definition["required"] = [field for field in definition.get("required", ()) if field != name]
+    return schema
 
 
 def _object(required: list[str], **properties: Json) -> Json:
@@ -44,15 +59,15 @@ VECTOR: Json = {"anyOf": [{"type": "array", "items": {"type": "number"}}, TEXT]}
 EMBEDDING = _object(["object", "index", "embedding"], object=TEXT, index=COUNT, embedding=VECTOR)
 
 COMPLETION_DOCS: dict[str, tuple[str, Any, Json]] = {
-    "/v1/chat/completions": ("Chat", ChatRequest, _completion("chat.completion", message=MESSAGE)),
-    "/v1/completions": ("Completion", CompletionRequest, _completion("text_completion", text=TEXT)),
-    "/v1/responses": ("Response", ResponseRequest, RESPONSE),
+    "/v1/chat/completions": ("Chat", _public(ChatRequest), _completion("chat.completion", message=MESSAGE)),
+    "/v1/completions": ("Completion", _public(CompletionRequest), _completion("text_completion", text=TEXT)),
+    "/v1/responses": ("Response", _public(ResponseRequest), RESPONSE),
 }
 """Summary, request and response of each route."""
 
 EMBEDDING_DOCS: tuple[str, Any, Json] = (
     "Embeddings",
-    EmbeddingRequest,
+    _public(EmbeddingRequest),
     _object(
         ["object", "data", "model", "usage"],
         object={"const": "list"},
