@@ -1,13 +1,18 @@
 """Every example runs as its first lines say, and as `blixt serve FILE` would run it."""
 
+import io
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
+from PIL import Image
+from sklearn.datasets import load_digits
 
+from blixt.serve.client import Client
 from blixt.serve.testing import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serve"
@@ -54,3 +59,34 @@ def test_a_file_is_served_without_a_line_of_server_code():
     script = Path(__file__).parent / "serve_file.py"
     with example(script, EXAMPLES / "echo.py") as url:
         assert httpx.post(f"{url}/predict", json={"name": "Ada"}).json() == {"text": "Hello, Ada! "}
+
+
+def test_digits():
+    digits = load_digits()
+    with example(EXAMPLES / "digits.py", "0") as url, httpx.Client() as client:
+        right = 0
+        for image, label in zip(digits.images[:40], digits.target[:40], strict=True):
+            png = io.BytesIO()
+            Image.fromarray((image * 15.9).astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST).save(
+                png, "png"
+            )
+            headers = {"content-type": "image/png"}
+            right += (
+                client.post(f"{url}/predict", content=png.getvalue(), headers=headers).json()["digit"]
+                == label
+            )
+        assert right >= 36
+
+
+def test_story():
+    with example(EXAMPLES / "story.py", "0") as url, Client(url) as client:
+        request = {"prompt": "The ", "characters": 60, "seed": 1}
+        text = "".join(client.stream(request, path="/write"))
+        assert len(text) == 60
+        assert text == "".join(client.stream(request, path="/write"))
+
+
+def test_pipeline():
+    with example(EXAMPLES / "pipeline.py", "0") as url:
+        answer = httpx.post(f"{url}/mood", json="what a lovely, lovely day")
+        assert answer.json() == {"score": 2, "mood": "good"}
