@@ -43,6 +43,29 @@ def test_samples_come_back_as_they_were_written(folder: Path) -> None:
     assert all(same(mixed(i), dataset[i]) for i in range(ROWS))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"window": 0}, "window must be at least 1"),
+        ({"seed": "a"}, "seed must be a whole number"),
+        ({"cache_bytes": "much"}, "is not a size"),
+        ({"rank": 3}, "rank must be in"),
+        ({"shuffel": True}, "shuffel"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_the_dataset_is_opened(
+    folder: Path, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=said):
+        Dataset(folder, **wrong)
+
+
+def test_something_that_is_no_location_is_refused() -> None:
+    nothing: Any = None
+    with pytest.raises(TypeError, match="a location is a path, an address"):
+        Dataset(nothing)
+
+
 def test_negative_indices_and_slices_work_as_in_a_list(folder: Path) -> None:
     dataset = Dataset(folder)
     assert same(mixed(ROWS - 1), dataset[-1])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blixt.data.crypto import Key
 from blixt.data.decode import Decode
+from blixt.data.sizes import parse_size
 from blixt.data.store import Credentials
 from blixt.data.types import Codec
 
@@ -25,6 +26,10 @@ class Access:
     cache_dir: str | Path | None = None
     cache_bytes: int | str | None = None
     hedge: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache_bytes is not None:
+            parse_size(self.cache_bytes)
 
 
 @dataclass(frozen=True, slots=True)

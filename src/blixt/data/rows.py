@@ -54,6 +54,10 @@ class Rows(ABC, Generic[T]):
         world_size: int | None,
     ) -> None:
         world(rank, world_size)  # what is wrong is said here, not at the first batch
+        if window < 1:
+            raise ValueError(f"window must be at least 1 block, got {window}")
+        if not isinstance(seed, (int, np.integer)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"seed must be a whole number, got {seed!r}")
         self._rows = rows
         self._row_bytes = row_bytes
         self._block_rows = max(1, int(_ORDER_BLOCK_BYTES / max(row_bytes, 1)))

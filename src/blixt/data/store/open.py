@@ -42,8 +42,10 @@ def open_store(
     """
     if isinstance(location, Path):
         return LocalStore(location)
-    if not isinstance(location, str):
+    if isinstance(location, (Mapping, list)):
         return SignedStore(location, credentials, options or {})
+    if not isinstance(location, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a location is a path, an address, or presigned URLs, got {location!r}")
     parts = urlsplit(location)
     if parts.scheme in _CLOUD:
         return CloudStore(location, credentials, options or {})
