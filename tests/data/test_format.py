@@ -3,6 +3,7 @@
 import json
 import struct
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,8 +24,12 @@ from blixt.data import (
     ShardReader,
     ShardWriter,
     Tokens,
+    info,
+    statistics,
 )
+from blixt.data.shard.blocks import DecodedCache
 
+from .every import FORMS, every, footer_of, open_bytes, shard_bytes, with_footer
 from .format_reader import read_dataset, read_shard
 from .samples import mixed, same, write_dataset
 
@@ -195,3 +200,53 @@ def test_another_major_version_is_refused(tmp_path: Path, shard: bytes) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"gone\.shard is missing"):
         ShardReader(tmp_path / "gone.shard")
+
+
+def test_a_newer_minor_version_is_read_and_what_it_adds_is_ignored(tmp_path: Path) -> None:
+    data = shard_bytes([{"n": 7, "s": "hi"}])
+    footer = footer_of(data)
+    extra = {"role": "bloom_filter", "column": "s", "offset": 64, "size": 2, "block_bytes": 64, "crc32c": [1]}
+    footer |= {"format_version": [1, 9], "licence": "free", "sections": [*footer["sections"], extra]}
+    footer["columns"][0]["unit"] = "m"
+    assert open_bytes(with_footer(data, footer)).sample(0) == {"n": 7, "s": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.update(format_version=[2, 0]), "version 2, this blixt reads version 1; upgrade blixt"),
+        (lambda f: f["columns"][1].update(type="hologram"), "type 'hologram'.* does not know"),
+        (lambda f: f["columns"][0].update(dtype="int128"), "dtype 'int128'.* does not know"),
+        (lambda f: f["sections"][1].update(codecs=[4], sizes=[8], raw_size=8), "has codec 4.*upgrade blixt"),
+    ],
+)
+def test_what_this_version_cannot_read_is_refused_by_name(change: Any, message: str) -> None:
+    data = shard_bytes([{"n": 7, "s": "hi"}])
+    footer = footer_of(data)
+    change(footer)
+    with pytest.raises(FormatError, match=message):
+        open_bytes(with_footer(data, footer))
+
+
+def test_what_the_columns_hold_is_counted_in_the_footer(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [mixed(i) for i in range(1, 60)], chunk_bytes=3000)
+    found = statistics(tmp_path)
+    assert found["id"] == {"bytes": 59 * 8, "min": 1, "max": 59}
+    assert found["tokens"]["max"] == 2
+    assert found["text"] == {
+        "bytes": 16 * sum(i % 5 for i in range(1, 60)) // 4,
+        "min_bytes": 0,
+        "max_bytes": 16,
+    }
+    assert info(tmp_path)["column_bytes"]["id"] == 59 * 8
+
+
+def test_many_threads_may_read_one_shard() -> None:
+    samples = [every(i % 200) for i in range(400)]
+    for form in FORMS.values():
+        reader = open_bytes(shard_bytes(samples, **form), cache=DecodedCache(1 << 16))
+        expected = [reader.sample(row)["text"] for row in range(400)]
+        reader = open_bytes(shard_bytes(samples, **form), cache=DecodedCache(1 << 16))
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda row, one=reader: one.sample(row)["text"], range(400)))
+        assert found == expected

@@ -16,6 +16,9 @@ from blixt.data.snapshot import load, versions
 from blixt.data.store import Credentials, NotFoundError, Store
 
 
+_MANY_SHARDS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What `verify` found."""
@@ -47,7 +50,8 @@ def info(
         options: for the store, as for `Dataset`.
 
     Returns:
-        Among others `columns` (type by name) and, for a dataset on this machine, `column_bytes`.
+        Among others `columns` (type by name) and, for a dataset on this machine, `versions` and (up to a
+        thousand shards) `column_bytes`.
 
     Raises:
         DatasetNotFoundError: when there is no dataset.
@@ -74,6 +78,7 @@ def info(
     }
     if store.local is not None:
         found["versions"] = sorted(versions(store))
+    if store.local is not None and len(snapshot.shards) <= _MANY_SHARDS:
         found["column_bytes"] = {
             name: stats["bytes"] for name, stats in statistics(store, snapshot.version).items()
         }
