@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from blixt.serve.api import API
 from blixt.serve.fronts_control import Control, Message
-from blixt.serve.fronts_single import run_loop
+from blixt.serve.fronts_single import run_loop, spare_collector
 from blixt.serve.hub import Hub
 from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics, MetricsPage
@@ -181,6 +181,7 @@ class Member:
 
     async def _announce(self) -> None:
         await self.service.until_ready()
+        spare_collector()
         self._control.send({"is": "ready"})
 
     def _write_gauges(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -89,6 +90,12 @@ async def first(*tasks: "asyncio.Task[Any]") -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def spare_collector() -> None:
+    """What has been made so far stays for good: keep the garbage collector from walking over it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def say(text: str, file: TextIO | None = None) -> None:
     """A line for the person who started the server."""
     print(f"blixt serve: {text}", file=file or sys.stdout, flush=True)
@@ -96,6 +103,7 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 async def _announce(service: Service) -> None:
     await service.until_ready()
+    spare_collector()
     say(ready_text(service.served.devices))
 
 

@@ -392,14 +392,17 @@ class Hub:
         self._batch_timer = self._loop.call_later(max(0.0, delay_s) + 1e-4, self._pump)
 
     def _send(self, link: Link, requests: list[Request]) -> None:
-        now = self._loop.time()
+        now, sent, timed = self._loop.time(), State.SENT, self.limits.running_timeout
+        waits_s = [now - request.admitted_at for request in requests]
         self.metrics.batch_sizes.observe(len(requests))
+        self.metrics.queue_seconds.observe_all(waits_s)
         if self.policy.batched:
-            self.metrics.batch_wait_seconds.observe(now - min(r.admitted_at for r in requests))
+            self.metrics.batch_wait_seconds.observe(max(waits_s))
         for request in requests:
-            request.state, request.link, request.sent_at = State.SENT, link, now
-            self.metrics.queue_seconds.observe(now - request.admitted_at)
-            if request.kind == _OPEN or not self.limits.running_timeout:
+            request.state = sent
+            request.link = link
+            request.sent_at = now
+            if request.kind == _OPEN or not timed:
                 self._deadlines.forget(request)  # a session may be silent for as long as it likes
         link.send_requests(requests)
         for request in requests:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from blixt.serve.page import Page
-from blixt.serve.wire import FINAL, FrameReader, Kind, Message, encode
+from blixt.serve.wire import FrameReader, Kind, Message, encode
 
 if TYPE_CHECKING:
     from blixt.serve.request import Request
@@ -40,7 +40,7 @@ class Link(asyncio.Protocol):
         self.sent = 0
         self.service_s = 0.0
         self.retiring = False
-        self._on_message = on_message
+        self.on_message = on_message
         self._on_closed = on_closed
         self._on_busy = on_busy
         self._reader = FrameReader()
@@ -54,13 +54,13 @@ class Link(asyncio.Protocol):
         """Asyncio: cut frames, learn the service time, pass the messages on."""
         for busy_us, messages in self._reader.feed(data):
             self._on_busy(busy_us)
-            ended = sum(message[1] in FINAL for message in messages)
-            if ended:
-                sample = busy_us / 1e6 / ended
-                self.service_s += EWMA * (sample - self.service_s) if self.service_s else sample
-            on_message = self._on_message
+            held, on_message = len(self.in_flight), self.on_message
             for message in messages:
                 on_message(self, message)
+            ended = held - len(self.in_flight)
+            if ended > 0:
+                sample = busy_us / 1e6 / ended
+                self.service_s += EWMA * (sample - self.service_s) if self.service_s else sample
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the worker has gone, or we let it go."""

@@ -93,6 +93,13 @@ class Histogram:
         cells[self._start + bisect_left(self._bounds, value)] += 1.0
         cells[self._sum] += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count several values."""
+        cells, start, bounds = self._cells, self._start, self._bounds
+        for value in values:
+            cells[start + bisect_left(bounds, value)] += 1.0
+        cells[self._sum] += sum(values)
+
 
 def _counter(name: str) -> property:
     at = AT[name]
@@ -132,8 +139,10 @@ class ApiMetrics:
 
     def answered(self, status: int, seconds: float) -> None:
         """Count one finished request."""
-        self.cells[_STATUS_0 + status] += 1.0
-        self.seconds.observe(seconds)
+        cells = self.cells
+        cells[_STATUS_0 + status] += 1.0
+        cells[_SECONDS_0 + bisect_left(SECONDS, seconds)] += 1.0
+        cells[_SECONDS_SUM] += seconds
 
     def tokens(self, prompt: int, completion: int) -> None:
         """Count a language model's tokens."""
@@ -150,6 +159,8 @@ class ApiMetrics:
 
 
 _STATUS_0 = AT["status"] - STATUSES.start
+_SECONDS_0 = AT["seconds"]
+_SECONDS_SUM = AT["seconds"] + len(SECONDS) + 1
 
 
 def total(blocks: Sequence[Cells]) -> list[float]:

@@ -132,6 +132,7 @@ class Worker:
         if kind == Kind.READY:
             self.ready_at = self._loop.time()
             self.ready.set()
+            self.link.on_message = self._listener.on_message  # all that comes now is about requests
             self._listener.on_ready(self)
         elif kind == Kind.FAILED:
             self.report = payload.decode(errors="replace")

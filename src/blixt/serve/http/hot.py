@@ -25,11 +25,13 @@ from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
 SLAB_FROM_BYTES = 64 * 2**10
+_SLAB_FROM_DIGITS = len(str(SLAB_FROM_BYTES))
 MALFORMED = Verdict(400, "The request is not valid HTTP.")
 HEAD_TOO_LARGE = Verdict(431, "The request's headers are too large.")
 NOTED = frozenset(
     {
         b"accept-encoding",
+        b"connection",
         b"content-length",
         b"content-type",
         b"expect",
@@ -158,7 +160,8 @@ class HotProtocol(HttpToolsProtocol):
         name = name.lower()
         self.headers.append((name, value))
         if name in NOTED:
-            self._noted[b"" if name in self._noted else name] = value  # b"": something came twice
+            noted = self._noted
+            noted[b"" if name in noted else name] = value  # b"": something came twice
 
     def on_headers_complete(self) -> None:
         """Parser: choose the lane."""
@@ -168,20 +171,21 @@ class HotProtocol(HttpToolsProtocol):
             if size > self._patience.head_bytes:
                 self._verdict = HEAD_TOO_LARGE
                 raise ValueError(HEAD_TOO_LARGE.sentence)  # ends the parser's work; data_received answers
-        parser = self.parser
-        route = self._routes.get(self.url)
-        if route is None and b"?" in self.url:
-            route = self._routes.get(self.url.partition(b"?")[0])
-        if (
-            route is None
-            or parser.get_method() != b"POST"
-            or parser.should_upgrade()
-            or parser.get_http_version() != "1.1"
-            or (submission := route.admit(self.headers, self._noted, self.url)) is None
-        ):
+        parser, url, noted = self.parser, self.url, self._noted
+        route = self._routes.get(url)
+        if route is None and b"?" in url:
+            route = self._routes.get(url.partition(b"?")[0])
+        if route is None or parser.get_method() != b"POST" or parser.should_upgrade():
+            self._begin_cold()
+            return
+        keep_alive = parser.should_keep_alive()
+        # Without a connection header, HTTP/1.0 does not keep alive: no need to ask for the version then.
+        is_old = (not keep_alive or b"connection" in noted) and parser.get_http_version() != "1.1"
+        submission = None if is_old else route.admit(self.headers, noted, url)
+        if submission is None:
             self._begin_cold()
         else:
-            self._begin_hot(HotExchange(self, route, submission, parser.should_keep_alive(), self._noted))
+            self._begin_hot(HotExchange(self, route, submission, keep_alive, noted))
 
     def on_body(self, body: bytes) -> None:
         """Parser: a piece of the body."""
@@ -222,13 +226,23 @@ class HotProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]
             return
         self._activate(exchange)
-        length = int(self._noted.get(b"content-length", b"0"))
-        if length >= SLAB_FROM_BYTES and self._slab is not None and self.scheme == "http":
-            exchange.block = self._slab.lend(length)
+        length = self._noted.get(b"content-length", b"")
+        if len(length) >= _SLAB_FROM_DIGITS and self._slab is not None and self.scheme == "http":
+            exchange.block = self._slab.lend(int(length)) if int(length) >= SLAB_FROM_BYTES else None
             if exchange.block is not None:
                 self._lend = exchange
 
     # -- one request after the other ------------------------------------------------------------------------
+
+    def on_hot_response_complete(self, exchange: HotExchange) -> None:
+        """As `on_response_complete`, with little to do in the usual case: nothing waits, the client listens."""
+        if exchange.keep_alive and not (self.pipeline or self._verdict or self.flow.write_paused):
+            self.server_state.total_requests += 1
+            self.seen_at = self.loop.time()
+            return
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """An answer is whole, in either lane: begin the next request, or wait for it."""
@@ -265,7 +279,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def _activate(self, exchange: Any) -> None:
         self._active = exchange
-        if exchange.noted.get(b"expect", b"").lower() == b"100-continue":
+        if b"expect" in exchange.noted and exchange.noted[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def heads(self) -> Heads:

@@ -221,9 +221,7 @@ class HotExchange:
     def _complete(self, status: int) -> None:
         self.response_started = self.response_complete = True
         self._route.metrics.answered(status, monotonic() - self._began_at)
-        if not self.keep_alive:
-            self._protocol.transport.close()
-        self._protocol.on_response_complete()
+        self._protocol.on_hot_response_complete(self)
 
 
 def _chunk(data: bytes) -> bytes:

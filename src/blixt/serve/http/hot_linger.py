@@ -1,8 +1,8 @@
 """Closing a connection on which the client still sends, so that it reads its answer first.
 
 A socket closed with bytes unread makes the kernel send a reset, which may destroy an answer on its way: the
-client of a body that is too large would see a broken pipe where it should read 413. So the server says that it
-has said all, reads on for a moment and throws away what it reads.
+client of a body that is too large would see a broken pipe where it should read 413. So the server says that
+it has said all, reads on for a moment and throws away what it reads.
 """
 
 import asyncio

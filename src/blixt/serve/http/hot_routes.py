@@ -84,8 +84,9 @@ class HotRoute:
             or not self.gate.authorized(headers)
         ):
             return None
-        is_json = noted.get(b"content-type", JSON_TYPE).startswith(JSON_TYPE)
-        if is_json and not self.wants_headers and not noted.keys() & _TELLING:
+        kind = noted.get(b"content-type", JSON_TYPE)
+        is_json = kind == JSON_TYPE or kind.startswith(JSON_TYPE)
+        if is_json and not self.wants_headers and _TELLING.isdisjoint(noted):
             return PLAIN
         path, _, query = url.decode("latin-1").partition("?")
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -73,6 +74,7 @@ def main(spec: WorkerSpec) -> None:
             channel.flush()
             sys.exit(1)
         channel.ready()
+        gc.freeze()  # the model stays: keep the garbage collector from walking over it again and again
         run(plan, channel)
 
 
