@@ -161,6 +161,23 @@ def test_a_broken_multipart_form_is_400_with_a_sentence(body):
     assert error.value.detail.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        ('form-data; name="f"; filename="a b.txt"', "a b.txt"),
+        (r'form-data; name="f"; filename="a\"b.txt"', 'a"b.txt'),
+        ("form-data; name=f; filename=plain.txt", "plain.txt"),
+        ("form-data; name=f; filename=x.txt; filename*=UTF-8''%e2%82%ac.txt", "€.txt"),
+        ("form-data; name=f; filename*=nonsense''%41.txt", "A.txt"),
+        ('form-data; name="f"; filename=""', ""),
+    ],
+)
+def test_a_files_name_is_read_in_every_spelling(disposition, filename):
+    body = f"--b\r\nContent-Disposition: {disposition}\r\n\r\nx\r\n--b--".encode()
+    form = read_form(body, "multipart/form-data", {"boundary": "b"})
+    assert form["f"].filename == filename
+
+
 def test_a_multipart_form_without_a_boundary_is_400():
     assert refused(Form, b"--x--", "multipart/form-data").status == 400
 

@@ -6,7 +6,6 @@ SENT -> ABANDONED -> DONE        nobody waits any more; the worker is told and o
 SENT -> QUEUED                   its worker died before it was begun (or it may be tried again)
 """
 
-import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -16,6 +15,8 @@ from blixt.serve.errors import Failure
 from blixt.serve.wire import Kind
 
 if TYPE_CHECKING:
+    import asyncio  # the workers read Meta from here and need no event loop
+
     from blixt.serve.link import Link
     from blixt.serve.slab import SlabBody
 

@@ -19,13 +19,12 @@ def media_of(meta: "Meta | None") -> tuple[str, dict[str, str]]:
     """
     if meta is None or not meta.content_type:
         return "", {}
-    from email.message import Message
-
-    message = Message()
-    message["content-type"] = meta.content_type
-    parameters = message.get_params(failobj=[])[1:]
-    media = message.get_content_type() if "/" in meta.content_type else ""
-    return media, {name.lower(): str(value) for name, value in parameters}
+    media, *rest = meta.content_type.split(";")
+    media = media.strip().lower()
+    if not rest:
+        return media, {}
+    pairs = (item.partition("=") for item in rest)
+    return media, {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def is_json(media: str) -> bool:

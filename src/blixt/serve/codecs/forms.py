@@ -2,10 +2,8 @@
 
 import io
 import re
-from email.parser import HeaderParser
-from email.utils import collapse_rfc2231_value
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from blixt.serve.codecs import Buffer
 from blixt.serve.errors import HTTPError
@@ -15,7 +13,10 @@ MULTIPART = "multipart/form-data"
 FORM_MEDIA = frozenset((URLENCODED, MULTIPART))
 MAX_FIELDS = 1000
 MAX_PART_HEADER_BYTES = 8192
-_headers = HeaderParser()
+_LINE = re.compile(rb"[ \t]*\r\n")
+_HEAD_END = re.compile(rb"\r\n\r\n")
+_HEADER = re.compile(r"^([!-9;-~]+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_PARAMETER = re.compile(r""";\s*([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))""")
 
 
 class UploadFile:
@@ -120,27 +121,46 @@ class _Parts:
         return items
 
     def _after_line(self, position: int) -> int:
-        line = re.compile(rb"[ \t]*\r\n").match(self._body, position)
+        line = _LINE.match(self._body, position)
         if line is None:
             raise HTTPError(400, "A boundary of the multipart form is not followed by a line break.")
         return line.end()
 
     def _part(self, start: int, end: int) -> "tuple[str, str | UploadFile]":
         limit = min(end, start + MAX_PART_HEADER_BYTES)
-        head = re.compile(rb"\r\n\r\n").search(self._body, start, limit)
+        head = _HEAD_END.search(self._body, start, limit)
         if head is None:
             raise HTTPError(400, "A part of the multipart form has no end of its headers.")
-        text = bytes(self._body[start : head.start()]).decode("utf-8", "replace")
-        headers = _headers.parsestr(text, headersonly=True)
-        name = headers.get_param("name", header="content-disposition")
+        text = bytes(self._body[start : head.start()]).decode("utf-8", "replace").replace("\r\n", "\n")
+        headers = {name.lower(): value for name, value in _HEADER.findall(text)}
+        parameters = _parameters(headers.get("content-disposition", ""))
+        name, filename = parameters.get("name"), parameters.get("filename")
         if name is None:
             raise HTTPError(400, "A part of the multipart form has no name.")
         content = self._body[head.end() : end]
-        filename = headers.get_param("filename", header="content-disposition")
         if filename is None:
             try:
-                return collapse_rfc2231_value(name), bytes(content).decode()
+                return name, bytes(content).decode()
             except UnicodeDecodeError:
-                return collapse_rfc2231_value(name), UploadFile("", headers.get_content_type(), content)
-        media = headers.get_content_type() if "content-type" in headers else "application/octet-stream"
-        return collapse_rfc2231_value(name), UploadFile(collapse_rfc2231_value(filename), media, content)
+                filename = ""  # a field that is no text
+        return name, UploadFile(filename, headers.get("content-type", "application/octet-stream"), content)
+
+
+def _parameters(value: str) -> dict[str, str]:
+    """A header's parameters; `filename*=UTF-8''%e2%82%ac` wins over its plain twin."""
+    found: dict[str, str] = {}
+    for name, quoted, bare in _PARAMETER.findall(value):
+        text = re.sub(r"\\([\"\\])", r"\1", quoted) if quoted else bare
+        if name.endswith("*"):
+            charset, _, encoded = text.partition("'")
+            found[name[:-1].lower()] = _decoded(encoded.partition("'")[2], charset)
+        else:
+            found.setdefault(name.lower(), text)
+    return found
+
+
+def _decoded(text: str, charset: str) -> str:
+    try:
+        return unquote(text, charset or "utf-8", "replace")
+    except LookupError:
+        return unquote(text)
