@@ -15,7 +15,6 @@ from blixt.data.shard.info import ShardInfo
 from blixt.data.snapshot import load, versions
 from blixt.data.store import Credentials, NotFoundError, Store
 
-
 _MANY_SHARDS = 1000
 
 
