@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blixt.data import Array, CorruptionError, DataError, FormatError, Jpeg, Json, Tokens
+from blixt.data import Array, CorruptionError, DataError, Dataset, FormatError, Jpeg, Json, Tokens
 from blixt.data.codecs import codec_for
 from blixt.data.index import encode_index
 from blixt.data.snapshot import load
@@ -302,7 +302,7 @@ def test_whatever_an_index_says_it_is_read_or_refused(tmp_path_factory: Any, dat
     struct.pack_into("<Q", body, start, data.draw(st.integers(0, 2**64 - 1)))
     (folder / "index.bin").write_bytes(bytes(body) + struct.pack("<I", crc32c.crc32c(bytes(body))))
     try:
-        load(folder)
+        Dataset(folder)[:8]
     except DataError:
         pass
     finally:
