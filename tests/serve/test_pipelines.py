@@ -49,6 +49,7 @@ def test_a_request_goes_through_every_stage_in_workers_of_their_own(service):
     answer = post(service, "/predict", 10).json()
     assert answer["sum"] == 200.0
     assert answer["label"] == "many"
+    assert answer["warmed"] == 1, "the last stage was not warmed up with its example"
     assert len(set(answer["pids"])) == 3
 
 

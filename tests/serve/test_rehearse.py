@@ -83,7 +83,7 @@ def test_the_stages_of_a_pipeline_are_tried_one_after_the_other():
     code, text = run(Pipeline([First(), Sum(), Label()]))
     assert code == 0
     assert "predict(int) -> dict(pid, array)" in text
-    assert "dict(pids, sum, batch, label)" in text
+    assert "dict(warmed, pids, sum, batch, label)" in text
 
 
 def test_an_api_without_examples_is_told_how_to_have_some():

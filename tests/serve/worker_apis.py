@@ -95,8 +95,21 @@ class Sum(API):
 
 
 class Label(API):
+    def __init__(self) -> None:
+        super().__init__()
+        self.warmed = 0
+
+    def examples(self) -> list[Any]:
+        return [{"pids": [], "sum": 1.0, "batch": 1}]
+
     def predict(self, item: dict[str, Any]) -> Any:
-        return {**item, "pids": [*item["pids"], os.getpid()], "label": "many" if item["sum"] > 100 else "few"}
+        self.warmed += not item["pids"]
+        return {
+            "warmed": self.warmed,
+            **item,
+            "pids": [*item["pids"], os.getpid()],
+            "label": "many" if item["sum"] > 100 else "few",
+        }
 
 
 class Spell(API):

@@ -186,7 +186,10 @@ class API:
         return 1.0
 
     def examples(self) -> Sequence[Any]:
-        """Bodies (JSON-able or `bytes`) to warm up with: each worker answers them before it is ready."""
+        """Bodies (JSON-able or `bytes`) to warm up with: each worker answers them before it is ready.
+
+        In a pipeline's later stages: values as the stage before hands them on.
+        """
         return ()
 
     def log(self, key: str, value: Any) -> None:

@@ -50,11 +50,13 @@ def open_image(data: Buffer) -> Any:
     Raises:
         HTTPError: 422, it is damaged, of an unknown kind, or suspiciously large.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
+    except UnidentifiedImageError:
+        raise HTTPError(422, "The body is no picture of a kind that is known here.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise HTTPError(422, f"The body cannot be read as a picture: {error}") from None
     return image

@@ -89,16 +89,23 @@ def _set_up(spec: WorkerSpec) -> Plan:
     plan.events.fire("on_before_setup", api)
     api.setup(spec.device)
     plan.events.fire("on_after_setup", api)
-    if spec.stage in ("", "first"):
-        examples = list(api.examples())
-        if examples:
-            from blixt.serve.handoff import discard
-            from blixt.serve.rehearse import rehearse
-
-            for answered in rehearse(plan, examples):
-                if answered.kind == Kind.PACKED:
-                    discard(answered.payload)
+    examples = list(api.examples())
+    if examples:
+        _warm_up(plan, examples)
     return plan
+
+
+def _warm_up(plan: Plan, examples: list[Any]) -> None:
+    """Answer the examples before anybody asks; those of a pipeline's later stages are values, not bodies."""
+    from blixt.serve.handoff import discard, pack
+    from blixt.serve.rehearse import rehearse
+
+    kind = Kind.REQUEST
+    if plan.stage in ("middle", "last"):
+        examples, kind = [pack(example) for example in examples], Kind.PASS
+    for answered in rehearse(plan, examples, kind):
+        if answered.kind == Kind.PACKED:
+            discard(answered.payload)
 
 
 def _report(spec: WorkerSpec, error: Exception) -> str:

@@ -191,6 +191,8 @@ class Sessions:
     def __init__(self, plan: Plan, send: Send) -> None:
         self.live: dict[int, Socket] = {}
         self._session: Any = getattr(plan.api, "session", None)
+        self._yields = inspect.isasyncgenfunction(self._session)
+        self._awaits = inspect.iscoroutinefunction(self._session)
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(plan.api.max_streams, "session")
@@ -221,12 +223,11 @@ class Sessions:
             self.live[id].control(kind, payload)
 
     async def _run(self, socket: Socket) -> None:
-        session = self._session
-        if inspect.isasyncgenfunction(session):
-            async for message in session(socket):
+        if self._yields:
+            async for message in self._session(socket):
                 await socket.send(message)
-        elif inspect.iscoroutinefunction(session):
-            await session(socket)
+        elif self._awaits:
+            await self._session(socket)
         else:
             await self._loop.run_in_executor(self._threads, self._block, socket)
 
