@@ -18,8 +18,10 @@ from blixt.data import (
     Tokens,
     delete,
     index_keys,
+    info,
     merge,
     prune,
+    statistics,
     update,
     verify,
 )
@@ -284,5 +286,7 @@ def test_everything_works_on_a_real_object_store(s3: Any, tmp_path: Path) -> Non
     merge([write_other], LocalStore(tmp_path / "here"))
     assert [one["text"] for one in Dataset(tmp_path / "here")[:]] == ["text 0", "new", "text 2"]
     assert by_key(tmp_path / "here", 2)["id"] == 2
+    assert statistics(store)["id"] == {"bytes": 24, "min": 0, "max": 2}
+    assert info(store)["column_bytes"]["id"] == 24
     assert len(prune(store)) == 2
     assert load(store).rows == 3

@@ -15,7 +15,8 @@ from blixt.data.shard.info import ShardInfo
 from blixt.data.snapshot import load, versions
 from blixt.data.store import Credentials, NotFoundError, Store
 
-_MANY_SHARDS = 1000
+_FEW_SHARDS, _FEW_FAR_SHARDS = 1000, 32
+"""Of so many shards `info` reads the footers: on this machine, and elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ def info(
         options: for the store, as for `Dataset`.
 
     Returns:
-        Among others `columns` (type by name) and, for a dataset on this machine, `versions` and (up to a
-        thousand shards) `column_bytes`.
+        Among others `columns` (type by name), `versions` for a dataset on this machine, and `column_bytes`
+        where there are few shards.
 
     Raises:
         DatasetNotFoundError: when there is no dataset.
@@ -77,7 +78,7 @@ def info(
     }
     if store.local is not None:
         found["versions"] = sorted(versions(store))
-    if store.local is not None and len(snapshot.shards) <= _MANY_SHARDS:
+    if len(snapshot.shards) <= (_FEW_FAR_SHARDS if store.local is None else _FEW_SHARDS):
         found["column_bytes"] = {
             name: stats["bytes"] for name, stats in statistics(store, snapshot.version).items()
         }
@@ -92,8 +93,7 @@ def head(place: Place, n: int = 5, version: int | None = None, **options: Any) -
 def statistics(place: Place, version: int | None = None) -> dict[str, dict[str, Any]]:
     """Return sizes and ranges of each column, joined from what the shards' footers say.
 
-    Every shard is opened, and fetched where it is not on this machine. Encrypted shards say nothing of their
-    content.
+    The end of every shard is read. Encrypted shards say nothing of their content.
 
     Returns:
         By column: `bytes`, and where known `min` and `max`, or `min_bytes` and `max_bytes`.

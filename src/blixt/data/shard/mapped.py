@@ -43,7 +43,7 @@ class MemoryFile:
 
     is_local = True
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes | memoryview) -> None:
         self.name = name
         self.view = memoryview(data)
         self.size = len(data)
