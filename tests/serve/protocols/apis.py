@@ -239,6 +239,8 @@ class Locate(API):
     def predict(self, point: Point) -> dict[str, int]:
         if point.x == -7:
             raise HTTPError(422, "unlucky", {"x-said": "a\r\nx-evil: 1"})
+        if point.x == -8:
+            raise HTTPException(402, "pay", {"x-price": "3"})
         if point.x < 0:
             raise HTTPError(422, "x is below zero")
         return {"distance": point.x}

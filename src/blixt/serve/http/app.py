@@ -18,7 +18,7 @@ from blixt.serve.http.auth import KeyRing, Keys
 from blixt.serve.http.authorize import Authorizer, add_guarded, socket_check
 from blixt.serve.http.docs import add_docs, with_lanes
 from blixt.serve.http.exchange import Receive, Scope, Send
-from blixt.serve.http.lane import Gate, Lane, StreamLane
+from blixt.serve.http.lane import Gate, Lane
 from blixt.serve.http.middleware import Guard, Middleware, stack
 from blixt.serve.http.openai import SpecLane
 from blixt.serve.http.plain import add_plain_routes, openai_shaped
@@ -103,8 +103,6 @@ class ServeApp(FastAPI):
             return "user middleware sees its requests"
         if self._guarded.get(path):
             return "authorize() has dependencies that FastAPI resolves"
-        if self.web.sse_ids and isinstance(self.lanes.get(path), StreamLane):
-            return "its events are numbered"
         return None
 
     def openapi(self) -> dict[str, Any]:

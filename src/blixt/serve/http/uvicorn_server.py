@@ -121,9 +121,12 @@ def _protocol(app: "ServeApp", hot_lane: bool) -> Any:
     Without a hot route the protocol still watches over slow clients and large headers.
     """
     from blixt.serve.http.hot_routes import choose, unfit_reason
+    from blixt.serve.service import LaneChoice
 
     unfit = unfit_reason()
     routes, app.service.lanes = choose(app.lanes, app.cold_reason, unfit if hot_lane else "hot_lane=False")
+    sockets = app.sockets.keys() - app.lanes.keys()
+    app.service.lanes |= {path: LaneChoice("cold", "a websocket") for path in sockets}
     if unfit is not None:
         return "auto"
     from blixt.serve.http.hot import protocol_factory
