@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from blixt.serve.batching import Policy, affordable, batch_now, credit
+from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
 from blixt.serve.hub_deadlines import Deadlines
+from blixt.serve.hub_dispatch import Dispatch
 from blixt.serve.hub_queue import Queue
 from blixt.serve.hub_rules import Rules
 from blixt.serve.link import Link
@@ -58,11 +59,9 @@ class Hub:
         self._waiting: dict[int, Request] = {}  # has a client
         self._deadlines = Deadlines(limits.timeout_s, self._on_late)
         self._next_id = 0
-        self._pump_due = False
-        self._batch_timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._pump_some = self._pump_batches if policy.batched else self._pump_singles
+        self._dispatch = Dispatch(policy, self._queue, self._links, self._send)
         metrics.gauges["in_flight"] = lambda: len(self._waiting)
         metrics.gauges["queue_depth"] = lambda: self._queue.count
         metrics.gauges["websockets"] = lambda: sum(r.kind == _OPEN for r in self._waiting.values())
@@ -114,9 +113,8 @@ class Hub:
             self._idle.clear()
         self._waiting[request.id] = request
         self._deadlines.watch(request, now, timeout_s)
-        if not self._pump_due:
-            self._pump_due = True
-            self._loop.call_soon(self._pump)
+        if not self._dispatch.due:
+            self._dispatch.soon()
         return request
 
     def send(self, request: Request, kind: int, payload: bytes = b"") -> None:
@@ -152,7 +150,7 @@ class Hub:
         """A worker is ready."""
         self._links.append(link)
         self.has_worker.set()
-        self._pump_soon()
+        self._dispatch.soon()
 
     def retire(self, link: Link) -> None:
         """A worker gets nothing new; its link closes, and so it ends, once it has answered what it holds."""
@@ -190,8 +188,8 @@ class Hub:
             del link.in_flight[id]
             if link.retiring and not link.in_flight:
                 link.close()
-            elif not self._pump_due:
-                self._pump_soon()
+            elif not self._dispatch.due:
+                self._dispatch.soon()
             if request.state is State.ABANDONED:
                 self._bury(request)
             else:
@@ -220,7 +218,7 @@ class Hub:
             else:
                 request.state, request.link = State.QUEUED, None
                 self._queue.push(request, first=True)
-        self._pump_soon()
+        self._dispatch.soon()
 
     # -- end of life ----------------------------------------------------------------------------------------
 
@@ -246,8 +244,7 @@ class Hub:
     def close(self) -> None:
         """Drop the timers; call after the workers have gone."""
         self._deadlines.close()
-        if self._batch_timer is not None:
-            self._batch_timer.cancel()
+        self._dispatch.close()
 
     # -- inside: states -------------------------------------------------------------------------------------
 
@@ -336,60 +333,7 @@ class Hub:
         wait_s = len(self._queue) * (sum(speeds) / len(speeds)) / len(speeds)
         return max(1, min(60, round(wait_s)))
 
-    # -- inside: dispatch -----------------------------------------------------------------------------------
-
-    def _pump_soon(self) -> None:
-        """Dispatch once a turn of the loop, so that all requests parsed in it share frames."""
-        if not self._pump_due:
-            self._pump_due = True
-            self._loop.call_soon(self._pump)
-
-    def _pump(self) -> None:
-        self._pump_due = False
-        if self._queue.count and self._links:
-            self._pump_some()
-
-    def _pump_singles(self) -> None:
-        queue = self._queue
-        rooms = [(len(x.in_flight), credit(self.policy, x.service_s), x) for x in self._links]
-        if len(rooms) == 1:
-            load, most, link = rooms[0]
-            count = min(queue.count, most - load)
-            if count > 0:
-                self._send(link, [queue.pop() for _ in range(count)])
-            return
-        outbox: dict[Link, list[Request]] = {}
-        load = {link: held for held, _, link in rooms}
-        room = {link: most - held for held, most, link in rooms}
-        while queue.count:
-            link = min((link for link in self._links if room[link] > 0), key=load.__getitem__, default=None)
-            if link is None:
-                break
-            outbox.setdefault(link, []).append(queue.pop())
-            room[link] -= 1
-            load[link] += 1
-        for link, requests in outbox.items():
-            self._send(link, requests)
-
-    def _pump_batches(self) -> None:
-        now, queue, policy = self._loop.time(), self._queue, self.policy
-        for link in sorted(self._links, key=lambda link: len(link.in_flight)):
-            while queue.count:
-                waiting, full = queue.count, None
-                if policy.max_cost:
-                    waiting, full = affordable(policy, (request.cost for request in queue))
-                oldest_s = now - queue.oldest_at()
-                count = batch_now(policy, waiting, oldest_s, len(link.in_flight), full=full)
-                if not count:
-                    if oldest_s < policy.batch_timeout_s:
-                        self._look_again(policy.batch_timeout_s - oldest_s)
-                    break
-                self._send(link, [queue.pop() for _ in range(count)])
-
-    def _look_again(self, delay_s: float) -> None:
-        if self._batch_timer is not None:
-            self._batch_timer.cancel()
-        self._batch_timer = self._loop.call_later(max(0.0, delay_s) + 1e-4, self._pump)
+    # -- inside: to the workers ------------------------------------------------------------------------------
 
     def _send(self, link: Link, requests: list[Request]) -> None:
         now, sent, timed = self._loop.time(), State.SENT, self.limits.running_timeout
