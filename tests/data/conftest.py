@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .servers import seaweed
+from .servers import azurite, seaweed
+from .servers.azurite import Azure
 from .servers.faulty import FaultyProxy
 from .servers.seaweed import S3
 
@@ -16,6 +17,13 @@ def s3(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[S3]
     """A real S3 server (SeaweedFS), one for all xdist workers of the session."""
     folder = tmp_path_factory.getbasetemp()
     with seaweed.shared((folder if worker_id == "master" else folder.parent) / "seaweed") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """Azure's blob storage as Azurite emulates it; skipped where that is not installed."""
+    with azurite.running(tmp_path_factory.mktemp("azurite")) as server:
         yield server
 
 

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import random
+import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from blixt.data.store import (
 from blixt.data.update import index_keys
 
 from .samples import mixed, same, write_dataset, write_stream
+from .servers.azurite import Azure
 from .servers.faulty import Fault, FaultyProxy
 from .servers.seaweed import S3
 from .servers.web import HubServer, WebServer
@@ -203,6 +206,17 @@ class TestRequests:
         assert _fetched(proxy) <= 1.2 * _size(folder)
 
 
+class TestLeaving:
+    def test_an_epoch_that_was_left_does_not_hinder_the_next(
+        self, location: str, access: dict[str, Any]
+    ) -> None:
+        dataset = Dataset(location, shuffle=True, **access)
+        for _ in range(4):
+            for _ in zip(range(2), Loader(dataset, 16), strict=False):
+                pass
+        assert sorted(sample["label"] for sample in dataset) == list(range(ROWS))
+
+
 class TestBadLuck:
     def test_a_network_with_every_fault_gives_the_same_samples(
         self, location: str, access: dict[str, Any], proxy: FaultyProxy
@@ -348,6 +362,34 @@ class TestOtherStores:
         with WebServer(folder) as server:
             dataset = Dataset(server.address, shuffle=True)
             assert sorted(sample["label"] for sample in dataset) == list(range(ROWS))
+
+    def test_azure_is_read_like_s3(self, azure: Azure, folder: Path, cache_dir: Path) -> None:
+        location = azure.location()
+        _upload(folder, open_store(location, credentials=azure.credentials, options=azure.options))
+        dataset = Dataset(location, shuffle=True, credentials=azure.credentials, options=azure.options)
+        assert sorted(sample["label"] for sample in dataset) == list(range(ROWS))
+
+    def test_credentials_that_expire_in_the_middle_of_an_epoch_are_renewed_before(
+        self, folder: Path, cache_dir: Path
+    ) -> None:
+        issued: list[float] = []
+
+        def callback() -> dict[str, Any]:
+            issued.append(time.time() + 0.5)
+            return {"token": str(len(issued)), "expires_at": issued[-1]}
+
+        def is_valid(_: str, headers: dict[str, str]) -> bool:
+            token = int(headers["authorization"].removeprefix("Bearer "))
+            return time.time() < issued[token - 1]
+
+        with WebServer(folder, is_valid) as server:
+            dataset = Dataset(server.address, credentials=callback, cache_bytes=1)
+            deadline = time.monotonic() + 30
+            for row in cycle(range(0, ROWS, 97)):
+                assert dataset[row]["label"] == row
+                assert time.monotonic() < deadline
+                if len(issued) == 4:
+                    break
 
     def test_a_hub_is_read_by_its_resolve_addresses(
         self, folder: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ from blixt.data.store import (
     open_store,
 )
 
+from .servers.azurite import Azure
 from .servers.faulty import Fault, FaultyProxy
 from .servers.seaweed import ACCESS, S3, SECRET
 from .servers.web import HubServer, WebServer, basic
@@ -33,12 +34,12 @@ from .servers.web import HubServer, WebServer, basic
 CONTENT = bytes(range(256)) * 4
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "azure"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return open_store(tmp_path / "store")
-    s3: S3 = request.getfixturevalue("s3")
-    return open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+    server: S3 | Azure = request.getfixturevalue(request.param)
+    return open_store(server.location(), credentials=server.credentials, options=server.options)
 
 
 def test_an_object_comes_back_as_it_was_put_whole_in_ranges_and_from_its_end(store: Store) -> None:

@@ -69,6 +69,11 @@ class CloudStore(Store):
 
     def get_tail(self, path: str, size: int) -> tuple[bytes, int]:
         """Return the last bytes of an object, and its size."""
+        if self._root.startswith("az:"):  # which knows no ranges counted from the end
+            total = self.size(path)
+            if total is None:
+                raise NotFoundError(f"{self.url(path)} is not there; check the address")
+            return self.get_range(path, max(0, total - size), total), total
 
         def tail(o: Any, s: Any, key: str) -> tuple[bytes, int]:
             result = o.get(s, key, options={"range": {"suffix": size}})
