@@ -68,7 +68,7 @@ class Large(litserve.LitAPI):
     def setup(self, device: str) -> None:
         pass
 
-    def decode_request(self, request: Any) -> bytes:
+    def decode_request(self, request):  # unannotated: LitServe makes FastAPI parameters of annotations
         return request["body"].file.read()
 
     def predict(self, x: bytes) -> Any:

@@ -235,7 +235,7 @@ class HotProtocol(HttpToolsProtocol):
     # -- one request after the other ------------------------------------------------------------------------
 
     def on_hot_response_complete(self, exchange: HotExchange) -> None:
-        """As `on_response_complete`, with little to do in the usual case: nothing waits, the client listens."""
+        """As `on_response_complete`, quick in the usual case: nothing waits, and the client listens."""
         if exchange.keep_alive and not (self.pipeline or self._verdict or self.flow.write_paused):
             self.server_state.total_requests += 1
             self.seen_at = self.loop.time()
