@@ -73,6 +73,7 @@ def publish_shards(
             duplicates=layout.duplicates,
             encrypt=encrypt,
             clear=False,
+            name=origin.name,
         )
     try:
         snapshot = publish(
@@ -117,7 +118,7 @@ def close_job(
 
 
 def discard_shards(job: Job, keep: Collection[str]) -> None:
-    """Delete the shards (also half-written ones) and notes of keys that the job wrote and nothing names."""
+    """Delete the shards (also half-written ones) and keys that the job wrote and nothing names."""
     for path, _ in job.store.list(SHARDS):
         name = path.rpartition("/")[2]
         if name.lstrip(".").startswith(f"{job.name}-") and name not in keep:

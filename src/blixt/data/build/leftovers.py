@@ -9,7 +9,7 @@ from blixt.data.build.commit import discard_notes, discard_shards
 from blixt.data.build.job import Job, job_from_notes, remove_folders
 from blixt.data.build.output import SHARDS
 from blixt.data.build.owner import is_stale
-from blixt.data.snapshot import Place, as_store, referenced_files
+from blixt.data.snapshot import Place, Snapshot, as_store, load, referenced_files, versions
 from blixt.data.snapshot import prune as prune_versions
 from blixt.data.store import NotFoundError, Store
 from blixt.data.store.local import TEMPORARY
@@ -46,6 +46,10 @@ def sweep(
     if not dead:
         return []
     named = referenced_files(store)
+    kept = {key for version in versions(store) for key in _keys_of(load(store, version))}
+    for name in dead:
+        if f"{name}.keys" not in kept:
+            store.delete(f"keys/{name}.keys")
     unnamed = [
         path
         for path, _ in store.list(SHARDS)
@@ -115,6 +119,10 @@ def _remove_temporaries(store: Store, after_s: float) -> None:
                     path.unlink()
             except FileNotFoundError:
                 continue
+
+
+def _keys_of(snapshot: Snapshot) -> list[str]:
+    return [] if snapshot.keys is None else [segment.file for segment in snapshot.keys.segments]
 
 
 def _is_recent(at: float, after_s: float) -> bool:

@@ -1,5 +1,6 @@
 """A folder for local copies, gone when it is not needed, also after a process was killed."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -26,7 +27,9 @@ def scratch_folder(base: str | None) -> Generator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
+    with os.scandir(parent) as entries:
+        ours = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
+    for folder in ours:
         named = folder.name.removeprefix(_PREFIX).rpartition(".")[0].rsplit("-", 2)
         if len(named) == 3 and named[1].isdecimal() and Owner(named[0], int(named[1]), named[2]).is_dead():
             shutil.rmtree(folder, ignore_errors=True)

@@ -64,6 +64,8 @@ class Task(ABC):
             BuildError: when the function fails, naming the input.
             SchemaError, WriteError, StoreError: when a sample does not fit, or the output is refused.
         """
+        if self.job.store.local is not None and self.transfer.input_dir is None:
+            return self._run(unit, schema, place, self.job.store.local)  # nothing is copied anywhere
         with scratch_folder(self.transfer.scratch) as scratch:
             return self._run(unit, schema, place, scratch)
 

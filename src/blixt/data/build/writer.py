@@ -91,14 +91,15 @@ class DatasetWriter:
             key_duplicates,
         )
         self._held = ExitStack()
-        scratch = None if scratch_dir is None else str(scratch_dir)
+        base = None if scratch_dir is None else str(scratch_dir)
+        scratch = self._store.local or self._held.enter_context(scratch_folder(base))
         self._output = ShardOutput(
             self._store,
             lambda k: f"{self._run}-{k:06d}.shard",
             layout,
             self._dataset_id,
             schema,
-            self._held.enter_context(scratch_folder(scratch)),
+            scratch,
             num_uploaders,
             self._sign_again,
         )

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -284,6 +285,7 @@ class _Here:
         return f"sample {self._writer.rows}"
 
 
+@cache
 def _version() -> str:
     try:
         return version("blixt")
