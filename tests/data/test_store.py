@@ -254,6 +254,46 @@ class TestCredentials:
         assert pickle.loads(pickle.dumps(store)).get("a") == b"1"
 
 
+class TestGoogle:
+    """The client for Google speaks its XML API, whose plain requests SeaweedFS answers too.
+
+    It is no Google: it knows neither Google's tokens, which a proxy takes away, nor its exclusive creation.
+    """
+
+    @pytest.fixture
+    def endpoint(self, s3: S3, faulty: Callable[[str], FaultyProxy]) -> str:
+        proxy = faulty(s3.endpoint)
+        proxy.left_out = ("connection", "authorization")
+        return proxy.endpoint
+
+    @pytest.fixture
+    def google(self, s3: S3, endpoint: str) -> Store:
+        location = s3.location("public").replace("s3://", "gs://")
+        return open_store(location, credentials={"token": "x"}, options={"base_url": endpoint})
+
+    def test_objects_are_put_and_read_whole_in_ranges_and_from_their_end(self, google: Store) -> None:
+        google.put("folder/object", CONTENT)
+        assert google.get("folder/object") == CONTENT
+        assert google.get_range("folder/object", 7, 300) == CONTENT[7:300]
+        assert google.get_tail("folder/object", 10) == (CONTENT[-10:], 1024)
+        assert google.size("folder/object") == 1024
+        assert list(google.list("folder")) == [("folder/object", 1024)]
+        with pytest.raises(NotFoundError, match=r"gs://public/.*/absent is not there"):
+            google.get("absent")
+
+    def test_a_store_that_ignores_exclusive_creation_is_found_out(self, google: Store) -> None:
+        with pytest.raises(UnsupportedError, match=r"ignores If-None-Match.*let one process publish"):
+            google.put_if_absent("once", b"1")
+        assert list(google.list()) == []
+
+    def test_one_writer_may_do_without_exclusive_creation(self, google: Store, endpoint: str) -> None:
+        options = {"base_url": endpoint, "exclusive": "false"}
+        alone = open_store(google.location, credentials={"token": "x"}, options=options)
+        assert alone.put_if_absent("once", b"1")
+        assert not alone.put_if_absent("once", b"2")
+        assert google.get("once") == b"1"
+
+
 class TestBadLuck:
     @pytest.mark.parametrize("fault", ["503", "500", "429", "drop", "short", "lie", "reset"])
     def test_a_read_that_fails_is_tried_again(

@@ -1,12 +1,12 @@
-"""Azurite, Microsoft's emulator of Azure's blob storage, where it is installed (`npm install -g azurite`)."""
+"""Azurite, Microsoft's emulator of Azure's blob storage, where it is installed."""
 
 import base64
 import hashlib
 import hmac
-import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +47,10 @@ class Azure:
 @contextmanager
 def running(folder: Path) -> Iterator[Azure]:
     """Run the emulator, its data in memory and its log in a folder; skip where it is not installed."""
-    program = os.environ.get("AZURITE_BLOB") or shutil.which("azurite-blob")
+    installed = Path(sys.executable).parent / "azurite-blob"  # by scripts/azurite/install.py
+    program = str(installed) if installed.exists() else shutil.which("azurite-blob")
     if program is None:
-        pytest.skip("Azurite is not installed: npm install -g azurite, or name azurite-blob by AZURITE_BLOB")
+        pytest.skip("Azurite is not installed: run scripts/azurite/install.py")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -39,6 +39,7 @@ class FaultyProxy:
         faults: done to the next GETs that `faulty` accepts, one each, in this order.
         always: done to all GETs that `faulty` accepts once `faults` is empty.
         faulty: which requests may be harmed.
+        left_out: headers, in lower case, that do not reach the server.
         requests: what was asked, in order of arrival.
     """
 
@@ -46,6 +47,7 @@ class FaultyProxy:
     faults: deque[Fault] = field(default_factory=deque[Fault])
     always: Fault | None = None
     faulty: Callable[[str, str], bool] = lambda method, path: method == "GET"
+    left_out: tuple[str, ...] = ("connection",)
     requests: list[Request] = field(default_factory=list[Request])
 
     def __enter__(self) -> "FaultyProxy":
@@ -115,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection = HTTPConnection(target.hostname or "", target.port, timeout=60)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() != "connection":
+            if name.lower() not in self.proxy.left_out:
                 connection.putheader(name, value)
         connection.endheaders(body)
         answer = connection.getresponse()

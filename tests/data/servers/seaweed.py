@@ -29,7 +29,7 @@ class S3:
 
     Attributes:
         endpoint: `http://127.0.0.1:port`.
-        bucket: a bucket; anybody may read the one whose name is `public`.
+        bucket: a bucket; anybody may read and write the one whose name is `public`.
     """
 
     endpoint: str
@@ -113,7 +113,7 @@ def _start(folder: Path) -> dict[str, object]:
     everything = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [
         {"name": "t", "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}], "actions": everything},
-        {"name": "anonymous", "actions": ["Read:public", "List:public"]},
+        {"name": "anonymous", "actions": ["Read:public", "List:public", "Write:public"]},
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     ports = _free_ports(8)

@@ -104,7 +104,10 @@ def _credentials(scheme: str, credentials: Credentials | Rolling) -> dict[str, A
         return dict(_aws_profile()) if scheme == "s3" else {}
     if isinstance(credentials, Rolling) or callable(credentials):
         return {}
-    return {name.lower(): value for name, value in credentials.items()}
+    given = {name.lower(): value for name, value in credentials.items()}
+    if scheme == "gs" and "token" in given:
+        given["bearer_token"] = given.pop("token")
+    return given
 
 
 def _aws_profile() -> dict[str, str]:
