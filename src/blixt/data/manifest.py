@@ -140,10 +140,14 @@ class Snapshot:
 
 
 def _check_names(shards: ShardTable, name: str) -> None:
-    """Refuse names that would lead out of the dataset's folder."""
+    """Refuse names that would lead out of the dataset's folder, or are no text (a ValueError)."""
     if b"/" in shards.names or b"\\" in shards.names or b"\0" in shards.names:
         raise FormatError(f"snapshot {name} names a shard outside of its folder")
     starts = np.concatenate([[0], shards.name_ends.astype(np.int64)])
-    letters = np.frombuffer(shards.names, np.uint8)
-    if (np.diff(starts) <= 0).any() or (letters[starts[:-1]] == ord(".")).any():
+    if (np.diff(starts) <= 0).any():
+        raise FormatError(f"snapshot {name} names a shard by nothing")
+    shards.names.decode()
+    first_letters = np.frombuffer(shards.names, np.uint8)[starts[:-1]]
+    inside_a_letter = first_letters & 0xC0 == 0x80
+    if (first_letters == ord(".")).any() or inside_a_letter.any():
         raise FormatError(f"snapshot {name} names a shard that cannot be one")
