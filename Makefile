@@ -44,6 +44,7 @@ demo: console
 # Everything the project promises, shown on real server processes and a real browser.
 test: $(VENV)/.test console
 	@scripts/system-packages
+	$(BIN)/python scripts/azurite/install.py
 	$(BIN)/python console/build.py --test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 15 $(PYTEST_ARGS)
 
