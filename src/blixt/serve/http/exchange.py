@@ -22,6 +22,12 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+NOTED = frozenset(
+    {b"accept", b"accept-encoding", b"content-type", b"x-priority", b"x-request-id", b"x-timeout-s"}
+)
+"""Headers that lanes look at."""
+
+
 class ClientGone(Exception):
     """The client closed the connection before its answer."""
 
@@ -31,6 +37,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers: RawHeaders = scope["headers"]
+        self.noted = {name: value for name, value in self.headers if name in NOTED}
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: str = scope.get("query_string", b"").decode("latin-1")

@@ -19,7 +19,7 @@ from blixt.serve.http.answers import ErrorBody, failed, streamed, whole
 from blixt.serve.http.auth import MISSING, Authenticate, Headers, sent_keys
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import JSON, SSE, ClientGone, Exchange, Receive, Scope, Send, fastapi_error
-from blixt.serve.http.meta import Submission, read_meta, request_id
+from blixt.serve.http.meta import META_HEADERS, PLAIN, Submission, read_meta, request_id
 from blixt.serve.http.sinks import AnswerSink, AnyHub, Item, StreamSink
 from blixt.serve.http.sse import KEEP_ALIVE, event
 from blixt.serve.request import Rejected
@@ -28,6 +28,8 @@ from blixt.serve.tracing import Tracing
 from blixt.serve.wire import Kind
 
 QUICK_S = 0.01
+JSON_TYPE = b"application/json"
+_TELLING = META_HEADERS - {b"content-type"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,10 @@ class Gate:
 
     async def admits(self, headers: Headers) -> bool:
         """Whether the request may pass: a key of the ring, or a token that the user's callable accepts."""
-        if self.authorized(headers):
-            return True
+        return self.authorized(headers) or await self.authenticated(headers)
+
+    async def authenticated(self, headers: Headers) -> bool:
+        """Whether the user's callable accepts a token of the request."""
         if self.authenticate is None:
             return False
         for token in sent_keys(headers):
@@ -92,7 +96,8 @@ class Lane:
         try:
             if exchange.method != self.method:
                 raise HTTPError(405, headers={"allow": self.method})
-            if not await self.gate.admits(exchange.headers):
+            headers = exchange.headers
+            if not (self.gate.authorized(headers) or await self.gate.authenticated(headers)):
                 raise HTTPError(401, MISSING, {"www-authenticate": "Bearer"})
             body = await exchange.body(self.gate.max_payload_bytes)
             began = time.monotonic()
@@ -128,7 +133,7 @@ class Lane:
     ) -> None:
         """Send a whole answer, compressed if it pays and the client accepts it."""
         if status == 200:
-            accepted = header(exchange, b"accept-encoding")
+            accepted = exchange.noted.get(b"accept-encoding")
             body, headers = compressed(body, headers, accepted, self.gate.compress_over_bytes)
         await exchange.answer(status, body, [*headers, *echo(exchange)])
 
@@ -250,7 +255,7 @@ _wish = msgspec.json.Decoder(_Wish)
 
 def wants_stream(exchange: Exchange, body: bytes) -> bool:
     """Whether the client asks for its answer in pieces."""
-    accepted = header(exchange, b"accept") or b""
+    accepted = exchange.noted.get(b"accept", b"")
     if b"text/event-stream" in accepted.lower():
         return True
     try:
@@ -259,24 +264,20 @@ def wants_stream(exchange: Exchange, body: bytes) -> bool:
         return False
 
 
-def header(exchange: Exchange, wanted: bytes) -> bytes | None:
-    """A request's header, or None."""
-    for name, value in exchange.headers:
-        if name == wanted:
-            return value
-    return None
-
-
 def echo(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     """The client's request id, as a header of the answer."""
-    value = header(exchange, b"x-request-id")
+    value = exchange.noted.get(b"x-request-id")
     return [(b"x-request-id", value)] if value is not None and request_id(value) else []
 
 
 def submission_of(exchange: Exchange, running: Running) -> Submission:
     """What the request says to the hub."""
+    noted, wants = exchange.noted, running.plan.wants_headers
+    plain = noted.get(b"content-type", JSON_TYPE) == JSON_TYPE and not noted.keys() & _TELLING
+    if plain and not wants and exchange.trace is None:
+        return PLAIN
     traceparent = exchange.trace.traceparent if exchange.trace is not None else ""
-    return read_meta(exchange.headers, running.plan.wants_headers, exchange.path, exchange.query, traceparent)
+    return read_meta(exchange.headers, wants, exchange.path, exchange.query, traceparent)
 
 
 def follow(exchange: Exchange, tickets: Sequence[Any]) -> None:
