@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from blixt.serve import API, ConfigError, HTTPError
+from blixt.serve.handoff import pack
 from blixt.serve.plan import make_plan
 from blixt.serve.plan_mode import Mode
 from blixt.serve.wire import Kind
@@ -230,3 +231,19 @@ def test_one_that_leaves_a_running_async_batch_is_ended_at_once_and_only_once():
         loop, event = opened[0]
         loop.call_soon_threadsafe(event.set)
         assert [front.next(), front.next()] == [(2, Kind.CHUNK, b"2"), (2, Kind.END, b"")]
+
+
+def test_a_blocking_predict_of_an_async_api_waits_for_a_call_in_its_thread():
+    class Calls(API):
+        async def decode_request(self, x):
+            return x
+
+        def predict(self, x):
+            return self.call("Other", x)
+
+    with worker(Calls()) as (front, _):
+        front.send((1, Kind.REQUEST, b"1"))
+        id, kind, _ = front.next()
+        assert kind == Kind.CALL
+        front.send((id, Kind.RESULT, bytes((Kind.PACKED,)) + pack(42)))
+        assert front.next() == (1, Kind.OK, b"42")

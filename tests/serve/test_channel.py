@@ -135,3 +135,19 @@ def test_frames_larger_than_a_socket_holds_arrive_from_a_socket_that_does_not_bl
     thread.join(10)
     here.close()
     there.close()
+
+
+def test_more_messages_than_a_frame_holds_travel_in_several(monkeypatch):
+    monkeypatch.setattr("blixt.serve.wire.MAX_MESSAGES", 10)
+    monkeypatch.setattr("blixt.serve.wire.MAX_FRAME_BYTES", 1000)
+    here, there = socket.socketpair()
+    channel = Channel(there, Page.create())
+    for i in range(25):
+        channel.answer(i, Kind.CHUNK, b"x")
+    channel.answer(99, Kind.OK, b"x" * 2000)
+    channel.flush()
+    front = Front(here)
+    assert [front.next() for _ in range(25)] == [(i, Kind.CHUNK, b"x") for i in range(25)]
+    assert front.next()[:2] == (99, Kind.ERROR)
+    here.close()
+    there.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blixt.serve import HTTPError
-from blixt.serve.handoff import discard, pack, unpack
+from blixt.serve.handoff import Folder, discard, pack, unpack
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(),
@@ -53,3 +53,18 @@ def test_a_discarded_value_is_gone_and_says_so(tmp_path):
 def test_what_cannot_be_pickled_is_an_error_at_once():
     with pytest.raises(Exception, match="pickle"):
         pack(lambda: None)
+
+
+def test_a_folder_goes_with_its_server_and_one_that_was_left_behind_goes_with_the_next(tmp_path):
+    base = str(tmp_path)
+    kept = Folder(base)
+    pack(np.zeros(100_000), kept.path)
+    (tmp_path / "blixt-serve-left").mkdir()
+    (tmp_path / "blixt-serve-left" / "value").write_bytes(b"x")
+    other = Folder(base)
+    assert sorted(os.listdir(base)) == sorted(os.path.basename(f.path) for f in (kept, other))
+    assert len(os.listdir(kept.path)) == 1
+    for folder in (kept, other):
+        folder.close()
+        folder.close()
+    assert os.listdir(base) == []

@@ -1,10 +1,9 @@
 """What all workers of a server share: a folder for large values, and the loggers' process."""
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from blixt.serve.handoff import make_folder
+from blixt.serve.handoff import Folder
 from blixt.serve.loggers import LogProcess
 
 
@@ -16,8 +15,13 @@ class Backstage:
     """
 
     def __init__(self, loggers: Sequence[Any] = ()) -> None:
-        self.folder = make_folder()
+        self._folder = Folder()
         self._log = LogProcess(loggers) if loggers else None
+
+    @property
+    def folder(self) -> str:
+        """Where large values lie on their way from worker to worker."""
+        return self._folder.path
 
     @property
     def log_address(self) -> str | None:
@@ -28,4 +32,4 @@ class Backstage:
         """End the loggers and remove the folder with all that crashes have left in it."""
         if self._log is not None:
             self._log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder.close()

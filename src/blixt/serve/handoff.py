@@ -6,10 +6,13 @@ use calls `discard`; what a crash leaves behind goes with the server's folder.
 """
 
 import contextlib
+import fcntl
+import glob
 import itertools
 import mmap
 import os
 import pickle
+import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -23,10 +26,49 @@ _count = itertools.count()
 _INLINE, _FILE = b"\0", b"\1"
 
 
-def make_folder() -> str:
-    """A folder for large values, in memory where the system can; remove it when the server ends."""
-    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    return tempfile.mkdtemp(prefix="blixt-serve-", dir=base)
+class Folder:
+    """Where large values lie, in memory where the system can. Locked while it is in use.
+
+    Folders that nobody locks any more were left by servers that were killed; they are removed on the way.
+
+    Args:
+        base: Where to make it; None: `/dev/shm`, or else the system's place for temporary files.
+    """
+
+    def __init__(self, base: str | None = None) -> None:
+        base = base or ("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
+        for left in glob.glob(os.path.join(base, "blixt-serve-*")):
+            if (lock := _lock(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+        self.path = tempfile.mkdtemp(prefix=".blixt-serve-", dir=base)
+        lock = _lock(self.path)
+        assert lock is not None, "nobody else knows this folder yet"
+        self._lock = lock
+        visible = os.path.join(base, os.path.basename(self.path)[1:])
+        os.rename(self.path, visible)  # now that it is locked, others may look at it
+        self.path = visible
+
+    def close(self) -> None:
+        """Remove the folder with all that crashes have left in it; closing twice is fine."""
+        if self._lock >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock(folder: str) -> int | None:
+    """A descriptor that holds the folder's lock, or None if another process does (or the folder has gone)."""
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def pack(value: Any, folder: str | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +26,18 @@ class AsyncCalls:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._count = itertools.count(1)
         self._folder = plan.folder
+        self._owner = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
         plan.api._send_call = self._call  # pyright: ignore[reportPrivateUsage]
 
-    async def _call(self, target: str, x: Any, timeout_s: float | None) -> Any:
+    def _call(self, target: str, x: Any, timeout_s: float | None) -> Any:
+        """A coroutine for hooks that run in the loop; the answer itself for a `predict` in its thread."""
+        work = self._ask(target, x, timeout_s)
+        if threading.get_ident() == self._owner:
+            return work
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _ask(self, target: str, x: Any, timeout_s: float | None) -> Any:
         channel = self._inbox.channel
         id = channel.recent_slot << 32 | next(self._count) & 0x7FFF_FFFF
         waiting = self._waiting[id] = asyncio.get_running_loop().create_future()

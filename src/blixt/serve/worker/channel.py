@@ -12,8 +12,11 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from blixt.serve.errors import Failure
 from blixt.serve.page import Page
-from blixt.serve.wire import FrameReader, Kind, Message, encode
+from blixt.serve.wire import FrameReader, Kind, Message, WireError, encode
 
 if TYPE_CHECKING:
     from blixt.serve.slab import Slab
@@ -230,7 +233,11 @@ class Channel:
         self._flushed_at = now
 
     def _send(self, front: _Front, out: list[Message], busy_us: int) -> None:
-        data = memoryview(encode(out, busy_us))
+        try:
+            data = memoryview(encode(out, busy_us))
+        except WireError:
+            self._send_apart(front, out, busy_us)
+            return
         while data:
             try:
                 data = data[front.sock.send(data) :]
@@ -239,6 +246,16 @@ class Channel:
             except ConnectionError:
                 self._lose(front)
                 return
+
+    def _send_apart(self, front: _Front, out: list[Message], busy_us: int) -> None:
+        """What is too much for one frame travels in several; what is too large by itself is an error."""
+        if len(out) == 1:
+            failure = Failure(500, "The answer is larger than 4 GiB; send less, or in pieces.")
+            self._send(front, [(out[0][0], Kind.ERROR, msgspec.json.encode(failure))], busy_us)
+            return
+        half = len(out) // 2
+        self._send(front, out[:half], busy_us)
+        self._send(front, out[half:], 0)
 
     def rest(self) -> None:
         """Start the clock of the next frame now: the time before was spent waiting."""

@@ -1,5 +1,6 @@
 """What has arrived at a worker and is not begun yet, and the word that clients have left."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ class Inbox:
         self.results: dict[int, bytes] = {}
         self.asked: set[int] = set()  # this worker's calls without an answer yet
         self._control = control
+        self._owner = threading.get_ident()
         self._metas: dict[int, bytes] = {}
         self._cancelled: set[int] = set()  # waiting here
         self._unwanted: set[int] = set()  # begun
@@ -80,7 +82,10 @@ class Inbox:
 
     def is_unwanted(self, id: int) -> bool:
         """Whether the client of a begun request has left; looks at what has arrived."""
-        self.fill(block=False)
+        if (
+            threading.get_ident() == self._owner
+        ):  # another thread of the user's learns it from this one's looks
+            self.fill(block=False)
         return id in self._unwanted
 
     def done(self, id: int) -> None:

@@ -1,11 +1,12 @@
 """A worker asking other APIs of its server: the question travels over the front, as packed values."""
 
 import itertools
+import threading
 from typing import Any
 
 import msgspec
 
-from blixt.serve.errors import Failure, HTTPError
+from blixt.serve.errors import ConfigError, Failure, HTTPError
 from blixt.serve.handoff import discard, pack, unpack
 from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind
@@ -20,7 +21,11 @@ def connect(plan: Plan, inbox: Inbox) -> None:
     """Let `API.call` of a blocking worker wait for its answer, while other messages gather in the inbox."""
     count, folder = itertools.count(1), plan.folder
 
+    owner = threading.get_ident()
+
     def send(target: str, x: Any, timeout_s: float | None) -> Any:
+        if threading.get_ident() != owner:
+            raise ConfigError("API.call() was used in another thread than the one that runs the hooks.")
         channel = inbox.channel
         id = channel.recent_slot << 32 | next(count) & 0x7FFF_FFFF
         inbox.asked.add(id)
@@ -36,7 +41,7 @@ def connect(plan: Plan, inbox: Inbox) -> None:
 def send_call(
     channel: Channel, id: int, target: str, x: Any, timeout_s: float | None, folder: str | None
 ) -> None:
-    """Put a question into the next frame: `u8 length | JSON [target, timeout] | packed value`."""
+    """Put a question into the next frame: `u16 length | JSON [target, timeout] | packed value`."""
     head = _target.encode((target, timeout_s))
     channel.answer(id, Kind.CALL, len(head).to_bytes(2, "little") + head + pack(x, folder))
 
