@@ -47,9 +47,11 @@ def info(
     }
     print_fields(fields)
     print()
-    print_table(
-        ("column", "type", ">tokens", ">stored", ">share"), _columns(facts), empty="It has no columns."
-    )
+    rows = _columns(facts)
+    kept = [0, 1, *(place for place in (2, 3, 4) if any(row[place] for row in rows))]
+    headings = ("column", "type", ">tokens", ">stored", ">share")
+    cells = [[row[place] for place in kept] for row in rows]
+    print_table([headings[place] for place in kept], cells, empty="It has no columns.")
 
 
 def _version(facts: dict[str, Any]) -> str:
