@@ -8,7 +8,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["api", "errors", "server", "specs.openai", "specs.stops"])
+DOCUMENTED = [
+    "api",
+    "errors",
+    "http.auth",
+    "http.compress",
+    "mcp",
+    "server",
+    "specs.base",
+    "specs.openai",
+    "specs.openai_embeddings",
+    "specs.openai_types",
+    "specs.stops",
+]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_the_examples_in_docstrings_are_true(name):
     result = doctest.testmod(importlib.import_module(f"blixt.serve.{name}"))
     assert result.attempted

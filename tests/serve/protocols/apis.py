@@ -9,7 +9,7 @@ import msgspec
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from blixt.serve import API, ChatRequest, CompletionRequest, HTTPError, Piece
+from blixt.serve import API, ChatRequest, CompletionRequest, HTTPError, Piece, UploadFile
 from blixt.serve.specs.base import Call, Endpoint, Spec
 from blixt.serve.specs.openai_types import Embedding, EmbeddingRequest, TokenLogprob, data_of
 
@@ -253,3 +253,12 @@ class Traced(API):
 
     def predict(self, x: Any, context: dict[str, Any]) -> Any:
         return {"traceparent": context["traceparent"]}
+
+
+class Picture(API):
+    """Takes a file from a form."""
+
+    api_path = "/picture"
+
+    def predict(self, file: UploadFile) -> dict[str, Any]:
+        return {"name": file.filename, "type": file.content_type, "size": file.size}

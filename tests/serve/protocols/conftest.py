@@ -15,6 +15,7 @@ from .apis import (
     Guarded,
     Locate,
     Peeker,
+    Picture,
     Rot13,
     Shouter,
     Slow,
@@ -51,7 +52,7 @@ def client(openai_service: RunningServer) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def web_service() -> Iterator[RunningServer]:
     """Every other kind of route, with a short keep-alive."""
-    apis = [Count(), Big(), Slow(), Guarded(), Peeker(), Chat(), Tick(), Locate(), Rot13()]
+    apis = [Count(), Big(), Slow(), Guarded(), Peeker(), Chat(), Tick(), Locate(), Rot13(), Picture()]
     web = Web(keep_alive_s=0.3, mcp=True, metadata={"name": "tests"}, extend=add_hello)
     limits = Limits(max_payload_bytes=100_000)
     with running(Server(apis, accelerator="cpu", timeout_s=10, limits=limits, web=web)) as service:

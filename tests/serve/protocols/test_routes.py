@@ -149,3 +149,14 @@ def test_too_large_a_body_is_413_announced_or_not(web_service):
     authorized = {"authorization": "Bearer open sesame"}
     for path in ("/big", "/guarded", "/rot13"):
         assert post(web_service, path, content=pieces(), headers=authorized).status_code == 413
+
+
+def test_a_file_of_a_form_arrives_and_the_schema_says_that_it_is_one(web_service):
+    answer = post(web_service, "/picture", files={"file": ("cat.png", b"12345", "image/png")})
+    assert answer.json() == {"name": "cat.png", "type": "image/png", "size": 5}
+    operation = httpx.get(f"{web_service.url}/openapi.json").json()["paths"]["/picture"]["post"]
+    assert list(operation["requestBody"]["content"]) == ["multipart/form-data"]
+
+
+def test_a_form_above_the_payload_limit_is_413(web_service):
+    assert post(web_service, "/picture", files={"file": b"x" * 200_000}).status_code == 413
