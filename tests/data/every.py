@@ -49,7 +49,7 @@ def shard_bytes(samples: list[Any], **options: Any) -> bytes:
 
 def open_bytes(data: bytes, **options: Any) -> ShardReader:
     """Open a shard that is in memory."""
-    return ShardReader(MemoryFile("a.shard", bytes(data)), key=KEY, decode=False, **options)
+    return ShardReader(MemoryFile("a.shard", bytes(data)), key=KEY, **{"decode": False, **options})
 
 
 def footer_of(data: bytes) -> dict[str, Any]:

@@ -27,11 +27,11 @@ PACKED = shard_bytes([every(i) for i in range(4)], compress="zstd")
 VARIABLE = sum(column["kind"] == "variable" for column in footer_of(SHARD)["columns"])
 
 
-def read(data: bytes) -> list[Any]:
+def read(data: bytes, decode: Any = False) -> list[Any]:
     """Read every row, both ways, and check the file; the memory it takes is bounded."""
     tracemalloc.start()
     try:
-        reader = open_bytes(data)
+        reader = open_bytes(data, decode=decode)
         rows = np.arange(min(reader.rows, 100))
         reader.ranges(rows)
         reader.batch(rows)
@@ -109,6 +109,28 @@ def test_whatever_a_footer_says_it_is_read_or_refused(data: st.DataObject) -> No
         read(with_footer(SHARD, footer))
     except DataError:
         pass
+
+
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_whatever_a_section_says_it_is_read_or_refused(data: st.DataObject) -> None:
+    role = data.draw(st.sampled_from(["heap", "heap_blocks", "heap_offsets", "documents", "values"]))
+    new = data.draw(st.one_of(st.binary(min_size=1, max_size=9), st.integers(0, 2**64 - 1).map(_u64)))
+    place = data.draw(st.floats(0, 1))
+
+    def change(content: bytearray) -> None:
+        start = int(place * (len(content) - 1)) // 8 * 8
+        piece = new[: len(content) - start]
+        content[start : start + len(piece)] = piece
+
+    try:
+        read(with_section(SHARD, role, change), decode={"image": False})
+    except DataError:
+        pass
+
+
+def _u64(value: int) -> bytes:
+    return value.to_bytes(8, "little")
 
 
 @pytest.mark.parametrize(
