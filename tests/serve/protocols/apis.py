@@ -1,6 +1,8 @@
 """What the protocol tests serve; here, so that spawned workers can import them."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
@@ -205,6 +207,8 @@ class Chat(API):
                     raise HTTPError(418, "short and stout")
                 case "break":
                     raise RuntimeError("a secret: hunter2")
+                case "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
                 case "flood":
                     for i in range(2000):
                         await socket.send(f"{i}:" + "x" * 5000)
@@ -262,3 +266,11 @@ class Picture(API):
 
     def predict(self, file: UploadFile) -> dict[str, Any]:
         return {"name": file.filename, "type": file.content_type, "size": file.size}
+
+
+class GuardedTalker(Talker):
+    """A model for those who know the words."""
+
+    def authorize(self, auth: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> None:
+        if auth.credentials != "open sesame":
+            raise HTTPException(403, "wrong words", {"x-hint": "seeds"})

@@ -4,16 +4,17 @@ import logging
 import os
 
 import httpx
+import openai
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from blixt.serve import ConfigError, Server
+from blixt.serve import ConfigError, OpenAISpec, Server
 from blixt.serve.http.auth import LOOK_EVERY_S, KeyRing
 from blixt.serve.http.web import CORS, Web
 from blixt.serve.testing import running, wait_until
 
-from .apis import Big, Chat, Guarded
+from .apis import Big, Chat, Guarded, GuardedTalker
 from .stamps import Stamp, token_is_good, token_is_good_async
 
 BEARER = {"authorization": "Bearer ada-key"}
@@ -96,6 +97,21 @@ def test_a_websocket_needs_the_key(keyed):
 def test_an_apis_own_authorize_stands_in_place_of_the_keys(keyed):
     assert ask(keyed[0], {"authorization": "Bearer open sesame"}, "/guarded").status_code == 200
     assert ask(keyed[0], BEARER, "/guarded").status_code == 403
+
+
+def test_a_model_with_an_authorize_of_its_own_is_guarded_on_all_its_routes():
+    server = Server(GuardedTalker(spec=OpenAISpec("talker")), accelerator="cpu")
+    with running(server) as service:
+        base_url = f"{service.url}/v1"
+        with openai.OpenAI(base_url=base_url, api_key="open rice", max_retries=0) as client:
+            with pytest.raises(openai.PermissionDeniedError, match="wrong words") as refused:
+                client.completions.create(model="talker", prompt="a")
+            assert refused.value.response.headers["x-hint"] == "seeds"
+            with pytest.raises(openai.PermissionDeniedError):
+                client.models.retrieve("talker")
+        with openai.OpenAI(base_url=base_url, api_key="open sesame", max_retries=0) as client:
+            assert client.completions.create(model="talker", prompt="a").choices[0].text == "a "
+            assert client.models.retrieve("talker").id == "talker"
 
 
 def test_the_schema_tells_of_the_keys(keyed):

@@ -8,7 +8,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from blixt.serve.testing import wait_until
+from blixt.serve import Limits, Server
+from blixt.serve.testing import running, wait_until
+
+from .apis import Chat
 
 
 def chat(service, path="/chat", **kwargs):
@@ -127,6 +130,41 @@ def test_authorize_guards_the_handshake(web_service):
     headers = {"authorization": "Bearer open sesame"}
     with chat(web_service, "/guarded", additional_headers=headers) as connection:
         assert connection.recv(timeout=10) == "welcome"
+
+
+def test_a_worker_that_dies_closes_its_sessions_and_another_takes_over():
+    with running(Server(Chat(), accelerator="cpu")) as service:
+        with chat(service) as one, chat(service) as two:
+            two.send("hi")
+            two.recv(timeout=10)
+            one.send("die")
+            for connection in (one, two):
+                code, reason = closing(connection)
+                assert (code, "worker died" in reason) == (1013, True)
+        with chat(service) as three:
+            three.send("hi")
+            assert three.recv(timeout=20) == "you said hi"
+
+
+def test_a_server_that_stops_says_so_to_its_sessions():
+    with running(Server(Chat(), accelerator="cpu", limits=Limits(drain_s=0.3))) as service:
+        with chat(service) as connection:
+            connection.send("hi")
+            connection.recv(timeout=10)
+            service.process.terminate()
+            assert closing(connection)[0] in (1001, 1012)
+        assert service.wait(20) == 0
+
+
+def test_a_refused_session_is_told_when_to_come_back():
+    server = Server(Chat(max_streams=1), accelerator="cpu", max_queue=1)
+    with running(server) as service, chat(service) as first:
+        first.send("hi")
+        first.recv(timeout=10)
+        with chat(service), pytest.raises(InvalidStatus) as refused:  # the second waits in the queue
+            chat(service)
+    assert refused.value.response.status_code == 429
+    assert int(refused.value.response.headers["retry-after"]) >= 1
 
 
 def test_pings_are_answered(web_service):

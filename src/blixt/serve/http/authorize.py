@@ -62,4 +62,5 @@ class _LaneResponse(Response):
         self._lane = lane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._lane(scope, scope["blixt.replay"].again(), send)
+        replay = scope.get("blixt.replay")  # a path with parameters is no lane of its own, and has no body
+        await self._lane(scope, receive if replay is None else replay.again(), send)
