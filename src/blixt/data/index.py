@@ -49,7 +49,7 @@ def decode_index(data: bytes, name: str) -> Snapshot:
         CorruptionError: when it was cut short or does not match its checksum.
         FormatError: when it is none that this version can read.
     """
-    advice = "delete it, or publish once more: versions/*.json say all that it says"
+    advice = "delete it: versions/*.json say all that it says"
     if len(data) < _HEAD.size + _CRC_BYTES or not data.startswith(_MAGIC):
         raise CorruptionError(f"{name} is damaged: it is no index, bytes 0 to {min(len(data), 8)}; {advice}")
     body = memoryview(data)[:-_CRC_BYTES]

@@ -48,6 +48,8 @@ __all__ = [
     "versions",
 ]
 
+_FEW_SHARDS = 1000
+"""Of so many shards a version is written with line breaks, for people."""
 Mode = Literal["error", "append", "overwrite"]
 MODES: tuple[Mode, ...] = ("error", "append", "overwrite")
 
@@ -173,10 +175,9 @@ def commit(place: Place, change: Callable[[Snapshot | None], Snapshot]) -> Snaps
     """
     store = as_store(place)
     while True:
-        latest = latest_version(store)
-        base = _load_version(store, latest) if latest else None
+        base = _newest(store)
         snapshot = change(base)
-        if snapshot.version <= latest:
+        if base is not None and snapshot.version <= base.version:
             return snapshot
         if _create(store, snapshot):
             return snapshot
@@ -267,6 +268,14 @@ def _load_version(store: Store, version: int) -> Snapshot:
     return snapshot
 
 
+def _newest(store: Store) -> Snapshot | None:
+    """Return the newest version, None when there is none yet."""
+    try:
+        return load(store)
+    except DatasetNotFoundError:
+        return None
+
+
 def _load_newest_listed(store: Store) -> Snapshot:
     known = versions(store)
     if not known:
@@ -283,7 +292,8 @@ def _no_dataset(store: Store) -> DatasetNotFoundError:
 def _create(store: Store, snapshot: Snapshot) -> bool:
     """Create the version's file with its whole content, or return False because someone else did."""
     stored = {**snapshot.to_json(), "commit": uuid4().hex}
-    text = json.dumps({**stored, "crc32c": crc32c(_canonical(stored))}, indent=1).encode()
+    indent = 1 if len(snapshot.shards) <= _FEW_SHARDS else None
+    text = json.dumps({**stored, "crc32c": crc32c(_canonical(stored))}, indent=indent).encode()
     if store.local is not None:
         _sync_folder(store.local / "shards")
     if not store.put_if_absent(_path(snapshot.version), text):
