@@ -28,7 +28,7 @@ from blixt.data.store import (
     open_store,
 )
 
-_FIRST_ROWS = 64, 256
+_FIRST_ROWS = 64
 """Rows of the first look-ahead that are asked for before the others: a reader that begins waits for them."""
 TokenSpan = tuple[int, int, int]
 """Tokens of one shard: (shard, first token in it, end)."""
@@ -120,7 +120,7 @@ class Shards:
         if self.are_local:
             return
 
-        parts = [rows] if self._planned else np.split(rows, np.cumsum(_FIRST_ROWS))
+        parts = [rows] if self._planned else [rows[:_FIRST_ROWS], rows[_FIRST_ROWS:]]
         self._planned = True
 
         def work() -> None:
