@@ -163,7 +163,7 @@ class Member:
 
         spec, service = self._spec, self.service
         service.start()
-        app = spec.server.make_app(service)
+        app = spec.server.make_front_app(service)
         front = UvicornServer(app, spec.listening, self._write_gauges)
         serving = asyncio.create_task(front.serve(sockets=[spec.sock]))
         await front.until_started(serving)

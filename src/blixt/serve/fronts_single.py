@@ -44,7 +44,7 @@ async def serve(server: "Server", sock: socket.socket, listening: "Listening") -
     try:
         from blixt.serve.http.uvicorn_server import UvicornServer
 
-        front = UvicornServer(server.app, listening, lambda: None)
+        front = UvicornServer(server.make_front_app(service), listening, lambda: None)
         serving = asyncio.create_task(front.serve(sockets=[sock]))
         await front.until_started(serving)
         events.fire("on_server_start", server)

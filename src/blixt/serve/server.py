@@ -1,4 +1,7 @@
-"""The server: what is served, on which devices, within which limits, by how many processes."""
+"""The server: what is served, on which devices, within which limits, by how many processes.
+
+A worker imports the user's file, which imports this one: what only a front needs is imported when it is used.
+"""
 
 import dataclasses
 import os
@@ -12,15 +15,14 @@ from blixt.serve.api import API
 from blixt.serve.config import Limits
 from blixt.serve.devices import resolve_devices
 from blixt.serve.errors import ConfigError, ServeError
-from blixt.serve.fronts_single import run_loop, say, serve
-from blixt.serve.listen import address_of, listen_many
-from blixt.serve.plan import make_plan
-from blixt.serve.service import Served, Service, path_of
 
 if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
     from blixt.serve.http.auth import Keys
+    from blixt.serve.http.doorman import Doorman
+    from blixt.serve.http.uvicorn_server import Listening
     from blixt.serve.http.web import Web
+    from blixt.serve.service import Service
 
 OWN_PATHS = frozenset({"/health", "/ready", "/info", "/metrics", "/docs", "/openapi.json"})
 MAX_FRONTS = 63
@@ -77,6 +79,8 @@ class Server:
         fronts: int | Literal["auto"] = 1,
         hot_lane: bool = True,
     ) -> None:
+        from blixt.serve.service import Served
+
         self.apis = list(api) if isinstance(api, Sequence) else [api]
         self.limits = dataclasses.replace(limits or Limits(), timeout_s=timeout_s, max_queue=max_queue)
         _check(self.apis, callbacks)
@@ -98,8 +102,10 @@ class Server:
         return self.served.devices[0]
 
     @property
-    def service(self) -> Service:
+    def service(self) -> "Service":
         """The APIs at work."""
+        from blixt.serve.service import Service
+
         if self._service is None:
             self._service = Service(self.served)
         return self._service
@@ -111,11 +117,21 @@ class Server:
             self._app = self.make_app(self.service)
         return self._app
 
-    def make_app(self, service: Service) -> "ServeApp":
+    def make_app(self, service: "Service") -> "ServeApp":
         """An app in front of a service."""
         from blixt.serve.http.app import ServeApp
 
         return ServeApp(service, self.api_key, self.web)
+
+    def make_front_app(self, service: "Service") -> "ServeApp | Doorman":
+        """The app of a front: the whole one only if something needs it from the start."""
+        from blixt.serve.http.doorman import Doorman, suffices
+
+        if self._app is not None:
+            return self._app
+        if suffices(self.apis, self.web):
+            return Doorman(service, self.api_key, self.web, lambda: self.make_app(service))
+        return self.make_app(service)
 
     def run(
         self,
@@ -147,7 +163,10 @@ class Server:
             SystemExit: With a `ServeError`'s code, after its sentence on stderr: the port is in use (98),
                 `setup` failed again and again (3), an argument is wrong (2).
         """
+        from blixt.serve.fronts_single import say
         from blixt.serve.http.uvicorn_server import Listening
+        from blixt.serve.listen import address_of, listen_many
+        from blixt.serve.service import path_of
 
         listening = Listening(log_level, ssl_certfile, ssl_keyfile, ssl_keyfile_password, self.hot_lane)
         try:
@@ -173,7 +192,9 @@ class Server:
         except KeyboardInterrupt:  # before the loop reads signals itself
             raise SystemExit(130) from None
 
-    def _run(self, socks: list[socket.socket], listening: Any) -> None:
+    def _run(self, socks: list[socket.socket], listening: "Listening") -> None:
+        from blixt.serve.fronts_single import run_loop, serve
+
         if self.fronts == 1:
             run_loop(serve(self, socks[0], listening))
             return
@@ -183,6 +204,8 @@ class Server:
 
 
 def _check(apis: list[API], callbacks: Sequence[Any]) -> None:
+    from blixt.serve.plan import make_plan
+
     if not apis:
         raise ConfigError("Server needs at least one API.")
     for api in apis:
@@ -202,6 +225,8 @@ def _check(apis: list[API], callbacks: Sequence[Any]) -> None:
 
 def _counts(given: int | Sequence[int] | Mapping[str, int], apis: list[API]) -> list[int]:
     """Workers on each device, by API."""
+    from blixt.serve.service import path_of
+
     if isinstance(given, Mapping):
         unknown = given.keys() - {path_of(api) for api in apis}
         if unknown:

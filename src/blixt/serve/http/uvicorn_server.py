@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from blixt.serve.errors import ConfigError
+from blixt.serve.http.doorman import Doorman
 
 if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
+
 
 SOCKET_PING_S = 20.0
 
@@ -66,14 +68,14 @@ class UvicornServer(uvicorn.Server):
         on_tick: Called ten times a second.
     """
 
-    def __init__(self, app: "ServeApp", listening: Listening, on_tick: Callable[[], None]) -> None:
+    def __init__(self, app: "ServeApp | Doorman", listening: Listening, on_tick: Callable[[], None]) -> None:
         service = app.service
         limits = service.limits
         super().__init__(
             uvicorn.Config(
                 app,
                 http=_protocol(app, listening.hot_lane),  # type: ignore[arg-type]  # a factory serves as well
-                ws="websockets-sansio",
+                ws="none" if isinstance(app, Doorman) else "websockets-sansio",
                 ws_max_size=limits.max_payload_bytes,
                 ws_ping_interval=SOCKET_PING_S,
                 ws_ping_timeout=SOCKET_PING_S,
@@ -115,7 +117,7 @@ class UvicornServer(uvicorn.Server):
         yield
 
 
-def _protocol(app: "ServeApp", hot_lane: bool) -> Any:
+def _protocol(app: "ServeApp | Doorman", hot_lane: bool) -> Any:
     """The hot lane's protocol if it can be had, else uvicorn's own; the service is told each path's lane.
 
     Without a hot route the protocol still watches over slow clients and large headers.
