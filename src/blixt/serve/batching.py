@@ -6,6 +6,7 @@ from itertools import islice
 
 MAX_CREDIT = 256
 WORK_AHEAD_S = 0.002
+SLOW_S = 0.02  # from here on the way to the worker is lost in the work: 1 % of it at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,15 @@ class Policy:
 def credit(policy: Policy, service_s: float) -> int:
     """How many requests an unbatched worker may hold, running one included.
 
-    About two milliseconds of work: enough to hide the way to the worker, too little to make a slow
-    model's request wait behind others while a second worker idles.
+    About two milliseconds of work: enough to hide the way to the worker. A slow model's worker holds one,
+    because a request that waits behind a long one cannot go to another worker that becomes idle.
     """
     if policy.slots:
         return policy.slots
     if service_s <= 0.0:
         return 2
+    if service_s >= SLOW_S:
+        return 1
     return max(2, min(MAX_CREDIT, int(WORK_AHEAD_S / max(service_s, 1e-6))))
 
 

@@ -9,6 +9,7 @@ import msgspec
 from blixt.serve.wire import Kind, join_reply
 
 Answer = tuple[int, bytes]
+MAX_WRITERS = 1000
 _BYTES: Any = (bytes, bytearray, memoryview)
 Write = Callable[[Any], Answer]
 
@@ -62,6 +63,8 @@ def write(value: Any) -> Answer:
     """
     writer = _writers.get(value.__class__)
     if writer is None:
+        if len(_writers) >= MAX_WRITERS:
+            _writers.clear()  # somebody makes a class for each answer
         writer = _writers[value.__class__] = _writer_for(value)
     return writer(value)
 

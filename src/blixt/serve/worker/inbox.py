@@ -14,6 +14,7 @@ from blixt.serve.worker.channel import SLOT_SHIFT, Channel
 _REQUEST, _META, _CANCEL, _RESULT = int(Kind.REQUEST), int(Kind.META), int(Kind.CANCEL), int(Kind.RESULT)
 _OPEN = int(Kind.OPEN)
 _BODIES = frozenset(int(kind) for kind in (Kind.REQUEST, Kind.SLAB, Kind.VALUE, Kind.PASS, Kind.OPEN))
+MAX_UNWANTED = 4096
 _FRONT_LOST = msgspec.json.encode(Failure(503, "The front that carried this call has died; try again."))
 Control = Callable[[int, int, bytes], None]
 
@@ -43,7 +44,7 @@ class Inbox:
         self._owner = threading.get_ident()
         self._metas: dict[int, bytes] = {}
         self._cancelled: set[int] = set()  # waiting here
-        self._unwanted: set[int] = set()  # begun
+        self._unwanted: dict[int, None] = {}  # begun, or answered while the word was on its way
 
     def fill(self, block: bool) -> None:
         """Take what has arrived; waits for something when `block`."""
@@ -91,7 +92,7 @@ class Inbox:
     def done(self, id: int) -> None:
         """A begun request is answered."""
         if self._unwanted:
-            self._unwanted.discard(id)
+            self._unwanted.pop(id, None)
 
     def _drop(self, id: int) -> bool:
         if id not in self._cancelled:
@@ -121,7 +122,9 @@ class Inbox:
             elif any(m[0] == id for m in requests) or self._waits(id):
                 self._cancelled.add(id)
             else:
-                self._unwanted.add(id)
+                self._unwanted[id] = None
+                if len(self._unwanted) > MAX_UNWANTED:
+                    del self._unwanted[next(iter(self._unwanted))]
                 self._control(id, kind, payload)
         return requests
 
