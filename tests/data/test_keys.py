@@ -19,7 +19,9 @@ from blixt.data import (
     index_keys,
 )
 from blixt.data.key_index import collect_keys, open_keys
-from blixt.data.keys import Entries, Keys, _Segment, key_bytes, write_segment
+from blixt.data.key_of import key_bytes, key_hash
+from blixt.data.key_segment import Entries, Segment, write_segment
+from blixt.data.keys import Keys
 from blixt.data.manifest import KeysInfo
 from blixt.data.shard.info import ShardInfo
 from blixt.data.shard.table import ShardTable
@@ -199,9 +201,7 @@ def test_a_lookup_reads_one_block_of_a_large_segment(tmp_path: Path) -> None:
     write_segment(tmp_path / "x.keys", entries, None, None)
     reader = ShardReader(tmp_path / "x.keys")
     assert len(reader.meta["fences"]) == 2
-    segment = _Segment(reader, {"a": 0}, np.array([0, count]))
+    segment = Segment(reader, {"a": 0}, np.array([0, count]))
     for i in (0, 1, 77_777, count - 1):
         stored = key_bytes(i)
-        from blixt.data.keys import _hash
-
-        assert segment.rows(stored, _hash(stored)) == [i]
+        assert segment.rows(stored, key_hash(stored)) == [i]

@@ -12,16 +12,9 @@ import numpy as np
 from blixt.data.crypto import Encryption
 from blixt.data.crypto import Key as SecretKey
 from blixt.data.errors import SchemaError
-from blixt.data.keys import (
-    DUPLICATES,
-    Entries,
-    KeyOf,
-    Keys,
-    key_bytes,
-    read_entries,
-    shown,
-    write_segment,
-)
+from blixt.data.key_of import KeyOf, key_bytes, shown
+from blixt.data.key_segment import Entries, read_entries, write_segment
+from blixt.data.keys import DUPLICATES, Keys
 from blixt.data.manifest import KeysInfo, Snapshot
 from blixt.data.place import Place, as_store, open_file
 from blixt.data.schema import Schema

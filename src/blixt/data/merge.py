@@ -9,7 +9,8 @@ from uuid import uuid4
 from blixt.data.crypto import Encryption
 from blixt.data.errors import DataError, SchemaError
 from blixt.data.key_index import put_segment, refuse_duplicates
-from blixt.data.keys import Entries, Keys
+from blixt.data.key_segment import Entries
+from blixt.data.keys import Keys
 from blixt.data.manifest import KeysInfo, Snapshot
 from blixt.data.place import Place, as_store, open_file
 from blixt.data.shard.info import ShardInfo

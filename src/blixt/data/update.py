@@ -14,7 +14,9 @@ from blixt.data.crypto import Encryption
 from blixt.data.encode import compile_encoder
 from blixt.data.errors import ConflictError, DataError, KeyNotFoundError, SchemaError
 from blixt.data.key_index import column_entries, put_segment, refuse_duplicates
-from blixt.data.keys import DUPLICATES, Entries, Key, Keys, key_bytes, key_getter, shown
+from blixt.data.key_of import Key, key_bytes, key_getter, shown
+from blixt.data.key_segment import Entries
+from blixt.data.keys import DUPLICATES, Keys
 from blixt.data.manifest import KeysInfo, Snapshot
 from blixt.data.place import Place, as_store, open_file
 from blixt.data.shard.info import ShardInfo

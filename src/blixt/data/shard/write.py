@@ -15,7 +15,8 @@ import numpy as np
 from blixt.data.crypto import Cipher, Encryption, cipher_for_writing
 from blixt.data.encode import compile_encoder
 from blixt.data.errors import DataError, SchemaError, WriteError
-from blixt.data.keys import KeyLog, KeyOf
+from blixt.data.key_of import KeyOf
+from blixt.data.key_segment import KeyLog
 from blixt.data.schema import Schema, infer
 from blixt.data.shard.coder import BlockCoder, zstd_level
 from blixt.data.shard.heap_write import HeapWriter
