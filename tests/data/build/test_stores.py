@@ -1,5 +1,8 @@
 """Output to S3 and inputs from S3, on a real server, and through a proxy that misbehaves."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from blixt.data.store import StoreError, UnavailableError, open_store
 
 from ..servers.faulty import FaultyProxy
 from ..servers.seaweed import S3
+from . import functions
 from .functions import copy_below, file_name, number, write_below
 
 
@@ -68,6 +72,19 @@ def test_map_writes_to_a_bucket(s3: S3) -> None:
     names = map(write_below, range(9), out, num_workers=2, unit_size=2, **access(s3))
     assert paths(s3, out) == names
     assert open_store(out, **access(s3)).get("2/deep/8.bin") == bytes(8)
+
+
+def test_two_equal_builds_into_one_bucket_at_the_same_time_make_one_dataset(s3: S3, tmp_path: Path) -> None:
+    out = s3.location()
+    call = {"executor": "local", "folder": str(tmp_path), "inputs": [60], "output": out, "unit_size": 5}
+    call |= {"num_workers": 0, **access(s3)}
+    command = [sys.executable, functions.__file__, json.dumps(call)]
+    pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [json.loads(one.communicate(timeout=60)[0]) for one in pair]
+    assert answers == [{"version": 1, "rows": 60}] * 2
+    assert rows(s3, out, tmp_path / "cache") == [{"x": i} for i in range(60)]
+    store = open_store(out, **access(s3))
+    assert {path for path, _ in store.list("shards")} == {f"shards/{f}" for f in load(store).shards.files()}
 
 
 def fill(s3: S3, count: int) -> str:

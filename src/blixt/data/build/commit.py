@@ -40,6 +40,8 @@ def commit(job: Job, finished: Finished, mode: Mode, ordered: bool, layout: Layo
         units.sort(key=lambda done: done.finished_at)
     shards = [shard for unit in units for shard in unit.shards]
     origin = Origin(job.store, job.dataset_id, job.name, job.since)
+    if not job.exists() and find_job(job.store, job.name, job.since) is None:
+        raise BuildError(gone(job))
     snapshot = publish_shards(origin, units[0].schema, shards, mode, layout)
     close_job(job, version=snapshot.version, published=set(snapshot.shards.files()))
     return snapshot
@@ -100,6 +102,14 @@ def _remove_segments(store: Store, keys: KeysInfo | None, published: Sequence[Sh
     for segment in () if keys is None else keys.segments:
         if segment.file not in named:
             store.delete(f"keys/{segment.file}")
+
+
+def gone(job: Job) -> str:
+    """Say that a job's notes are not there, though it was not published."""
+    return (
+        f"the notes of this build in {job.store.url(job.folder)} are gone: it was taken for "
+        "abandoned, or the folder was emptied; run the same call again"
+    )
 
 
 def close_job(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection
 from uuid import uuid4
 
+from blixt.data.build.commit import gone
 from blixt.data.build.executors import Executor
 from blixt.data.build.job import Job
 from blixt.data.errors import BuildError, DataError
@@ -40,10 +41,7 @@ class Peers:
                 if path not in self._old:
                     raise BuildError(f"another rank failed: {self._message(path)}")
         if not self._job.exists():
-            raise BuildError(
-                f"the notes of this build in {self._job.store.url(self._job.folder)} are gone: it was taken "
-                "for abandoned, or the folder was emptied; run the same call again"
-            )
+            raise BuildError(gone(self._job))
         if silent_s > wait_s:
             some = ", ".join(map(str, list(missing)[:5]))
             raise BuildError(

@@ -116,7 +116,8 @@ def units_of(inputs: Any, cutting: Cutting, unit_size: int) -> Units:
         _refuse_weights(cutting, "inputs of unknown number")
         stream: Iterable[Any] = islice(inputs, limit) if limit else inputs
         stream = _batches(stream, cutting.batch_size) if cutting.batch_size else stream
-        return StreamedUnits(stream, unit_size, cutting.travels)
+        total = len(inputs) if stream is inputs and hasattr(inputs, "__len__") else None
+        return StreamedUnits(stream, unit_size, cutting.travels, total)
     total = min(len(inputs), limit or len(inputs))
     if not total:
         raise BuildError("there are no inputs, so there is nothing to write")

@@ -152,7 +152,10 @@ class ReadUnits(PlannedUnits):
 class StreamedUnits(Units):
     """Whatever an iterator gives, cut as it comes; a unit's inputs live in memory until it is done."""
 
-    def __init__(self, inputs: Iterable[Any], unit_size: int, travels: bool) -> None:
+    def __init__(
+        self, inputs: Iterable[Any], unit_size: int, travels: bool, total: int | None = None
+    ) -> None:
+        self.total = total
         self._inputs = inputs
         self._unit_size = unit_size
         self._travels = travels
