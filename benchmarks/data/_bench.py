@@ -117,6 +117,9 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
         if one.system not in given.without and python_of(one.system) is not None
     ]
     runs: dict[str, list[dict[str, float]]] = {one.name: [] for one in taking_part}
+    for one in taking_part:
+        if one.options.get("before") == "warm":
+            measure(one, row.reader, folder)
     for _ in range(given.runs):
         for one in taking_part:
             runs[one.name].append(measure(one, row.reader, folder))
@@ -133,8 +136,7 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
 
 def measure(one: Competitor, reader: str, folder: Path) -> dict[str, float]:
     """Run one reader once, in a process of its own."""
-    before = one.options.get("before")
-    if before == "cold":
+    if one.options.get("before") == "cold":
         forget_caches(folder)
     command = [
         *(sys.executable, "-m", "benchmarks.data._reap"),
@@ -158,7 +160,7 @@ def forget_caches(folder: Path) -> None:
     """Remove what the systems cached of remote data, so that the next read is cold."""
     import shutil
 
-    for cache in folder.glob("cache-*"):
+    for cache in folder.glob("cache-*-cold"):
         shutil.rmtree(cache, ignore_errors=True)
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from benchmarks.data._measure import Reader, main
 
 import blixt.data.loader.worker  # noqa: F401  imports are not measured, in no system
-from blixt.data import Dataset, DatasetWriter, Loader, TokenDataset
-from blixt.data.types import Jpeg
+from blixt.data import Dataset, Jpeg, Loader, TokenDataset
 
 BATCH, BLOCK, DOCUMENTS = 64, 2048, 800
 
 
 def build_images(folder: Path, options: dict[str, Any]) -> Iterator[int]:
+    from blixt.data import DatasetWriter
+
     data, offsets = np.memmap(folder / "images.bin"), np.load(folder / "images.npy")
     with DatasetWriter(folder / "blixt-images") as writer:
         for i, (low, high) in enumerate(pairwise(offsets)):
@@ -25,6 +26,8 @@ def build_images(folder: Path, options: dict[str, Any]) -> Iterator[int]:
 
 
 def build_tokens(folder: Path, options: dict[str, Any]) -> Iterator[int]:
+    from blixt.data import DatasetWriter
+
     ids = np.fromfile(folder / "tokens.bin", np.uint16)
     with DatasetWriter(folder / "blixt-tokens") as writer:
         for document in np.array_split(ids, DOCUMENTS):
@@ -33,6 +36,8 @@ def build_tokens(folder: Path, options: dict[str, Any]) -> Iterator[int]:
 
 
 def build_tensors(folder: Path, options: dict[str, Any]) -> Iterator[int]:
+    from blixt.data import DatasetWriter
+
     values = np.load(folder / "tensors.npy")
     with DatasetWriter(folder / "blixt-tensors") as writer:
         for i, value in enumerate(values):

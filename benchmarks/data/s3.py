@@ -41,7 +41,7 @@ def limit(s3: dict[str, Any], name: str, samples: int) -> tuple[float, str]:
 
 
 def rows_of(s3: dict[str, Any], folder: Path, images: int, blocks: int) -> list[Row]:
-    cold, warm = {"before": "cold"}, {"cache": "warm"}
+    cold, warm = {"before": "cold", "cache": "cold"}, {"before": "warm", "cache": "warm"}
     of_images = lambda: limit(s3, "blixt-images", images)  # noqa: E731
     of_tokens = lambda: limit(s3, "blixt-tokens", blocks)  # noqa: E731
     return [

@@ -116,7 +116,7 @@ def read_ids(folder: Path, state: Any, world: int, batch: int, steps: int | None
     states = []
     for rank in range(world):
         dataset = Dataset(folder, shuffle=True, seed=7, rank=rank, world_size=world)
-        loader = Loader(dataset, batch, end="drop_last" if steps is not None else "even", prefetch=rank % 3)
+        loader = Loader(dataset, batch, end="even", prefetch=rank % 3)
         if state is not None:
             loader.load_state_dict(state)
         mine = []

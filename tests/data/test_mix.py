@@ -164,7 +164,7 @@ def read_history(make: Any, history: Any) -> list[Any]:
     for world, batch, steps, workers in [*history, (1, 8, None, 0)]:
         ranks: list[list[list[Any]]] = []
         for rank in range(world):
-            loader = Loader(make(rank, world), batch, workers=workers, end="drop_last" if steps else "even")
+            loader = Loader(make(rank, world), batch, workers=workers, end="even")
             if state is not None:
                 loader.load_state_dict(json.loads(json.dumps(state)))
             total = len(loader.dataset)
@@ -174,6 +174,8 @@ def read_history(make: Any, history: Any) -> list[Any]:
         if ranks[0]:
             state, consumed = after, after["consumed"]
         seen += [x for step in zip(*ranks, strict=True) for part in step for x in part]
+        if after["epoch"]:
+            break
     return seen
 
 

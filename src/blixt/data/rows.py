@@ -156,13 +156,14 @@ class Rows(ABC, Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         steps = Steps(len(self), 1, self.world_size, self.rank, self.begin(), "even")
+        if not len(steps):
+            self.finish()
         for run, rows in planned(self, steps, range(len(steps))):
             for low in range(0, len(rows), _READ):
                 items = self.items(rows[low : low + _READ])
                 for step, item in zip(run[low : low + _READ], items, strict=True):
-                    self.advance(steps.consumed_after(step))
+                    self.advance(steps, step)
                     yield item
-        self.finish()
 
     @property
     def order(self) -> RowOrder:
@@ -207,9 +208,12 @@ class Rows(ABC, Generic[T]):
         self.consumed, self._resume_at = self._resume_at, 0
         return self.consumed
 
-    def advance(self, consumed: int) -> None:
-        """Record how many positions all ranks together have consumed."""
-        self.consumed = consumed
+    def advance(self, steps: Steps, step: int) -> None:
+        """Record that a step is handed out; with the last one the epoch is over, asked on or not."""
+        if step + 1 == len(steps):
+            self.finish()
+        else:
+            self.consumed = steps.consumed_after(step)
 
     def finish(self) -> None:
         """End the epoch: the next iteration reads the next one."""

@@ -151,11 +151,14 @@ class _Iterable:
     def _batches(self, first: int, workers: int) -> Iterator[Any]:
         convert = import_module("torch.utils.data").default_convert
         steps = self._steps(self.dataset.begin())
-        for step, rows in rows_of_steps(self.dataset, steps, range(first, len(steps), workers)):
+        chosen = range(first, len(steps), workers)
+        for step, rows in rows_of_steps(self.dataset, steps, chosen):
             batch = convert(self.dataset.gather(rows))
-            self.dataset.advance(steps.consumed_after(step))
+            if workers == 1:
+                self.dataset.advance(steps, step)
             yield batch
-        self.dataset.finish()
+        if workers > 1 or not len(steps):
+            self.dataset.finish()
 
     def _items(self, first: int, workers: int) -> Iterator[Any]:
         steps = self._steps(self.dataset.begin())

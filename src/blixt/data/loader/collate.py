@@ -57,10 +57,12 @@ def _collate_items(first: Any, samples: list[Any], allocate: Allocate) -> Any:
 
 def stack(arrays: list[Any], allocate: Allocate = np.empty) -> Any:
     """Return arrays of one shape and type as one; the list itself where they differ."""
-    first = arrays[0]
+    first: Any = arrays[0]
     for array in arrays:
-        alike = isinstance(array, (np.ndarray, np.generic))
-        if not alike or array.shape != first.shape or array.dtype != first.dtype:
+        if not isinstance(array, (np.ndarray, np.generic)):
+            return arrays
+        other = cast(Any, array)
+        if other.shape != first.shape or other.dtype != first.dtype:
             return arrays
     if first.dtype.hasobject:
         return arrays
@@ -68,7 +70,7 @@ def stack(arrays: list[Any], allocate: Allocate = np.empty) -> Any:
 
 
 def _stack_numbers(numbers: list[Any], dtype: np.dtype[Any], allocate: Allocate) -> Any:
-    kinds = {type(number) for number in numbers}
+    kinds: set[Any] = {type(number) for number in numbers}
     if kinds <= {int, float} and len(kinds) == 2:
         dtype = _NUMBERS[float]
     elif len(kinds) > 1:

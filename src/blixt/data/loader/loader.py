@@ -92,11 +92,12 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         steps = self._steps(self.dataset.begin())
+        if not len(steps):
+            self.dataset.finish()
         for step, batch in self._batches(steps):
-            self.dataset.advance(steps.consumed_after(step))
+            self.dataset.advance(steps, step)
             if batch is not EMPTY:
                 yield batch
-        self.dataset.finish()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration reads."""

@@ -68,6 +68,9 @@ class Pool:
         """
         self._run += 1
         count = len(self._workers)
+        for worker in self._workers:  # what an epoch that was left early had ready
+            self._ring.free.extend(result.slot for result in worker.inbox)
+            worker.inbox.clear()
         state = self._reader.dataset.state_dict()
         for number, worker in enumerate(self._workers):
             chosen = range(number, len(steps), count)

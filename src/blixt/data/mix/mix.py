@@ -142,8 +142,7 @@ class Mix(Rows[Any]):
         """Return the rows at positions of an epoch, numbered one dataset after the other."""
         owner, number = self._plan.at(positions)
         rows = np.empty(len(positions), np.int64)
-        for each in sorted(set(owner.tolist())):
-            dataset: Rows[Any] = self.datasets[each]
+        for each, dataset in enumerate(self.datasets):
             here = np.flatnonzero(owner == each)
             rows[here] = self._first_row[each] + rows_of_rounds(
                 dataset, epoch * self._rounds[each], number[here]

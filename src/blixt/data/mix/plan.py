@@ -52,9 +52,9 @@ class Plan:
             return self.phases[0].at(rows)
         part = np.searchsorted(self._starts, rows, "right") - 1
         owner, number = np.empty_like(rows), np.empty_like(rows)
-        for each in sorted(set(part.tolist())):
+        for each, phase in enumerate(self.phases):
             here = np.flatnonzero(part == each)
-            owner[here], number[here] = self.phases[each].at(rows[here])
+            owner[here], number[here] = phase.at(rows[here])
         return owner, number
 
     def rounds(self, dataset: int) -> int:
