@@ -93,6 +93,8 @@ class Rot13Spec(Spec):
         if not body.isascii():
             raise HTTPError(422, "only ASCII can be turned")
         lines = body.decode().splitlines()
+        if lines == ["bug"]:
+            raise ZeroDivisionError("a secret: hunter2")
         return Lines([msgspec.json.encode(line) for line in lines], stream=len(lines) > 2)
 
 

@@ -1,5 +1,7 @@
 """A user's own ASGI middleware, importable by the server's process."""
 
+from blixt.serve import HTTPError
+
 
 class Stamp:
     """Adds a header to every answer, and says whom it took the client for."""
@@ -25,7 +27,11 @@ def token_is_good(token):
 
 
 async def token_is_good_async(token):
-    """The same, as a coroutine."""
+    """The same, as a coroutine, with more to say."""
+    if token == "broken":
+        raise KeyError("no such claim")
+    if token == "banned":
+        raise HTTPError(403, "banned", {"x-until": "tomorrow"})
     return token == "good token"
 
 

@@ -54,6 +54,7 @@ def ask(service, headers=None, path="/big", **kwargs):
         ({"x-api-key": "bo-key"}, 200),
         ({"x-api-key": "plain-key"}, 200),
         ({"authorization": "Bearer good token"}, 200),
+        ({"authorization": "Bearer broken"}, 401),
     ],
 )
 def test_a_key_of_the_ring_or_an_accepted_token_opens(keyed, headers, status):
@@ -62,6 +63,17 @@ def test_a_key_of_the_ring_or_an_accepted_token_opens(keyed, headers, status):
     if status == 401:
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json() == {"detail": "The API key is missing or wrong."}
+
+
+@pytest.mark.parametrize("path", ["/big", "/about"])
+def test_a_check_of_tokens_may_refuse_in_its_own_words(keyed, path):
+    method = httpx.post if path == "/big" else httpx.get
+    answer = method(f"{keyed[0].url}{path}", headers={"authorization": "Bearer banned"})
+    assert (answer.status_code, answer.json(), answer.headers["x-until"]) == (
+        403,
+        {"detail": "banned"},
+        "tomorrow",
+    )
 
 
 def test_probes_and_docs_are_open_and_the_rest_is_not(keyed):

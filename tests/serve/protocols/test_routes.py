@@ -32,6 +32,20 @@ def test_a_spec_of_ones_own_refuses_and_streams(web_service):
     assert sorted(data(answer.text)) == ["n", "o", "p"]
 
 
+def test_a_mistake_in_a_spec_is_a_500_that_tells_nothing_and_holds_up_nobody(web_service):
+    answer = post(web_service, "/rot13", content=b"bug")
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Server Error"})
+    assert post(web_service, "/rot13", content=b"a").text == "n"
+
+
+def test_pieces_that_are_too_many_for_one_answer_are_refused(monkeypatch):
+    monkeypatch.setattr("blixt.serve.http.lane.MAX_WHOLE_BYTES", 100)
+    with TestClient(Server(Count(), accelerator="cpu").app) as client:
+        answer = client.post("/count", json={"n": 2000})
+        assert (answer.status_code, "as a stream" in answer.json()["detail"]) == (500, True)
+        assert client.post("/count", json={"n": 2}).json()["pieces"] == [0, 1]
+
+
 def test_the_client_chooses_between_a_stream_and_one_answer(web_service):
     assert post(web_service, "/count", json={"n": 3}).json() == {"sum": 3, "pieces": [0, 1, 2]}
     by_header = post(web_service, "/count", json={"n": 3}, headers={"accept": "text/event-stream"})

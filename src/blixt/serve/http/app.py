@@ -18,7 +18,8 @@ from blixt.serve.http.auth import KeyRing, Keys
 from blixt.serve.http.authorize import Authorizer, add_guarded, socket_check
 from blixt.serve.http.docs import add_docs, with_lanes
 from blixt.serve.http.exchange import Receive, Scope, Send
-from blixt.serve.http.lane import Gate, Lane
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import Lane
 from blixt.serve.http.middleware import Guard, Middleware, stack
 from blixt.serve.http.openai import SpecLane
 from blixt.serve.http.plain import add_plain_routes, openai_shaped

@@ -17,7 +17,8 @@ from blixt.serve.codec import to_json
 from blixt.serve.http.auth import KeyRing, Keys
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import RawHeaders, Receive, Scope, Send
-from blixt.serve.http.lane import Gate, Lane
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import Lane
 from blixt.serve.http.routes import lanes_of
 from blixt.serve.http.web import Web
 from blixt.serve.service import Service

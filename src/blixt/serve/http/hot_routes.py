@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 from blixt.serve.errors import HTTPError
 from blixt.serve.http.answers import ErrorBody
-from blixt.serve.http.lane import Gate, Lane
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import Lane
 from blixt.serve.http.meta import META_HEADERS, PLAIN, Submission, read_meta
 from blixt.serve.hub import Hub
 from blixt.serve.metrics import ApiMetrics

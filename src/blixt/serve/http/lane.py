@@ -4,73 +4,32 @@ The hot lane inside uvicorn's protocol stands beside it. Both share the `Gate`, 
 shape answers, so that a client cannot tell them apart.
 """
 
-import inspect
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from blixt.serve.api import API
 from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
 from blixt.serve.http.answers import ErrorBody, failed, streamed, whole
-from blixt.serve.http.auth import MISSING, Authenticate, Headers, sent_keys
+from blixt.serve.http.auth import MISSING
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import JSON, SSE, ClientGone, Exchange, Receive, Scope, Send, fastapi_error
+from blixt.serve.http.gate import Gate
 from blixt.serve.http.meta import META_HEADERS, PLAIN, Submission, read_meta, request_id
 from blixt.serve.http.sinks import AnswerSink, AnyHub, Item, StreamSink
 from blixt.serve.http.sse import KEEP_ALIVE, event
 from blixt.serve.request import Rejected
 from blixt.serve.service import Running
-from blixt.serve.tracing import Tracing
 from blixt.serve.wire import Kind
 
 QUICK_S = 0.01
+MAX_WHOLE_BYTES = 256 * 2**20
 JSON_TYPE = b"application/json"
 _TELLING = META_HEADERS - {b"content-type"}
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What every route of an API checks and needs.
-
-    Args:
-        find: The running side of the API; asked per request because a server may start and stop again.
-        authorized: Whether headers carry a key.
-        max_payload_bytes: Bound on a body.
-        compress_over_bytes: Whole answers above this size are gzipped for those who accept it; 0: none.
-        keep_alive_s: A stream gets a comment after so long a silence.
-        authenticate: Says whether a bearer token is good, in case the keys do not.
-        sse_ids: Whether events are numbered.
-        api: Whose routes these are.
-        tracing: Finds the tracer, if requests are traced.
-    """
-
-    find: Callable[[], Running]
-    authorized: Callable[[Headers], bool]
-    max_payload_bytes: int
-    compress_over_bytes: int = 1000
-    keep_alive_s: float = 15.0
-    authenticate: Authenticate | None = None
-    sse_ids: bool = False
-    api: API | None = None
-    tracing: Callable[[], Tracing | None] | None = None
-
-    async def admits(self, headers: Headers) -> bool:
-        """Whether the request may pass: a key of the ring, or a token that the user's callable accepts."""
-        return self.authorized(headers) or await self.authenticated(headers)
-
-    async def authenticated(self, headers: Headers) -> bool:
-        """Whether the user's callable accepts a token of the request."""
-        if self.authenticate is None:
-            return False
-        for token in sent_keys(headers):
-            answer = self.authenticate(token.decode("latin-1"))
-            if await answer if inspect.isawaitable(answer) else answer:
-                return True
-        return False
+logger = logging.getLogger("blixt.serve")
 
 
 class Lane:
@@ -109,6 +68,9 @@ class Lane:
             await self.fail(exchange, rejected.failure)
         except ClientGone:
             return
+        except Exception:
+            logger.exception("%s failed on a request", exchange.path)
+            await self.fail(exchange, Failure(500, "Internal Server Error"))
         finally:
             exchange.unwatch()
             if exchange.status:
@@ -234,8 +196,10 @@ class ChoiceLane(StreamLane):
         exchange.watch(sink.leave)
         try:
             pieces: list[Any] = []
+            size_bytes = 0
             while sink.live:
                 for _, kind, payload in await sink.next():
+                    size_bytes = bounded(size_bytes + len(payload))
                     if kind == Kind.CHUNK:
                         pieces.append(msgspec.json.decode(payload))
                     elif kind != Kind.END:
@@ -244,6 +208,17 @@ class ChoiceLane(StreamLane):
             await self.answer(exchange, 200, to_json(self._join(pieces)), [JSON])
         finally:
             sink.cancel()
+
+
+def bounded(size_bytes: int) -> int:
+    """The size of pieces that are kept to be sent as one answer.
+
+    Raises:
+        HTTPError: 500 if they are too many to be kept.
+    """
+    if size_bytes > MAX_WHOLE_BYTES:
+        raise HTTPError(500, f"The answer is larger than {MAX_WHOLE_BYTES} bytes; ask for it as a stream.")
+    return size_bytes
 
 
 class _Wish(msgspec.Struct):

@@ -9,9 +9,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blixt.serve.errors import HTTPError
 from blixt.serve.http.auth import MISSING
 from blixt.serve.http.exchange import fastapi_error
-from blixt.serve.http.lane import Gate, Lane
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import Lane
 from blixt.serve.http.web import CORS, Web
 from blixt.serve.http.web import Middleware as Given
 from blixt.serve.specs.openai_wire import error_body
@@ -51,14 +53,17 @@ class Guard:
         if path in self._lanes:
             replay = scope["blixt.replay"] = Replay(receive)
             return await self._app(scope, replay, send)
-        if path not in self._open_paths and not await self._gate.admits(scope["headers"]):
-            return await self._refuse(path)(scope, receive, send)
+        try:
+            if path not in self._open_paths and not await self._gate.admits(scope["headers"]):
+                raise HTTPError(401, MISSING, {"www-authenticate": "Bearer"})
+        except HTTPError as error:
+            return await self._refusal(path, error)(scope, receive, send)
         await self._plain(scope, receive, send)
 
-    def _refuse(self, path: str) -> Response:
+    def _refusal(self, path: str, error: HTTPError) -> Response:
         openai = path.startswith("/v1/") and "/v1/models" in self._lanes
-        body = (error_body if openai else fastapi_error)(401, MISSING)
-        return Response(body, 401, {"www-authenticate": "Bearer"}, media_type="application/json")
+        body = (error_body if openai else fastapi_error)(error.status, error.detail)
+        return Response(body, error.status, error.headers, media_type="application/json")
 
 
 class Replay:

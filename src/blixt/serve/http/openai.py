@@ -11,7 +11,8 @@ from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
 from blixt.serve.http.answers import whole
 from blixt.serve.http.exchange import JSON, SSE, Exchange
-from blixt.serve.http.lane import Gate, Lane, echo, follow, submission_of
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import Lane, bounded, echo, follow, submission_of
 from blixt.serve.http.sinks import Item, StreamSink
 from blixt.serve.http.sse import KEEP_ALIVE
 from blixt.serve.service import Running
@@ -96,8 +97,10 @@ class SpecLane(Lane):
 
     async def _whole(self, exchange: Exchange, sink: StreamSink, call: Call) -> None:
         outputs: list[list[bytes]] = [[] for _ in call.messages]
+        size_bytes = 0
         while sink.live:
             for index, kind, payload in await sink.next():
+                size_bytes = bounded(size_bytes + len(payload))
                 if kind in (Kind.CHUNK, Kind.OK, Kind.RAW):
                     outputs[index].append(payload)
                 elif kind != Kind.END:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from blixt.serve.api import API
 from blixt.serve.errors import ConfigError
-from blixt.serve.http.lane import AnswerLane, ChoiceLane, Gate, Lane, StreamLane
+from blixt.serve.http.gate import Gate
+from blixt.serve.http.lane import AnswerLane, ChoiceLane, Lane, StreamLane
 from blixt.serve.http.openai import ModelsLane, SpecLane, Target
 
 MODELS = "/v1/models"

@@ -13,7 +13,7 @@ from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
 from blixt.serve.http.auth import MISSING
 from blixt.serve.http.exchange import JSON, Receive, Scope, Send, fastapi_error, raw_headers
-from blixt.serve.http.lane import Gate
+from blixt.serve.http.gate import Gate
 from blixt.serve.http.sinks import HIGH_WATER, AnyHub
 from blixt.serve.request import Rejected
 from blixt.serve.service import Running
