@@ -11,7 +11,7 @@ import pytest
 from blixt.serve import Limits, Server
 from blixt.serve.testing import running, wait_until
 
-from .apis import Sleeper
+from .apis import Sleeper, Ticker
 from .worker_apis import (
     AsyncHealthy,
     Doom,
@@ -97,6 +97,22 @@ async def test_a_worker_that_has_served_enough_is_replaced_without_a_failure():
         assert len(seen) >= 3, "no worker was replaced"
         assert not set(first) & set(service.worker_pids())
         assert service.metric("blixt_serve_worker_restarts_total") == 0
+
+
+def test_a_stream_outlives_the_replacement_of_its_worker():
+    limits = Limits(max_requests=2)
+    with running(Server(Ticker(), accelerator="cpu", timeout_s=1, limits=limits)) as service:
+        (first,) = service.worker_pids()
+        url, body = f"{service.url}/ticks", {"n": 60, "pause_s": 0.05}
+        with httpx.stream("POST", url, json=body, timeout=30) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            httpx.post(url, json={"n": 1}, timeout=30)
+            wait_until(lambda: len(service.worker_pids()) == 2, 20, "the successor")
+            rest = [line for line in lines if line.startswith("data:")]
+        assert len(rest) == 59
+        assert "event: error" not in rest
+        wait_until(lambda: first not in service.worker_pids(), 20, "the old worker to end")
 
 
 def test_a_worker_that_leaks_is_replaced():

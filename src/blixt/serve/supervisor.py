@@ -253,14 +253,14 @@ class Pool:
         return Ended(ready_s, worker.report or f"it ended {worker.ending}")
 
     async def _retire(self, worker: Worker) -> None:
-        """A worker whose successor is ready finishes what it holds and ends."""
-        patience_s = self._limits.timeout_s + self._limits.kill_grace_s
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if patience_s == float("inf") else patience_s):
-                if self._ties.watcher is not None:
-                    await self._ties.watcher.on_retire(worker)
-                self.hub.retire(worker.link)
-                await worker.ended.wait()
+        """A worker whose successor is ready finishes what it holds, streams and sessions too, and ends.
+
+        No deadline here: each request has its own, and a worker that hangs beyond it is killed for that.
+        """
+        if self._ties.watcher is not None:
+            await self._ties.watcher.on_retire(worker)
+        self.hub.retire(worker.link)
+        await worker.ended.wait()
         await self._bury(worker)
 
     # -- all slots ------------------------------------------------------------------------------------------
