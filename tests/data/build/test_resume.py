@@ -10,7 +10,8 @@ import pytest
 
 from blixt.data import ALL_DONE, BuildError, Dataset, DatasetExistsError, optimize
 from blixt.data.build.commit import commit
-from blixt.data.build.job import Finished, open_job
+from blixt.data.build.finished import Finished
+from blixt.data.build.job import open_job
 from blixt.data.build.task import SamplesTask
 from blixt.data.snapshot import latest_version, load
 from blixt.data.store import open_store

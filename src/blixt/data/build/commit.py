@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from blixt.data.build.job import Done, Finished, Job, remove_folders
+from blixt.data.build.finished import Finished
+from blixt.data.build.job import Done, Job
+from blixt.data.build.lock import remove_folders
 from blixt.data.build.output import SHARDS
 from blixt.data.build.settings import Layout
 from blixt.data.errors import BuildError, DataError, SchemaError

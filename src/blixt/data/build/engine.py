@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from blixt.data.build.executors import Executor, Hands
 from blixt.data.build.feed import AwaitedFeed, PlannedFeed
-from blixt.data.build.job import Done, Finished, Job
+from blixt.data.build.finished import Finished
+from blixt.data.build.job import Done, Job
 from blixt.data.build.peers import Peers
 from blixt.data.build.progress import Report
 from blixt.data.build.task import Task

@@ -6,29 +6,16 @@
 .build/KEY/committed-NAME.json   several machines shared the job and one of them published it
 """
 
-import contextlib
-import fcntl
 import json
-import os
-import shutil
 import time
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID, uuid4
 
 from blixt.data.build.owner import Owner
-from blixt.data.build.units import Unit
-from blixt.data.errors import BuildError, WriteError
 from blixt.data.schema import Schema
 from blixt.data.shard.info import ShardInfo
 from blixt.data.store import NotFoundError, Store
-from blixt.data.store.local import TEMPORARY
-
-_READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,62 +128,6 @@ class Job:
         return f"{self.folder}/done/{number:08d}.json"
 
 
-class Finished:
-    """The units of a job that are finished, as far as this process has looked.
-
-    Args:
-        job: the job.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.by_unit: dict[int, Done] = {}
-        self._job = job
-        self._notes: set[str] = set()
-
-    def add(self, done: Done) -> None:
-        """Record a unit that this process finished itself."""
-        self.by_unit[done.unit] = done
-
-    def refresh(self) -> None:
-        """Read the notes that are new since the last look; one whose shards are not all there is undone."""
-        folder = f"{self._job.folder}/done"
-        fresh = [path for path, _ in self._job.store.list(folder) if path not in self._notes]
-        fresh = [path for path in fresh if _number(path) not in self.by_unit]
-        for path, done in zip(fresh, self._map(self._read, fresh), strict=True):
-            if done is None:
-                self._job.forget_unit(_number(path))
-            else:
-                self._notes.add(path)
-                self.by_unit[done.unit] = done
-
-    def check(self, units: Iterable[Unit]) -> None:
-        """Forget the units whose inputs are not the ones they were made of, and those that are no more."""
-        wanted: dict[int, str] = {unit.number: unit.digest for unit in units}
-        for number, done in list(self.by_unit.items()):
-            if wanted.get(number) != done.digest:
-                self.drop(number)
-
-    def drop(self, number: int) -> None:
-        """Undo a unit."""
-        self._job.forget_unit(number)
-        self._notes.discard(self._job.note_of(number))
-        del self.by_unit[number]
-
-    def _read(self, path: str) -> Done | None:
-        try:
-            done = Done.from_json(json.loads(self._job.store.get(path)))
-        except (NotFoundError, ValueError, KeyError):
-            return None
-        whole = all(self._job.store.size(f"shards/{shard.file}") == shard.size_bytes for shard in done.shards)
-        return done if whole else None
-
-    def _map(self, read: Any, paths: list[str]) -> Iterable[Done | None]:
-        if self._job.store.local is not None or len(paths) < 2:
-            return map(read, paths)
-        with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
-            return list(threads.map(read, paths))
-
-
 def open_job(
     store: Store,
     key: str,
@@ -257,80 +188,6 @@ def committed_by(store: Store, key: str, run_id: str | None) -> dict[str, Any] |
             if note["run_id"] == run_id:
                 return note
     return None
-
-
-def remove_folders(store: Store, folder: str) -> None:
-    """Remove the folders of a job's notes with what killed processes were writing; buckets have none."""
-    if store.local is None:
-        return
-    for below in ("done", "leases", "beats", "failed", "work"):
-        shutil.rmtree(store.local / folder / below, ignore_errors=True)
-    for temporary in (store.local / folder).glob(f"{TEMPORARY}*"):
-        temporary.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (store.local / folder).rmdir()
-
-
-@contextmanager
-def folder_lock(root: Path) -> Generator[None]:
-    """Hold a local folder for one build; the lock ends with this process, however that ends.
-
-    Raises:
-        BuildError: when another process is building here.
-    """
-    lock = _lock(root, root / ".build")
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def release_folder(root: Path) -> None:
-    """Remove the folder of notes if no job and no writer has any left in it; the caller holds its lock."""
-    folder = root / ".build"
-    remove_if_empty(root)
-    with contextlib.suppress(OSError):
-        if all(path.name == "lock" for path in folder.iterdir()):
-            (folder / "lock").unlink(missing_ok=True)
-            folder.rmdir()
-
-
-def remove_if_empty(root: Path) -> None:
-    """Remove the folder of notes, and that of writers in it, if there is nothing in them."""
-    for folder in (root / ".build" / "writers", root / ".build"):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _lock(root: Path, folder: Path) -> int:
-    """Take the folder's lock; one that a build which just ended has deleted meanwhile is no lock any more."""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            continue
-        except OSError as problem:
-            raise WriteError(
-                f"cannot make folder {folder}: {problem.strerror}; choose another output folder"
-            ) from problem
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.stat(folder / "lock"), os.fstat(lock)):
-                return lock
-        except BlockingIOError:
-            os.close(lock)
-            raise BuildError(
-                f"another process is building {root}; wait for it or choose another output folder "
-                "(the ranks of one build say so: executor='ranks' or executor='leases')"
-            ) from None
-        except FileNotFoundError:
-            pass
-        os.close(lock)
-
-
-def _number(path: str) -> int:
-    return int(Path(path).stem)
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from typing import Any
 
 from blixt.data.build.commit import discard_notes, discard_shards
-from blixt.data.build.job import Job, job_from_notes, remove_folders
+from blixt.data.build.job import Job, job_from_notes
+from blixt.data.build.lock import remove_folders
 from blixt.data.build.output import SHARDS
 from blixt.data.build.owner import is_stale
 from blixt.data.snapshot import Place, Snapshot, as_store, load, referenced_files, versions

@@ -14,15 +14,10 @@ from uuid import UUID
 from blixt.data.build.commit import discard_notes
 from blixt.data.build.engine import Engine
 from blixt.data.build.executors import Executor, Hands
-from blixt.data.build.job import (
-    Finished,
-    Job,
-    committed_by,
-    folder_lock,
-    open_job,
-    release_folder,
-)
+from blixt.data.build.finished import Finished
+from blixt.data.build.job import Job, committed_by, open_job
 from blixt.data.build.leftovers import discard_job, sweep
+from blixt.data.build.lock import folder_lock, release_folder
 from blixt.data.build.peers import tell_failure
 from blixt.data.build.progress import Report, reporting
 from blixt.data.build.sources import Cutting, prepared, unit_size_for, units_of

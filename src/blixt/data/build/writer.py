@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 from uuid import uuid4
 
 from blixt.data.build.commit import Origin, publish_shards
-from blixt.data.build.job import remove_if_empty
 from blixt.data.build.leftovers import WRITERS, sweep
+from blixt.data.build.lock import remove_if_empty
 from blixt.data.build.output import ShardOutput
 from blixt.data.build.owner import Owner
 from blixt.data.build.scratch import scratch_folder
