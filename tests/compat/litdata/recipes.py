@@ -36,5 +36,5 @@ def write_file(item: int, output_dir: str) -> None:
     (Path(output_dir) / f"{item}.txt").write_text(str(item))
 
 
-def table_length(table: Any) -> dict[str, int]:
-    return {"rows": len(table)}
+def table_length(part: Any) -> dict[str, int]:
+    return {"rows": part.metadata.num_rows}

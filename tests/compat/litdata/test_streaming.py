@@ -182,7 +182,11 @@ def test_hooks_of_a_subclass_and_transforms_are_applied(numbers: str) -> None:
 
 
 def test_subsample_subset_and_split_share_no_sample(numbers: str) -> None:
-    assert len(StreamingDataset(numbers, subsample=0.3)) == 15
+    assert list(StreamingDataset(numbers, subsample=0.3)) == list(range(15))
+    assert list(StreamingDataset(numbers, subsample=1.1)) == [*range(50), 0, 1, 2, 3, 4]
+    some = list(StreamingDataset(numbers, subsample=0.3, shuffle=True))
+    assert len(set(some)) == 15
+    assert sorted(some) != list(range(15))
     assert list(StreamingDataset(numbers).subset([5, 3])) == [5, 3]
     parts = train_test_split(StreamingDataset(numbers), [0.7, 0.2, 0.0])
     assert [len(part) for part in parts] == [35, 10, 0]
@@ -202,6 +206,8 @@ def test_a_mix_takes_every_sample_once_or_stops_at_the_first_end(numbers: str) -
     with pytest.raises(TypeError):
         len(shares)
     assert 60 <= len(list(shares)) <= 70
+    only = CombinedStreamingDataset(pair(), weights=[1, 0], iterate_over_all=False)
+    assert list(only) == list(range(50))
     with pytest.raises(ValueError, match="iterate_over_all"):
         CombinedStreamingDataset(pair(), weights=[1, 1])
     with pytest.raises(RuntimeError, match="StreamingDataset"):

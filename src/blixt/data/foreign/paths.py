@@ -19,8 +19,8 @@ def find(
     """Return the store and the sorted names of the files that a location means.
 
     Args:
-        location: a folder (every file below it that ends in a suffix), one file, a pattern with `*`, or names
-            with braces such as `shard-{000..012}.tar` or `{train,test}.parquet`.
+        location: a folder (every file below it that ends in a suffix), one file, a pattern with `*`, `?` or
+            `[...]`, or names with braces such as `shard-{000..012}.tar` or `{train,test}.parquet`.
         suffixes: how such files end.
         credentials: for a remote store.
 
@@ -28,8 +28,8 @@ def find(
         FormatError: when there is none.
     """
     text = str(location).rstrip("/")
-    if re.search(r"[*{]", text):
-        folder = re.split(r"[*{]", text)[0].rpartition("/")[0]
+    if re.search(r"[*{?\[]", text):
+        folder = re.split(r"[*{?\[]", text)[0].rpartition("/")[0]
         pattern = text[len(folder) + 1 :] if folder else text
     elif text.endswith(tuple(suffixes)):
         folder, _, pattern = text.rpartition("/")
@@ -43,7 +43,7 @@ def find(
 
 
 def _names(store: Store, pattern: str, suffixes: Sequence[str]) -> list[str]:
-    if pattern and "*" not in pattern:
+    if pattern and not re.search(r"[*?\[]", pattern):
         names = expand(pattern)
         absent = [name for name in names if store.size(name) is None]
         if absent:

@@ -1,5 +1,6 @@
 """LitData's `StreamingDataset`."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,11 @@ class StreamingDataset(StreamingBase):
         self.input_dir = input_dir if isinstance(input_dir, Dir) else Dir(path=location_of(input_dir))
         self.item_loader, self.seed, self.encryption = item_loader, seed, encryption
         access = {**store_arguments(storage_options), **_cache(cache_dir, max_cache_size)}
-        ordering = {"shuffle": shuffle, "seed": seed}
+        ordering = {"shuffle": shuffle, "seed": seed, **_ranks()}
         location = location_of(self.input_dir)
         rows, self._convert = open_rows(location, item_loader, serializers, encryption, access, ordering)
-        if subsample < 1.0:
-            rows = split(rows, [subsample], seed=seed, shuffle=True)[0]
+        if subsample != 1.0:
+            rows = subset(rows, _chosen(len(rows), subsample, seed if shuffle else None))
         super().__init__(rows, drop_last)
         self.subsample = subsample
         self.force_override_state_dict = force_override_state_dict
@@ -135,6 +136,22 @@ def _check(shuffle: Any, subsample: Any, item_loader: Any, transform: Any) -> No
         )
     if not all(map(callable, _listed(transform))):
         raise ValueError(f"Transform should be a callable or a list of callables. Found {transform}")
+
+
+def _chosen(count: int, share: float, seed: int | None) -> np.ndarray[Any, Any]:
+    """Return numbers of a share of all samples: the first, or random ones; above 1 some come again."""
+    numbers = np.arange(int(count * share)) % count
+    if seed is None:
+        return numbers
+    return np.random.default_rng(seed).permutation(count)[numbers]
+
+
+def _ranks() -> dict[str, int]:
+    """Return the rank that Lightning's variable gives where torchrun's is not there."""
+    rank, size = os.environ.get("GLOBAL_RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or size is None or "RANK" in os.environ:
+        return {}
+    return {"rank": int(rank), "world_size": int(size)}
 
 
 def _listed(transform: Any) -> list[Callable[..., Any]]:

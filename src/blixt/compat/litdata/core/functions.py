@@ -1,6 +1,7 @@
 """LitData's functions: `optimize`, `map`, `merge_datasets`, `walk` and what belongs to them."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +101,7 @@ def optimize(
         "num_uploaders": num_uploaders,
         "mode": mode,
         "resume": use_checkpoint,
-        "start_method": start_method,
+        "start_method": start_method or _start_method(fn),
         "input_dir": None if input_dir is None else location_of(input_dir),
         "key": key_fn,
         "verbose": verbose,
@@ -150,6 +151,15 @@ def _check_inputs(inputs: Any, batch_size: Any, weights: Any) -> None:
 
 def _chunk_bytes(size: int | str | None) -> int | str | None:
     return f"{size}B" if isinstance(size, str) and size[-1:].upper() in "GMK" else size
+
+
+def _start_method(fn: Any) -> str | None:
+    """Return "fork" for a function that cannot be sent to another process, such as a local one."""
+    try:
+        pickle.dumps(fn)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return "fork"
+    return None
 
 
 def _encryption(encryption: Any) -> Any:
@@ -212,7 +222,7 @@ def map(
         "fast_dev_run": fast_dev_run,
         "num_downloaders": num_downloaders,
         "num_uploaders": num_uploaders,
-        "start_method": start_method,
+        "start_method": start_method or _start_method(fn),
         "input_dir": None if input_dir is None else location_of(input_dir),
         **store_arguments(storage_options),
     }

@@ -109,7 +109,7 @@ class StreamingDataLoader(DataLoader[Any]):
         """Go on from a state, with any batch size and number of workers and ranks."""
         dataset: Any = self.dataset
         dataset.load_state_dict(obj["dataset"])
-        self.current_epoch = int(obj["current_epoch"])
+        self.current_epoch = dataset.current_epoch
         self._resumed, self._begin, self._samples = True, dataset.begins_at, 0
 
 

@@ -85,8 +85,10 @@ class CombinedStreamingDataset(StreamingBase):
         if batching_method not in ("stratified", "per_stream"):
             raise ValueError(f"batching_method must be 'stratified' or 'per_stream', got {batching_method!r}")
         del force_override_state_dict
-        self.datasets, self._parts = datasets, _served(datasets)
-        self._seed, self._weights = seed, weights
+        self.datasets = datasets
+        kept = [k for k in range(len(datasets)) if weights is None or weights[k] > 0]
+        self._parts = [part for k, part in enumerate(_served(datasets)) if k in kept]
+        self._seed, self._weights = seed, None if weights is None else [weights[k] for k in kept]
         self._iterate_over_all, self._batching_method = iterate_over_all, batching_method
         super().__init__(self._mixed(1), None)
 
@@ -108,6 +110,12 @@ class CombinedStreamingDataset(StreamingBase):
         super().set_batch_size(batch_size)
         if self._batching_method == "per_stream":
             self.rows = self._mixed(batch_size)
+
+    def set_epoch(self, current_epoch: int) -> None:
+        """Choose the epoch that the next iteration reads; the datasets hear of it."""
+        super().set_epoch(current_epoch)
+        for dataset in self.datasets:
+            dataset.set_epoch(current_epoch)
 
     def set_shuffle(self, shuffle: bool) -> None:
         """Choose whether the datasets' epochs are shuffled."""

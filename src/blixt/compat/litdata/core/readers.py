@@ -1,5 +1,6 @@
 """LitData's readers: what turns inputs into items in the workers."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ class BaseReader(ABC):
 
 
 class ParquetReader(BaseReader):
-    """Gives Parquet files in parts of `num_rows` rows, as Arrow tables or pandas frames.
+    """Gives Parquet files in parts of `num_rows` rows, as pandas frames or `pyarrow.parquet.ParquetFile`s.
 
     Args:
         cache_folder: no meaning here: nothing is copied.
@@ -58,7 +59,11 @@ class ParquetReader(BaseReader):
         path, first = item
         columns = None if self.columns is None else list(self.columns)
         table = parquet.read_table(path, columns=columns, filters=self.filters).slice(first, self.num_rows)
-        return table.to_pandas() if self.to_pandas else table
+        if self.to_pandas:
+            return table.to_pandas()
+        part = io.BytesIO()
+        parquet.write_table(table, part)
+        return parquet.ParquetFile(part)
 
 
 def _parquet() -> Any:
