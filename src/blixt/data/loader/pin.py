@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -45,15 +45,14 @@ def pinner() -> Callable[[Any], Any]:
         raise LoaderError("pin=True needs a GPU, and torch sees none; leave pin out")
 
     def pin(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: pin(child) for key, child in cast("dict[Any, Any]", node).items()}
-        if isinstance(node, (list, tuple)):
-            children = [pin(child) for child in cast("list[Any]", node)]
-            kind = cast(Any, type(node))
+        kind: Any = type(node)
+        if kind is dict:
+            return {key: pin(child) for key, child in node.items()}
+        if issubclass(kind, (list, tuple)):
+            children = [pin(child) for child in node]
             return kind(*children) if hasattr(kind, "_fields") else kind(children)
-        tensor = (
-            torch.from_numpy(node) if isinstance(node, np.ndarray) and node.dtype.kind in "biufc" else node
-        )
-        return tensor.pin_memory() if isinstance(tensor, torch.Tensor) else node
+        if kind is np.ndarray and node.dtype.kind in "biufc":
+            node = torch.from_numpy(node)
+        return node.pin_memory() if isinstance(node, torch.Tensor) else node
 
     return pin
