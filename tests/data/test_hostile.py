@@ -13,9 +13,23 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blixt.data import Array, CorruptionError, DataError, Dataset, FormatError, Jpeg, Json, Tokens
+from blixt.data import (
+    Array,
+    CorruptionError,
+    DataError,
+    Dataset,
+    FormatError,
+    Jpeg,
+    Json,
+    ShardReader,
+    Tokens,
+)
 from blixt.data.codecs import codec_for
 from blixt.data.index import encode_index
+from blixt.data.key_segment import Entries, write_segment
+from blixt.data.keys import Keys
+from blixt.data.manifest import KeysInfo
+from blixt.data.shard.table import ShardTable
 from blixt.data.snapshot import load
 
 from .every import every, footer_of, open_bytes, shard_bytes, with_footer, with_section
@@ -333,3 +347,18 @@ def test_whatever_an_index_says_it_is_read_or_refused(tmp_path_factory: Any, dat
 
 def test_ragged_values_of_a_good_file_are_read() -> None:
     assert read(shard_bytes([{"a": Array(np.zeros((0, 3), np.int8))}]))[0]["a"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{}, {"shards": ["a"], "fences": []}, {"shards": [1], "fences": [0]}, {"shards": "a", "fences": [0]}],
+)
+def test_a_table_of_keys_that_is_none_is_refused(tmp_path: Path, meta: Any) -> None:
+    info = write_segment(tmp_path / "x.keys", Entries(["a"], [0], [0], [b"sa"]), None, None)
+    data = (tmp_path / "x.keys").read_bytes()
+    (tmp_path / "x.keys").write_bytes(with_footer(data, footer_of(data) | {"meta": meta}))
+    keys = Keys(
+        KeysInfo(None, "first", (info,)), ShardTable.of([]), lambda file: ShardReader(tmp_path / file)
+    )
+    with pytest.raises(FormatError, match=r"x\.keys is no table of keys"):
+        keys.find_all("a")

@@ -3,14 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from blixt.data.crypto import Encryption
-from blixt.data.errors import DataError, SchemaError
+from blixt.data.errors import FormatError, SchemaError
 from blixt.data.key_of import KeyOf, key_getter, key_hash
 from blixt.data.schema import Column, Schema
 from blixt.data.shard.info import ShardInfo
@@ -113,10 +113,9 @@ def read_entries(reader: ShardReader) -> Entries:
     """Return all that a segment holds.
 
     Raises:
-        DataError: when the file is no segment.
+        FormatError: when the file is no segment.
     """
-    if reader.schema != _SCHEMA or not isinstance(reader.meta.get("shards"), list):
-        raise DataError("a file in keys/ is no table of keys; index the keys anew")
+    _check(reader)
     rows = np.arange(reader.rows)
     return Entries(
         reader.meta["shards"],
@@ -139,8 +138,8 @@ class Segment:
         self, reader: ShardReader, numbers: dict[str, int], first_row: npt.NDArray[np.int64]
     ) -> None:
         self._reader = reader
-        if reader.schema != _SCHEMA:
-            raise DataError("a file in keys/ is no table of keys; index the keys anew")
+        _check(reader)
+        self._key, self._shard, self._row = map(reader.value, ("key", "shard", "row"))
         self._fences: list[int] = reader.meta["fences"]
         self._shards: list[str] = reader.meta["shards"]
         at = [numbers.get(file, -1) for file in self._shards]
@@ -154,23 +153,21 @@ class Segment:
         while block < len(self._fences) and self._fences[block] <= wanted:
             start = block * _BLOCK_ROWS
             hashes = self._reader.fixed("hash", start, min(start + _BLOCK_ROWS, self._reader.rows))
-            low = int(np.searchsorted(hashes, np.uint64(wanted), "left"))
-            high = int(np.searchsorted(hashes, np.uint64(wanted), "right"))
-            if high > low:
-                found += self._confirmed(np.arange(start + low, start + high), stored)
+            at = int(hashes.searchsorted(np.uint64(wanted)))
+            while at < len(hashes) and hashes.item(at) == wanted:
+                found += self._confirmed(start + at, stored)
+                at += 1
             block += 1
         return found
 
-    def _confirmed(self, at: npt.NDArray[np.int64], stored: bytes) -> list[int]:
-        rows: list[int] = []
-        for entry, key in zip(at.tolist(), self._reader.views("key", at), strict=True):
-            if bytes(key) != stored:
-                continue
-            shard = int(self._reader.fixed("shard", entry, entry + 1)[0])
-            row = int(self._reader.fixed("row", entry, entry + 1)[0])
-            if self._first[shard] >= 0 and row < self._rows[shard]:
-                rows.append(self._first[shard] + row)
-        return rows
+    def _confirmed(self, entry: int, stored: bytes) -> list[int]:
+        """Return the row of an entry, if it is that of the key and its shard is in the version."""
+        if self._key(entry) != stored:
+            return []
+        shard, row = int(self._shard(entry)), int(self._row(entry))
+        if shard >= len(self._first) or self._first[shard] < 0 or row >= self._rows[shard]:
+            return []
+        return [self._first[shard] + row]
 
     def entries(self) -> Entries:
         """Return those whose shard the version has."""
@@ -182,3 +179,26 @@ class Segment:
             [whole.row[at] for at in alive],
             [whole.keys[at] for at in alive],
         )
+
+
+def _check(reader: ShardReader) -> None:
+    """Refuse a shard file that is no segment.
+
+    Raises:
+        FormatError: when it is none.
+    """
+    shards, fences = reader.meta.get("shards"), reader.meta.get("fences")
+    blocks = -(-reader.rows // _BLOCK_ROWS)
+    if (
+        reader.schema != _SCHEMA
+        or not _all_of(str, shards)
+        or not _all_of(int, fences)
+        or len(cast("list[int]", fences)) != blocks
+    ):
+        raise FormatError(
+            f"{reader.name} is no table of keys; give the dataset its keys anew with index_keys"
+        )
+
+
+def _all_of(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in cast("list[Any]", values))

@@ -77,6 +77,11 @@ class ShardReader:
         """Return one sample, by its row in the shard, as it was written; arrays are copies."""
 
     @property
+    def name(self) -> str:
+        """The path or URL of the file."""
+        return self._file.name
+
+    @property
     def rows(self) -> int:
         """How many samples the shard holds."""
         return self._frame.rows
@@ -111,6 +116,10 @@ class ShardReader:
     def gather(self, name: str, rows: Rows) -> Array | list[Any]:
         """Return a column's values at the rows: a stacked array for a fixed column, else a list."""
         return self._columns[name].many(rows)
+
+    def value(self, name: str) -> Callable[[int], Any]:
+        """Return the function from a row to a column's value."""
+        return self._columns[name].one
 
     def views(self, name: str, rows: Rows) -> list[memoryview]:
         """Return the stored bytes of a variable column at the rows, in place where they are not packed.
