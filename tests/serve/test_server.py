@@ -160,7 +160,10 @@ class Strange(API):
         (lambda: Server(Tools(), timeout_s=0), "timeout_s=0 is not a positive number"),
         (lambda: Server(Tools(), workers_per_device=0), "workers_per_device=0"),
         (lambda: Server(Tools(), workers_per_device=[1, 2]), "has 2 counts for 1 API"),
-        (lambda: Server(Tools(), workers_per_device={"/predikt": 2}), "names '/predikt', which no API serves"),
+        (
+            lambda: Server(Tools(), workers_per_device={"/predikt": 2}),
+            "names '/predikt', which no API serves",
+        ),
         (lambda: Server(Tools(), fronts=0), "fronts=0 is neither"),
         (lambda: Server(Tools(), fronts="many"), "fronts='many' is neither"),
         (lambda: Server(Tools(), accelerator="tpu"), "accelerator='tpu' is unknown"),

@@ -246,9 +246,7 @@ class Service:
             return self.team.pool(index, api, metrics, on_fatal)
         if self._backstage is None:
             self._backstage = Backstage(self.served.loggers)
-        pool = pool_for(
-            api, self.served, index, metrics, on_fatal, backstage=self._backstage, slab=self.slab
-        )
+        pool = pool_for(api, self.served, index, metrics, on_fatal, backstage=self._backstage, slab=self.slab)
         return cast(PoolLike, pool)  # a pipeline's hub has the same face and is no Hub
 
     def _describe(self, running: Running) -> dict[str, Any]:

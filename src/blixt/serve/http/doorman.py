@@ -1,8 +1,8 @@
 """The app of a server that has nothing but lanes and probes to show: no web framework until it is needed.
 
 FastAPI costs a front 0.3 seconds and 14 MB before the first request, and most services never need it: their
-requests go to lanes, and an orchestrator asks for health, readiness and metrics. Whatever else is asked (docs,
-an unknown path, another method) is answered by the whole app, which then is made, in a thread, once.
+requests go to lanes, and an orchestrator asks for health, readiness and metrics. Whatever else is asked for
+(docs, an unknown path, another method) is answered by the whole app, which then is made, in a thread, once.
 """
 
 import asyncio
