@@ -50,6 +50,8 @@ def test_samples_come_back_as_they_were_written(folder: Path) -> None:
         ({"seed": "a"}, "seed must be a whole number"),
         ({"cache_bytes": "much"}, "is not a size"),
         ({"rank": 3}, "rank must be in"),
+        ({"io_threads": 0}, "io_threads must be at least 1"),
+        ({"io_bytes": "some"}, "is not a size"),
         ({"shuffel": True}, "shuffel"),
     ],
 )

@@ -343,18 +343,29 @@ class TestLimits:
             most = max(most, cache.size())
         assert most < 3_500_000 < _size(folder)
 
+    def test_evicted_shards_are_let_go_of_so_that_their_disk_is_free(
+        self, location: str, access: dict[str, Any]
+    ) -> None:
+        dataset = Dataset(location, cache_bytes=1, **access)
+        for i in range(0, ROWS, 10):
+            dataset[i]
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        assert len([line for line in maps if str(access["cache_dir"]) in line]) <= 4
+
     def test_memory_is_bounded_however_large_the_data_is(
         self, s3: S3, access: dict[str, Any], tmp_path: Path
     ) -> None:
         block = random.Random(0).randbytes(1 << 20)
-        samples = [{"id": i, "blob": block[i:] + block[:i]} for i in range(160)]
+        samples = [{"id": i, "blob": block[i:] + block[:i]} for i in range(100)]
         folder = write_dataset(tmp_path / "large", samples, chunk_bytes="16MB")
         location = s3.location()
         _upload(folder, open_store(location, credentials=s3.credentials, options=s3.options))
         access["options"]["timeout_s"] = "30"
         with SPAWN.Pool(1) as pool:
-            grown = pool.apply(_anonymous_growth, (location, {**access, "cache_bytes": "40MB"}))
-        assert grown < 120 << 20
+            grown = pool.apply(
+                _anonymous_growth, (location, {**access, "cache_bytes": "40MB", "io_bytes": "16MB"})
+            )
+        assert grown < 64 << 20
 
 
 class TestOtherStores:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blixt.data.crypto import Key
 from blixt.data.decode import Decode
+from blixt.data.fetch import IN_FLIGHT_BYTES, THREADS, Fetcher, fetcher
 from blixt.data.sizes import parse_size
 from blixt.data.store import Credentials
 from blixt.data.types import Codec
@@ -19,6 +20,8 @@ class Access:
         credentials, options: see `blixt.data.store.open_store`.
         cache_dir, cache_bytes: see `blixt.data.cache.open_cache`.
         hedge: ask a second time for what takes longer than 95 % of the recent requests.
+        io_threads: how many requests run at once in a process.
+        io_bytes: how many bytes they may hold in memory together; a single larger request runs alone.
     """
 
     credentials: Credentials = None
@@ -26,10 +29,19 @@ class Access:
     cache_dir: str | Path | None = None
     cache_bytes: int | str | None = None
     hedge: bool = False
+    io_threads: int = THREADS
+    io_bytes: int | str = IN_FLIGHT_BYTES
 
     def __post_init__(self) -> None:
         if self.cache_bytes is not None:
             parse_size(self.cache_bytes)
+        if self.io_threads < 1:
+            raise ValueError(f"io_threads must be at least 1, got {self.io_threads}")
+        parse_size(self.io_bytes)
+
+    def pool(self) -> Fetcher:
+        """Return the threads that fetch within these bounds in this process."""
+        return fetcher(self.io_threads, parse_size(self.io_bytes))
 
 
 @dataclass(frozen=True, slots=True)

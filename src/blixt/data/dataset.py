@@ -10,6 +10,7 @@ import numpy as np
 from blixt.data.access import Access, Reading
 from blixt.data.crypto import Key
 from blixt.data.decode import Decode
+from blixt.data.fetch import IN_FLIGHT_BYTES, THREADS
 from blixt.data.gather import Gather
 from blixt.data.order import Int
 from blixt.data.rows import Allocate, Rows
@@ -47,6 +48,8 @@ class Dataset(Rows[Any]):
             often below.
         hedge: ask a second time, beside the first request, for what takes longer than 95 % of the recent
             requests did: for stores whose slowest answers are much slower than most.
+        io_threads: how many requests run at once in this process.
+        io_bytes: how many bytes they may hold in memory together, such as "64MB".
         key: the key of an encrypted dataset, or a function from a key's id to it.
         decode: whether images and other media come decoded, or as the stored bytes; by name for some.
         codecs: your own codecs by name.
@@ -74,6 +77,8 @@ class Dataset(Rows[Any]):
         cache_dir: str | Path | None = None,
         cache_bytes: int | str | None = None,
         hedge: bool = False,
+        io_threads: int = THREADS,
+        io_bytes: int | str = IN_FLIGHT_BYTES,
         key: Key | None = None,
         decode: Decode = True,
         codecs: Mapping[str, Codec] | None = None,
@@ -82,7 +87,7 @@ class Dataset(Rows[Any]):
         self.shards = Shards(
             location,
             version,
-            access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge),
+            access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge, io_threads, io_bytes),
             reading=Reading(check, key, decode, codecs, allow_pickle),
         )
         snapshot = self.shards.snapshot

@@ -11,6 +11,8 @@ from itertools import count
 
 NOW = -1
 """The priority of what somebody waits for; look-ahead counts up from 0."""
+THREADS = 8
+IN_FLIGHT_BYTES = 64 << 20
 _KEPT_DURATIONS = 64
 _LEAST_DURATIONS = 16
 
@@ -76,7 +78,7 @@ class Fetcher:
         limit_bytes: how many bytes all running jobs may hold; a single larger one runs alone.
     """
 
-    def __init__(self, threads: int = 8, limit_bytes: int = 64 << 20) -> None:
+    def __init__(self, threads: int = THREADS, limit_bytes: int = IN_FLIGHT_BYTES) -> None:
         self.threads = threads
         self.limit_bytes = limit_bytes
         self._jobs: list[tuple[int, int, Job]] = []
@@ -164,11 +166,11 @@ class Fetcher:
         return self._in_flight == 0 or self._in_flight + job.size_bytes <= self.limit_bytes
 
 
-_fetchers: dict[int, Fetcher] = {}
+_fetchers: dict[tuple[int, int, int], Fetcher] = {}
 _fetchers_lock = threading.Lock()
 
 
-def fetcher() -> Fetcher:
-    """Return this process's one pool of I/O threads."""
+def fetcher(threads: int = THREADS, limit_bytes: int = IN_FLIGHT_BYTES) -> Fetcher:
+    """Return this process's pool of I/O threads, one for all who want the same bounds."""
     with _fetchers_lock:
-        return _fetchers.setdefault(os.getpid(), Fetcher())
+        return _fetchers.setdefault((os.getpid(), threads, limit_bytes), Fetcher(threads, limit_bytes))

@@ -40,6 +40,7 @@ class RemoteFile:
     Args:
         origin: the file.
         cache: where its bytes are kept.
+        pool: the threads that fetch; the process's usual ones when None.
         hedge: ask a second time, beside the first request, for what somebody waits for longer than 95 % of
             the recent requests took.
 
@@ -47,7 +48,10 @@ class RemoteFile:
         CacheError: when the cache cannot keep it.
     """
 
-    def __init__(self, origin: Origin, cache: Cache, *, hedge: bool = False) -> None:
+    def __init__(
+        self, origin: Origin, cache: Cache, *, pool: Fetcher | None = None, hedge: bool = False
+    ) -> None:
+        self._pool = pool or fetcher()
         self.name = origin.store.url(origin.path)
         self.size = origin.size
         self._origin = origin
@@ -89,7 +93,7 @@ class RemoteFile:
     def begin(self, ranges: Sequence[Range]) -> list[Job]:
         """Begin to fetch what lacks of these bytes, before all look-ahead; `finish` waits for it."""
         spans = self._absent(ranges)
-        return self._jobs(spans, fetcher(), NOW) if spans else []
+        return self._jobs(spans, NOW) if spans else []
 
     def finish(self, jobs: Sequence[Job]) -> None:
         """Wait for what `begin` returned.
@@ -97,15 +101,14 @@ class RemoteFile:
         Raises:
             StoreError, CacheError: what went wrong with one of them.
         """
-        pool = fetcher()
         for job in reversed(jobs):
-            self._wait(job, pool)
+            self._wait(job)
 
     def prefetch(self, ranges: Sequence[Range], priority: int = 0) -> None:
         """Begin to fetch these bytes and return at once; problems show when the bytes are needed."""
         if spans := self._absent(ranges):
             self._use.touch()
-            self._jobs(spans, fetcher(), priority)
+            self._jobs(spans, priority)
 
     def refetch(self, start: int, end: int) -> bool:
         """Fetch bytes anew, whatever the cache holds, and put them in its place; always True."""
@@ -131,18 +134,18 @@ class RemoteFile:
                 absent += self._file.absent(low, high)
         return merge_ranges(absent)
 
-    def _jobs(self, spans: Sequence[Span], pool: Fetcher, priority: int) -> list[Job]:
+    def _jobs(self, spans: Sequence[Span], priority: int) -> list[Job]:
         """Return the jobs that bring these granules: running ones, and new ones for the rest."""
         with self._lock:
             running = {job for low, high in spans for job in self._running[low:high] if job is not None}
             missing = [span for low, high in spans for span in zeros(self._asked, low, high)]
             if priority == NOW:
                 for job in running:
-                    pool.hurry(job)
-            begun = [self._begin(low, high, pool, priority) for low, high in requests(missing)]
+                    self._pool.hurry(job)
+            begun = [self._begin(low, high, priority) for low, high in requests(missing)]
         return [*running, *begun]
 
-    def _begin(self, low: int, high: int, pool: Fetcher, priority: int) -> Job:
+    def _begin(self, low: int, high: int, priority: int) -> Job:
         def work() -> None:
             try:
                 self._fetch(low, high)
@@ -152,20 +155,20 @@ class RemoteFile:
 
         job = Job((high - low) * GRANULE, work)
         self._mark(low, high, job)
-        return pool.submit(job, priority)
+        return self._pool.submit(job, priority)
 
     def _mark(self, low: int, high: int, job: Job | None) -> None:
         """Note which job brings some granules; it may reach over granules that another one brings too."""
         self._running[low:high] = [job] * (high - low)
         self._asked[low:high] = (b"\0" if job is None else b"\1") * (high - low)
 
-    def _wait(self, job: Job, pool: Fetcher) -> None:
+    def _wait(self, job: Job) -> None:
         """Wait for a job, with a second try beside it where that is wanted and the first is slow."""
-        slow_after_s = pool.slow_after_s() if self._hedge else None
+        slow_after_s = self._pool.slow_after_s() if self._hedge else None
         if slow_after_s is None:
-            pool.run_here(job)
+            self._pool.run_here(job)
         elif not job.wait(slow_after_s):
-            pool.submit(job.again(), NOW)
+            self._pool.submit(job.again(), NOW)
         job.wait()
         if job.problem is not None:
             raise job.problem

@@ -12,7 +12,7 @@ import numpy as np
 from blixt.data.access import Access, Reading
 from blixt.data.cache import open_cache
 from blixt.data.errors import CorruptionError, DatasetNotFoundError, FormatError, KeyNotFoundError
-from blixt.data.fetch import NOW, Job, fetcher
+from blixt.data.fetch import NOW, Job
 from blixt.data.keys import Keys
 from blixt.data.order import Int
 from blixt.data.remote import Origin, RemoteFile
@@ -194,11 +194,18 @@ class Shards:
                     f"{self.snapshot.version} of the dataset"
                 )
             with self._lock:
+                self._let_go_of_retired()
                 if len(self._opened) >= self._max_open:
                     self._opened.pop(next(iter(self._opened)), None)
                 self._opened[number] = opened
                 self._opening.pop(number, None)
             return opened
+
+    def _let_go_of_retired(self) -> None:
+        """Forget files that the cache took back: as long as they are mapped, their disk is not free."""
+        for number, opened in list(self._opened.items()):
+            if opened.file is not None and opened.file.retired:
+                del self._opened[number]
 
     def _open_file(self, path: str, info: ShardInfo, reading: Reading) -> _Opened:
         folder = self.store.local
@@ -248,7 +255,8 @@ class Shards:
         access = self._access
         name = f"{path.replace('/', '.')}-{info.crc32c:08x}-{info.size_bytes:x}"
         origin = Origin(self.store, path, info.size_bytes, f"{self.snapshot.dataset_id.hex}/{name}")
-        return RemoteFile(origin, open_cache(access.cache_dir, access.cache_bytes), hedge=access.hedge)
+        cache = open_cache(access.cache_dir, access.cache_bytes)
+        return RemoteFile(origin, cache, pool=access.pool(), hedge=access.hedge)
 
     def _ensure(self, needs: Sequence["_Need"]) -> None:
         self._open_together([number for number, _ in needs])
@@ -265,14 +273,14 @@ class Shards:
         for number, ranges in needs:
             reader, file = self._at(number)
             if file is not None and not file.is_local:
-                file.prefetch(ranges(reader), fetcher().next_priority())
+                file.prefetch(ranges(reader), self._access.pool().next_priority())
 
     def _open_together(self, numbers: Sequence[int]) -> None:
         """Open several shards at once, since each costs a request."""
         closed = [number for number in numbers if number not in self._opened]
         if len(closed) < 2:
             return
-        pool = fetcher()
+        pool = self._access.pool()
         jobs = [pool.submit(Job(0, partial(self._at, number)), NOW) for number in closed]
         for job in jobs:
             pool.run_here(job)
@@ -280,7 +288,7 @@ class Shards:
             job.wait()
 
     def _later(self, work: Callable[[], None]) -> None:
-        pool = fetcher()
+        pool = self._access.pool()
         pool.submit(Job(0, work), pool.next_priority())
 
 
