@@ -377,3 +377,26 @@ def test_a_state_of_another_order_algorithm_is_refused() -> None:
     loader = Loader(Numbers(10, shuffle=True), 2)
     with pytest.raises(DataError, match="saved with order algorithm 1"):
         loader.load_state_dict({**loader.state_dict(), "order": 1})
+
+
+def test_pinning_without_a_gpu_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        batch = next(iter(Loader(Numbers(10), 4, pin=True)))
+        assert batch["x"].is_pinned()
+        assert batch["x"].tolist() == [0, 1, 2, 3]
+        return
+    with pytest.raises(LoaderError, match="pin=True needs a GPU, and torch sees none"):
+        next(iter(Loader(Numbers(10), 4, pin=True)))
+
+
+def test_a_pinned_batch_keeps_its_tree_and_what_is_no_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    loader = Loader(Numbers(20), 4, pin=True, transform=functions.every_kind, mode="inline")
+    batches = list(loader)
+    assert len(batches) == 5
+    assert torch.is_tensor(batches[0]["array"])
+    assert batches[1]["text"] == ["blå" * (i % 3) for i in range(4, 8)]
+    assert torch.is_tensor(batches[0]["pair"][0])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,11 +45,11 @@ def pinner() -> Callable[[Any], Any]:
         raise LoaderError("pin=True needs a GPU, and torch sees none; leave pin out")
 
     def pin(node: Any) -> Any:
-        kind: Any = type(node)
+        kind = cast(Any, type(node))
         if kind is dict:
             return {key: pin(child) for key, child in node.items()}
-        if issubclass(kind, (list, tuple)):
-            children = [pin(child) for child in node]
+        if isinstance(node, (list, tuple)):
+            children = [pin(child) for child in cast("list[Any]", node)]
             return kind(*children) if hasattr(kind, "_fields") else kind(children)
         if kind is np.ndarray and node.dtype.kind in "biufc":
             node = torch.from_numpy(node)
