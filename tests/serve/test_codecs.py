@@ -315,3 +315,13 @@ def test_a_picture_is_answered_as_png():
     kind, payload = write(PIL.Image.new("L", (1, 1)))
     assert kind == Kind.REPLY
     assert split_reply(payload)[2].startswith(b"\x89PNG")
+
+
+def test_a_tensor_is_read_like_an_array_and_is_its_own():
+    import torch
+
+    body = npy(np.arange(4, dtype=np.float32))
+    got = read(torch.Tensor, body, "application/x-npy", zero_copy=True)
+    got += 1
+    assert got.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert read(torch.Tensor, b"[1, 2]").dtype == torch.int64

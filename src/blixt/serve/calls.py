@@ -17,14 +17,14 @@ from blixt.serve.wire import FINAL, Kind
 _target = msgspec.json.Decoder(tuple[str, float | None])
 
 
-class Callable(Protocol):
+class Callee(Protocol):
     """A pool, as far as calls need it."""
 
     hub: Hub
     plan: Plan
 
 
-def connect(pools: Iterable[Callable]) -> None:
+def connect(pools: Iterable[Callee]) -> None:
     """Let every API call every other by its class name or path."""
     peers: dict[str, Hub] = {}
     for pool in pools:
