@@ -244,8 +244,9 @@ class TestDisk:
         Cache(access["cache_dir"]).clear()
         assert all(path.exists() for path in paths)
         del dataset
+        assert {entry.size_bytes for entry in Cache(access["cache_dir"]).entries()} >= {100}
         Cache(access["cache_dir"]).clear()
-        assert not any(path.exists() for path in paths)
+        assert list(access["cache_dir"].iterdir()) == []
 
 
 class _Listed:

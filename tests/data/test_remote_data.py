@@ -207,6 +207,15 @@ class TestRequests:
 
 
 class TestLeaving:
+    def test_a_process_may_end_while_it_fetches_ahead(
+        self, location: str, access: dict[str, Any], proxy: FaultyProxy
+    ) -> None:
+        proxy.always = "stall"
+        process = SPAWN.Process(target=_plan_and_end, args=(location, access))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+
     def test_an_epoch_that_was_left_does_not_hinder_the_next(
         self, location: str, access: dict[str, Any]
     ) -> None:
@@ -465,6 +474,11 @@ def _size(folder: Path) -> int:
 def _labels(location: str, access: dict[str, Any], rank: int) -> list[int]:
     dataset = Dataset(location, shuffle=True, rank=rank, world_size=2, **access)
     return [sample["label"] for sample in dataset]
+
+
+def _plan_and_end(location: str, access: dict[str, Any]) -> None:
+    access["options"]["timeout_s"] = "60"
+    Dataset(location, **access).plan_ahead(np.arange(ROWS))
 
 
 def _anonymous_growth(location: str, access: dict[str, Any]) -> int:

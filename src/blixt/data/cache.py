@@ -140,7 +140,7 @@ class Cache:
         """Return what the cache holds, the most recently used first."""
         found: list[CacheEntry] = []
         for path, status in self._files():
-            stored, size = stored_bytes(path)
+            stored, size = stored_bytes(path) or (status.st_size, status.st_size)
             name = path.relative_to(self.folder).as_posix()
             found.append(CacheEntry(name, stored, size, status.st_blocks * 512, status.st_mtime))
         return sorted(found, key=lambda entry: -entry.used_at)
@@ -152,10 +152,10 @@ class Cache:
     def clear(self) -> tuple[int, int]:
         """Delete what nobody uses; return the bytes freed, and the bytes that stay, being in use."""
         freed = self._evict(None)
-        with suppress(OSError):
-            for folder in [path for path in self.folder.iterdir() if path.is_dir()]:
+        for folder, _, _ in os.walk(self.folder, topdown=False):
+            if Path(folder) != self.folder:
                 with suppress(OSError):
-                    folder.rmdir()
+                    os.rmdir(folder)
         return freed, self.size()
 
     def refused(self, problem: OSError) -> CacheError:

@@ -176,17 +176,17 @@ def evict(path: Path) -> int:
         os.close(descriptor)
 
 
-def stored_bytes(path: Path) -> tuple[int, int]:
-    """Return how many bytes of the remote file are there, and its size; (0, 0) for no file of ours."""
+def stored_bytes(path: Path) -> tuple[int, int] | None:
+    """Return how many bytes of the remote file are there, and its size; None for a file of another kind."""
     try:
         with open(path, "rb") as file:
             magic, size, granule, _ = _HEADER.unpack(file.read(_HEADER.size))
             if magic != _MAGIC:
-                return 0, 0
+                return None
             file.seek(_MAP_AT)
             there = file.read(-(-size // granule)).count(1)
     except (OSError, struct.error):
-        return 0, 0
+        return None
     return min(there * granule, size), size
 
 
