@@ -92,7 +92,7 @@ def test_a_build_that_is_killed_again_and_again_gives_what_an_undisturbed_one_gi
             if alive and kill(random_.choice(alive)):
                 killed += 1
         time.sleep(random_.random() * 0.05)
-        assert job.poll() is None, f"the job ended after {killed} kills: it is too small to be disturbed"
+        assert job.poll() is None, f"the job ended after {killed} kills: {job.communicate()[1].decode()}"
         job.kill()
         killed, killed_parents = killed + 1, killed_parents + 1
         job.communicate()

@@ -140,3 +140,24 @@ def test_a_worker_that_dies_while_it_starts_is_replaced(tmp_path: Path) -> None:
     pool._start = start_and_kill  # type: ignore[method-assign,assignment]
     assert [done.unit for done in pool.run(PlannedFeed(units), None)] == [0]
     assert killed
+
+
+def forkservers() -> list[int]:
+    """The processes of this one that start workers."""
+    children = Path("/proc/self/task").glob("*/children")
+    pids = [int(pid) for file in children for pid in file.read_text().split()]
+    return [pid for pid in pids if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_killed_forkserver_is_started_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def report(done: int, total: int | None) -> None:
+        if done >= 20 and not killed:
+            killed.extend(forkservers())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    optimize(number, range(200), tmp_path, num_workers=2, unit_size=5, progress=report)
+    assert killed
+    assert xs(tmp_path) == list(range(200))

@@ -155,7 +155,7 @@ class Pool:
         code = worker.process.exitcode
         if not worker.ready:
             self._false_starts += 1
-            if code == 1 or self._false_starts >= _MAX_FALSE_STARTS:
+            if code == 1 or self._false_starts >= max(_MAX_FALSE_STARTS, self._patience.max_attempts):
                 raise BuildError(
                     f"a worker process could not start (exit code {code}, its own message is above); "
                     "a script that calls optimize() must do so under `if __name__ == '__main__':`"
