@@ -339,6 +339,23 @@ class TestBadLuck:
             store.get_range("a", 0, 9)
         assert len(proxy.requests) - before == 3
 
+    def test_writes_of_small_and_of_large_objects_are_tried_again(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy], tmp_path: Path
+    ) -> None:
+        proxy = faulty(s3.endpoint)
+        proxy.faulty = lambda method, path: method in ("PUT", "POST")
+        options = {**s3.options, "endpoint": proxy.endpoint}
+        store = open_store(s3.location(), credentials=s3.credentials, options=options)
+        proxy.faults.extend(["503", "drop", "500"])
+        store.put("small", CONTENT)
+        source = tmp_path / "source"
+        source.write_bytes(os.urandom(17 << 20))
+        proxy.faults.extend(["503", "500", "drop"])
+        store.put_file("large", source)
+        assert not proxy.faults
+        assert store.get("small") == CONTENT
+        assert store.get("large") == source.read_bytes()
+
     def test_a_create_whose_answer_was_lost_still_knows_that_it_won(
         self, s3: S3, faulty: Callable[[str], FaultyProxy]
     ) -> None:
