@@ -80,7 +80,9 @@ def info(
         found["versions"] = sorted(versions(store))
     if len(snapshot.shards) <= (_FEW_FAR_SHARDS if store.local is None else _FEW_SHARDS):
         found["column_bytes"] = {
-            name: stats["bytes"] for name, stats in statistics(store, snapshot.version).items()
+            name: stats["bytes"]
+            for name, stats in statistics(store, snapshot.version).items()
+            if "bytes" in stats
         }
     return found
 
