@@ -32,7 +32,7 @@ def make(kind: str, folder: Path, *, quick: bool, systems: list[str]) -> dict[st
     if facts["count"] != count:
         raise SystemExit(f"{folder} holds {facts['count']} {kind}, not {count}; use another folder")
     if not facts["systems"]:
-        facts["bytes"] = _SOURCES[kind](folder, count)
+        facts["bytes"] = SOURCES[kind](folder, count)
     for system in systems:
         python = python_of(system)
         if system not in facts["systems"] and python is not None:
@@ -99,4 +99,4 @@ def _make_tensors(folder: Path, count: int) -> int:
     return 260 * count
 
 
-_SOURCES = {"images": _make_images, "tokens": _make_tokens, "tensors": _make_tensors}
+SOURCES = {"images": _make_images, "tokens": _make_tokens, "tensors": _make_tensors}

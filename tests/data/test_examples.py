@@ -1,9 +1,9 @@
 """What the documentation shows is true: the examples run, and so do the docstrings."""
 
+import argparse
 import doctest
 import importlib
 import pkgutil
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -33,13 +33,16 @@ def test_docstring_examples_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_every_reader_of_the_benchmark_reads_the_same_tokens(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "data" / "tokens.py"))
-    benchmark["make_data"](tmp_path, 300_000)
-    names = [name for name in benchmark["READERS"] if name != "litdata"]
-    runs = {name: [benchmark["measure"](name, tmp_path, 0)] for name in names}
-    assert {run["tokens"] for [run] in runs.values()} == {300_000 // 2048 // 64 * 64 * 2048}
-    rows = {"0 workers": {name: benchmark["summarise"](runs[name]) for name in names}}
-    text = benchmark["report"]({"machine": benchmark["machine"](), "tokens": 300_000, "rows": rows})
-    assert "memmap + DataLoader" in text
+def test_a_benchmark_measures_fresh_processes_and_prints_a_table(tmp_path: Path) -> None:
+    """The peers take part where they are installed; here it is blixt alone, on little data."""
+    from benchmarks.data import _bench, _make
+
+    _make.SOURCES["tokens"](tmp_path, 300_000)
+    row = _bench.Row("token blocks", "tokens", [_bench.Competitor("blixt", "blixt")], target=6)
+    build = _bench.measure(row.competitors[0], "build_tokens", tmp_path)
+    assert build["samples"] == 300_000
+    given = argparse.Namespace(runs=2, without=[], only=None)
+    found = _bench.measure_row(row, tmp_path, given)
+    assert found["competitors"]["blixt"]["samples"] == 300_000 // 2048 // 64 * 64
+    assert found["competitors"]["blixt"]["cpu_s"] > 0
+    assert "samples/CPU-s" in _bench.table([found])
