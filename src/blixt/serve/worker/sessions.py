@@ -176,7 +176,12 @@ class BlockingSocket:
         self._wait(self._socket.close(code, reason))
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        try:
+            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop has been closed: the worker is ending
+            work.close()
+            raise SocketClosed(1001, "the worker is ending") from None
+        return waiting.result()
 
 
 class Sessions:
