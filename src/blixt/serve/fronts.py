@@ -30,7 +30,7 @@ from blixt.serve.supervisor_worker import Worker
 from blixt.serve.worker.main import INHERITED_SIGNALS
 
 if TYPE_CHECKING:
-    from blixt.serve.http.uvicorn_server import Listening
+    from blixt.serve.listen import Listening
     from blixt.serve.server import Server
     from blixt.serve.supervisor import Pool
 

@@ -31,7 +31,7 @@ from blixt.serve.wire import Message as WireMessage
 from blixt.serve.worker.main import INHERITED_SIGNALS
 
 if TYPE_CHECKING:
-    from blixt.serve.http.uvicorn_server import Listening
+    from blixt.serve.listen import Listening
     from blixt.serve.server import Server
 
 Tell = Callable[[Message], object]

@@ -14,7 +14,7 @@ from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
 if TYPE_CHECKING:
-    from blixt.serve.http.uvicorn_server import Listening
+    from blixt.serve.listen import Listening
     from blixt.serve.server import Server
 
 
@@ -41,6 +41,7 @@ async def serve(server: "Server", sock: socket.socket, listening: "Listening") -
     service.on_stop_asked = lambda: asked.put_nowait(signal.SIGTERM)
     service.start(Slab.create() if listening.hot_lane else None)
     assert service.fatal is not None
+    await asyncio.sleep(0)  # let the pools spawn their workers, which then start while this process imports
     try:
         from blixt.serve.http.uvicorn_server import UvicornServer
 

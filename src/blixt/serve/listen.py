@@ -4,10 +4,53 @@ import errno
 import os
 import socket
 import stat
+from dataclasses import dataclass
 
 from blixt.serve.errors import ConfigError, PortInUse, ServeError
 
 BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How connections are made.
+
+    Args:
+        log_level: Of uvicorn's own log.
+        ssl_certfile: PEM file of the certificate, with its chain; None serves plain HTTP.
+        ssl_keyfile: PEM file of its key; None if it is in `ssl_certfile`.
+        ssl_keyfile_password: Opens the key.
+        hot_lane: Let eligible routes skip ASGI.
+    """
+
+    log_level: str = "warning"
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    hot_lane: bool = True
+
+    def check(self) -> None:
+        """See that the certificate can be read, before a port is taken.
+
+        Raises:
+            ConfigError: It cannot, or there is a key without a certificate.
+        """
+        if self.ssl_certfile is None:
+            if self.ssl_keyfile is not None:
+                raise ConfigError("ssl_keyfile is given without ssl_certfile; give both.")
+            return
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"The certificate {self.ssl_certfile} cannot be used: {error}.") from None
+
+    @property
+    def scheme(self) -> str:
+        """What a URL begins with."""
+        return "http" if self.ssl_certfile is None else "https"
 
 
 def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False) -> socket.socket:

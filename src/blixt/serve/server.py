@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
     from blixt.serve.http.auth import Keys
     from blixt.serve.http.doorman import Doorman
-    from blixt.serve.http.uvicorn_server import Listening
     from blixt.serve.http.web import Web
+    from blixt.serve.listen import Listening
     from blixt.serve.service import Service
 
 OWN_PATHS = frozenset({"/health", "/ready", "/info", "/metrics", "/docs", "/openapi.json"})
@@ -164,8 +164,7 @@ class Server:
                 `setup` failed again and again (3), an argument is wrong (2).
         """
         from blixt.serve.fronts_single import say
-        from blixt.serve.http.uvicorn_server import Listening
-        from blixt.serve.listen import address_of, listen_many
+        from blixt.serve.listen import Listening, address_of, listen_many
         from blixt.serve.service import path_of
 
         listening = Listening(log_level, ssl_certfile, ssl_keyfile, ssl_keyfile_password, self.hot_lane)

@@ -1,62 +1,20 @@
 """Uvicorn as a part: its HTTP, its connections, but not its signals, which are the server's to read."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from blixt.serve.errors import ConfigError
 from blixt.serve.http.doorman import Doorman
+from blixt.serve.listen import Listening
 
 if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
 
 
 SOCKET_PING_S = 20.0
-
-
-@dataclass(frozen=True)
-class Listening:
-    """How connections are made.
-
-    Args:
-        log_level: Of uvicorn's own log.
-        ssl_certfile: PEM file of the certificate, with its chain; None serves plain HTTP.
-        ssl_keyfile: PEM file of its key; None if it is in `ssl_certfile`.
-        ssl_keyfile_password: Opens the key.
-        hot_lane: Let eligible routes skip ASGI.
-    """
-
-    log_level: str = "warning"
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_keyfile_password: str | None = None
-    hot_lane: bool = True
-
-    def check(self) -> None:
-        """See that the certificate can be read, before a port is taken.
-
-        Raises:
-            ConfigError: It cannot, or there is a key without a certificate.
-        """
-        if self.ssl_certfile is None:
-            if self.ssl_keyfile is not None:
-                raise ConfigError("ssl_keyfile is given without ssl_certfile; give both.")
-            return
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_keyfile_password)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"The certificate {self.ssl_certfile} cannot be used: {error}.") from None
-
-    @property
-    def scheme(self) -> str:
-        """What a URL begins with."""
-        return "http" if self.ssl_certfile is None else "https"
 
 
 class UvicornServer(uvicorn.Server):
