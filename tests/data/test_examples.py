@@ -28,6 +28,25 @@ def test_the_token_example_runs(tmp_path: Path) -> None:
     assert "the resumed run reads the same batch: True" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "library", "sentences"),
+    [
+        (
+            "photos",
+            "skimage",
+            ["100 pictures, every byte as it was written: True", "reads the same batch: True"],
+        ),
+        ("arrivals", "pyarrow", ["ids: int64[varying]", "the same rows: True"]),
+    ],
+)
+def test_the_other_examples_run(name: str, library: str, sentences: list[str], tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    words = [sys.executable, ROOT / "examples" / "data" / f"{name}.py", tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all(sentence in done.stdout for sentence in sentences), done.stdout
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
