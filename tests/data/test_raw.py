@@ -57,7 +57,7 @@ def proxy(s3: S3, faulty: Callable[[str], FaultyProxy]) -> FaultyProxy:
 
 @pytest.fixture
 def access(s3: S3, proxy: FaultyProxy, cache_dir: Path) -> dict[str, Any]:
-    options = {**s3.options, "endpoint": proxy.endpoint, "timeout_s": "3"}
+    options = {**s3.options, "endpoint": proxy.endpoint, "timeout_s": "10"}
     return {"credentials": s3.credentials, "options": options, "cache_dir": cache_dir}
 
 
