@@ -66,6 +66,7 @@ class Hub:
         metrics.gauges["queue_depth"] = lambda: self._queue.count
         metrics.gauges["websockets"] = lambda: sum(r.kind == _OPEN for r in self._waiting.values())
         metrics.gauges["streams"] = lambda: sum(r.streamed for r in self._waiting.values())
+        metrics.gauges["streams"] = lambda: sum(r.streamed for r in self._waiting.values())
 
     # -- clients ------------------------------------------------------------------------------------------
 
