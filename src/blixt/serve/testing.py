@@ -114,7 +114,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 
 
 def _run(server: Server, pipe: Connection, options: dict[str, Any]) -> None:
-    server.run(**{"port": 0, "on_listening": pipe.send, **options})
+    known: dict[str, Any] = {"port": 0, "on_listening": pipe.send, **options}
+    server.run(**known)
 
 
 def _end(process: SpawnProcess) -> None:
