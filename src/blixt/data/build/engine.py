@@ -105,7 +105,7 @@ class Engine:
         return self.schema or next(found, None)
 
     def _report(self, finished: Finished) -> None:
-        self.report(sum(done.count for done in finished.by_unit.values()), self.units.total)
+        self.report(finished.inputs, self.units.total)
 
 
 class _Stream:

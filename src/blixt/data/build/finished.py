@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blixt.data.build.job import Done, Job
-from blixt.data.build.units import Unit
+from blixt.data.build.units import PlannedUnits
 from blixt.data.store import NotFoundError
 
 _READ_AT_ONCE = 16
@@ -18,15 +18,22 @@ class Finished:
 
     Args:
         job: the job.
+
+    Attributes:
+        by_unit: the finished units by their numbers.
+        inputs: how many inputs they have together.
     """
 
     def __init__(self, job: Job) -> None:
         self.by_unit: dict[int, Done] = {}
+        self.inputs = 0
         self._job = job
         self._notes: set[str] = set()
 
     def add(self, done: Done) -> None:
         """Record a unit that this process finished itself."""
+        if done.unit not in self.by_unit:
+            self.inputs += done.count
         self.by_unit[done.unit] = done
 
     def refresh(self) -> None:
@@ -39,20 +46,19 @@ class Finished:
                 self._job.forget_unit(_number(path))
             else:
                 self._notes.add(path)
-                self.by_unit[done.unit] = done
+                self.add(done)
 
-    def check(self, units: Iterable[Unit]) -> None:
+    def check(self, units: PlannedUnits) -> None:
         """Forget the units whose inputs are not the ones they were made of, and those that are no more."""
-        wanted: dict[int, str] = {unit.number: unit.digest for unit in units}
         for number, done in list(self.by_unit.items()):
-            if wanted.get(number) != done.digest:
+            if number >= len(units) or units[number].digest != done.digest:
                 self.drop(number)
 
     def drop(self, number: int) -> None:
         """Undo a unit."""
         self._job.forget_unit(number)
         self._notes.discard(self._job.note_of(number))
-        del self.by_unit[number]
+        self.inputs -= self.by_unit.pop(number).count
 
     def _read(self, path: str) -> Done | None:
         try:

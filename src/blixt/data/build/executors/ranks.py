@@ -1,6 +1,7 @@
 """One process per machine, each with its fixed part of the units: torchrun, Slurm, Kubernetes."""
 
 import os
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 
 from blixt.data.build.executors.base import Executor, Hands
@@ -42,11 +43,13 @@ class Ranks(Executor):
     ) -> None:
         self.rank, self.machines = _who(rank, world_size, os.environ)
         self.run_id = run_id or run_id_of(os.environ)
-        self._from = 0
+        self._mine: deque[int] = deque()
 
     def claim(self, job: Job, missing: Collection[int]) -> int | None:
         """Take the next unit of this rank's part."""
-        return next((number for number in missing if number % self.machines == self.rank), None)
+        if not self._mine:
+            self._mine.extend(number for number in missing if number % self.machines == self.rank)
+        return self._mine.popleft() if self._mine else None
 
     def run(self, task: Task, feed: Feed, schema: Schema | None, hands: Hands) -> Iterator[Done]:
         """Do the units in worker processes of this machine."""
