@@ -69,6 +69,7 @@ def accelerate_run(folder: str, out: str) -> None:
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     if name == "lightning":
-        lightning_run(arguments[0], arguments[1], int(arguments[2]), arguments[3])
+        for stop_at in (9, 30):  # a new trainer, model and loader each time, as in a new process
+            lightning_run(arguments[0], arguments[1], stop_at, arguments[2])
     else:
         accelerate_run(*arguments)
