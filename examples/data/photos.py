@@ -48,9 +48,8 @@ def main(folder: Path) -> None:
 
     batches = iter(loader)
     first = next(batches)
-    print(
-        f"a batch: {first['image'].dtype} {first['image'].shape}, labels {sorted(set(first['label'].tolist()))}"
-    )
+    labels = sorted(set(first["label"].tolist()))
+    print(f"a batch: {first['image'].dtype} {first['image'].shape}, labels {labels}")
     state = json.dumps(loader.state_dict())
     expected = next(batches)
 

@@ -126,6 +126,7 @@ def convert(
     mode: Mode = None,
     chunk_bytes: ChunkBytes = None,
     compress: Compress = None,
+    options: StoreOptions = None,
     json: Json = False,
 ) -> None:
     """Write another library's dataset as one of ours, without loss."""
@@ -139,9 +140,10 @@ def convert(
             if password is None:
                 raise CliError("--key-file needs --password, too.", "Or set BLIXT_DATA_PASSWORD.", 2)
             reader["decrypt"] = foreign.fernet(key_file, password)
-        name = format or foreign.detect(source)
+        access = store(options)
+        name = format or foreign.detect(source, **access)
         try:
-            opened = foreign.open_foreign(source, name, **reader)
+            opened = foreign.open_foreign(source, name, **reader, **access)
         except TypeError as problem:
             raise CliError(f"A {name} dataset does not know this option: {problem}.", "", 2) from None
         given: dict[str, Any] = {

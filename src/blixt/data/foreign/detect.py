@@ -1,7 +1,7 @@
 """Which format lies at a location, and its reader."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +24,36 @@ FORMATS: dict[str, Callable[..., ForeignDataset]] = {
 
 
 def open_foreign(
-    location: str | Path, format: str | None = None, *, credentials: Credentials = None, **options: Any
+    location: str | Path,
+    format: str | None = None,
+    *,
+    credentials: Credentials = None,
+    options: Mapping[str, str] | None = None,
+    **arguments: Any,
 ) -> ForeignDataset:
     """Open a dataset of another library.
 
     Args:
         location: the folder, file or pattern.
         format: `litdata`, `mds`, `webdataset`, `parquet` or `huggingface`; found out when None.
-        credentials: for a remote store; see `open_store`.
-        options: for the reader of that format.
+        credentials, options: for a remote store; see `open_store`.
+        arguments: for the reader of that format.
 
     Raises:
         FormatError: when there is no such dataset.
         ValueError: when the format is not known.
     """
-    name = format or detect(location, credentials)
+    name = format or detect(location, credentials, options)
     if name not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     if name != "huggingface":
-        options["credentials"] = credentials
-    return FORMATS[name](location, **options)
+        arguments |= {"credentials": credentials, "options": options}
+    return FORMATS[name](location, **arguments)
 
 
-def detect(location: str | Path, credentials: Credentials = None) -> str:
+def detect(
+    location: str | Path, credentials: Credentials = None, options: Mapping[str, str] | None = None
+) -> str:
     """Return the name of the format that lies at a location.
 
     Raises:
@@ -55,7 +62,7 @@ def detect(location: str | Path, credentials: Credentials = None) -> str:
     for name, suffixes in (("parquet", parquet.SUFFIXES), ("webdataset", webdataset.SUFFIXES)):
         if str(location).endswith(suffixes):
             return name
-    store = open_store(location, credentials=credentials)
+    store = open_store(location, credentials=credentials, options=options)
     try:
         index = json.loads(store.get("index.json"))
     except (NotFoundError, ValueError):
@@ -68,7 +75,7 @@ def detect(location: str | Path, credentials: Credentials = None) -> str:
         return "huggingface"
     for name, suffixes in (("parquet", parquet.SUFFIXES), ("webdataset", webdataset.SUFFIXES)):
         try:
-            find(location, suffixes, credentials)
+            find(location, suffixes, credentials, options)
         except FormatError:
             continue
         return name

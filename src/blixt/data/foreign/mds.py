@@ -157,7 +157,7 @@ class MDSDataset(ForeignDataset):
         allow_pickle: read columns of pickles, which can run any code: only from people you trust.
         decoders: functions from bytes to a value, by encoding, for encodings of your own.
         check: compare each shard with the hashes in the index, if there are any, when it is first read.
-        credentials: for a remote store; see `open_store`.
+        credentials, options: for a remote store; see `open_store`.
         cache_dir: where remote and compressed files are kept.
         cache_bytes: how much may lie there.
         rows: `shuffle`, `seed`, `window`, `rank`, `world_size`: as for `Dataset`.
@@ -175,11 +175,12 @@ class MDSDataset(ForeignDataset):
         decoders: Mapping[str, Decode] | None = None,
         check: bool = True,
         credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials), cache_dir, cache_bytes)
+        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
         super().__init__(
             MDSSource(files, allow_pickle=allow_pickle, decoders=decoders or {}, check=check), **rows
         )

@@ -3,7 +3,7 @@
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ class ParquetDataset(ForeignDataset):
     Args:
         location: a folder, a file, a pattern with `*`, or names with braces.
         columns: the columns to read; all when None.
-        credentials: for a remote store; see `open_store`.
+        credentials, options: for a remote store; see `open_store`.
         cache_dir: where remote files are kept.
         cache_bytes: how much may lie there.
         rows: `shuffle`, `seed`, `window`, `rank`, `world_size`: as for `Dataset`.
@@ -130,9 +130,10 @@ class ParquetDataset(ForeignDataset):
         *,
         columns: Sequence[str] | None = None,
         credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        store, names = find(location, SUFFIXES, credentials)
+        store, names = find(location, SUFFIXES, credentials, options)
         super().__init__(ParquetSource(Files(store, cache_dir, cache_bytes), names, columns), **rows)

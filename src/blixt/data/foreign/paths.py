@@ -1,7 +1,7 @@
 """From what people write (a folder, a file, a pattern) to a store and the names of files in it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,10 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def find(
-    location: str | Path, suffixes: Sequence[str], credentials: Credentials = None
+    location: str | Path,
+    suffixes: Sequence[str],
+    credentials: Credentials = None,
+    options: Mapping[str, str] | None = None,
 ) -> tuple[Store, list[str]]:
     """Return the store and the sorted names of the files that a location means.
 
@@ -22,7 +25,7 @@ def find(
         location: a folder (every file below it that ends in a suffix), one file, a pattern with `*`, `?` or
             `[...]`, or names with braces such as `shard-{000..012}.tar` or `{train,test}.parquet`.
         suffixes: how such files end.
-        credentials: for a remote store.
+        credentials, options: for a remote store; see `open_store`.
 
     Raises:
         FormatError: when there is none.
@@ -35,7 +38,9 @@ def find(
         folder, _, pattern = text.rpartition("/")
     else:
         folder, pattern = text, ""
-    store = open_store(folder or ("/" if text.startswith("/") else "."), credentials=credentials)
+    store = open_store(
+        folder or ("/" if text.startswith("/") else "."), credentials=credentials, options=options
+    )
     names = _names(store, pattern, suffixes)
     if not names:
         raise FormatError(f"{location} has no files that end in {' or '.join(suffixes)}")

@@ -144,7 +144,7 @@ class WebDataset(ForeignDataset):
         location: a folder, a tar file, a pattern with `*`, or names with braces (`shard-{000..012}.tar`).
         allow_pickle: read `pkl` and `pyd` files, which can run any code.
         decoders: functions from bytes to a value by extension; `{"jpg": bytes}` keeps files as they are.
-        credentials: for a remote store; see `open_store`.
+        credentials, options: for a remote store; see `open_store`.
         cache_dir: where indexes and remote or compressed files are kept.
         cache_bytes: how much may lie there.
         rows: `shuffle`, `seed`, `window`, `rank`, `world_size`: as for `Dataset`.
@@ -160,11 +160,12 @@ class WebDataset(ForeignDataset):
         allow_pickle: bool = False,
         decoders: Mapping[str, Decode] | None = None,
         credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        store, names = find(location, SUFFIXES, credentials)
+        store, names = find(location, SUFFIXES, credentials, options)
         index_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
         source = TarSource(
             Files(store, cache_dir, cache_bytes),

@@ -296,7 +296,5 @@ def index_parquet_dataset(
     Raises:
         FormatError: when there are none, or one is damaged.
     """
-    access = {
-        name: value for name, value in store_arguments(storage_options).items() if name == "credentials"
-    }
+    access = store_arguments(storage_options)
     ParquetDataset(location_of(pq_dir_url), cache_dir=cache_dir, **access)

@@ -83,7 +83,9 @@ def _kind(location: str, access: dict[str, Any]) -> str:
 
 def _foreign(access: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: value for name, value in access.items() if name in ("credentials", "cache_dir", "cache_bytes")
+        name: value
+        for name, value in access.items()
+        if name in ("credentials", "options", "cache_dir", "cache_bytes")
     }
 
 

@@ -30,7 +30,7 @@ class LitDataDataset(ForeignDataset):
         decoders: functions from bytes to a value, by the name of the leaf type, for types of your own or
             to decode one in another way.
         region_of_interest: for each chunk the rows `(start, end)` to read; all when None.
-        credentials: for a remote store; see `open_store`.
+        credentials, options: for a remote store; see `open_store`.
         cache_dir: where remote and compressed files are kept.
         cache_bytes: how much may lie there.
         rows: `shuffle`, `seed`, `window`, `rank`, `world_size`: as for `Dataset`.
@@ -49,11 +49,12 @@ class LitDataDataset(ForeignDataset):
         decoders: Mapping[str, Decode] | None = None,
         region_of_interest: Region | None = None,
         credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials), cache_dir, cache_bytes)
+        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
         source = LitDataSource(
             files,
             decrypt=decrypt,
@@ -107,7 +108,7 @@ class LitDataTokens(ForeignDataset):
     Args:
         location: the folder.
         block_size: tokens in a block.
-        credentials: for a remote store.
+        credentials, options: for a remote store; see `open_store`.
         cache_dir: where remote files are kept.
         cache_bytes: how much may lie there.
         rows: `shuffle`, `seed`, `window`, `rank`, `world_size`: as for `Dataset`.
@@ -122,11 +123,12 @@ class LitDataTokens(ForeignDataset):
         block_size: int,
         *,
         credentials: Credentials = None,
+        options: Mapping[str, str] | None = None,
         cache_dir: str | Path | None = None,
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials), cache_dir, cache_bytes)
+        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
         documents = LitDataSource(
             files, decrypt=None, allow_pickle=False, decoders={}, region_of_interest=None
         )
