@@ -9,7 +9,7 @@ import pickle
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -87,7 +87,8 @@ class _Server:
     def __init__(self, connection: Connection, ring: Ring, reader: Reader) -> None:
         self._connection = connection
         self._ring = ring
-        self._reader = reader
+        # stored bytes go from the mapped shard to the slot; the loader decides what they become there
+        self._reader = reader if reader.runs_user_code else replace(reader, views=True)
         self._epoch: Epoch | None = None
         self._rows: Any = iter(())
         if "torch" in sys.modules:  # the workers share the machine: one thread each
