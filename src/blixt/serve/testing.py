@@ -15,6 +15,8 @@ import httpx
 
 from blixt.serve.server import Server
 
+START_S = 120.0  # a busy machine that starts a dozen processes may need a while
+
 
 @dataclass(slots=True)
 class RunningServer:
@@ -89,11 +91,11 @@ def running(server: Server, *, ready: bool = True, **options: Any) -> Generator[
     process.start()
     there.close()
     try:
-        if not here.poll(30):
-            raise TimeoutError("the server did not begin to listen within 30 s")
+        if not here.poll(START_S):
+            raise TimeoutError(f"the server did not begin to listen within {START_S:g} s")
         service = RunningServer(here.recv(), process)
         if ready:
-            service.wait_ready()
+            service.wait_ready(START_S)
         yield service
     finally:
         _end(process)
