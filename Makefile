@@ -30,6 +30,7 @@ $(VENV)/.check: $(VENV)/.demo
 $(VENV)/.bench: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[bench]'
 	$(PIP_INSTALL) --no-deps litdata==0.2.76
+	$(BIN)/python -m benchmarks.data._peers
 	@touch $@
 
 console: $(VENV)/.demo
