@@ -98,6 +98,14 @@ def litdata_newest(write: Any, tree: Any, with_tensors: Any) -> None:
             "file": types.File(bytes=b"any file %d" % i),
         },
     )
+    from torch_geometric.data import Data
+
+    def graph(i: int) -> dict[str, Any]:
+        edges = torch.tensor([[0, 1], [1, i]])
+        tiff = types.Tiff(array=samples.pixels(i)[..., 0].astype(np.uint16))
+        return {"graph": Data(x=torch.full((i + 2, 2), float(i)), edge_index=edges), "tiff": tiff}
+
+    write("graph", graph, 3)
 
 
 def mds(out: Path) -> None:

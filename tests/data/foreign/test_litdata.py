@@ -161,3 +161,13 @@ def test_json_of_older_versions_and_damaged_values() -> None:
     assert nested.decode(b'{"a": [1, null]}') == {"a": [1, None]}
     with pytest.raises(FormatError, match="cannot be read"):
         nested.decode(b"\x01\xff\xff\xff\xff")
+
+
+def test_graphs_need_leave_for_their_pickled_tree_and_tiffs_are_arrays(tmp_path: Path) -> None:
+    path = fixture("0.2.76", "graph")
+    with pytest.raises(FormatError, match="the tree of a graph"):
+        opened(path, tmp_path)[0]
+    sample = opened(path, tmp_path, allow_pickle=True)[2]
+    assert same_values(sample["graph"]["x"], np.full((4, 2), 2, np.float32))
+    assert sample["graph"]["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert same_values(sample["tiff"], samples.pixels(2)[..., 0].astype(np.uint16))

@@ -61,7 +61,7 @@ def decoder(name: str, allow_pickle: bool, own: Mapping[str, Decode], stored: bo
         return _PLAIN[kind]
     raise FormatError(
         f"a leaf is of LitData's type {name!r}, which is not known here; pass decoders={{{kind!r}: "
-        "function}} with a function from bytes to the value"
+        "function}, a function from bytes to the value"
     )
 
 
@@ -168,13 +168,13 @@ _PLAIN: dict[str, Decode] = {
     "image": leaves.image,
     "pil": leaves.raw_image,
     "jpeg_array": lambda data: [leaves.image(file) for file in _jpegs(data)],
-    "tifffile": _tiff,
+    **dict.fromkeys(("tiff", "tifffile"), _tiff),
     **dict.fromkeys(_MEDIA, bytes),
 }
 _STORED: dict[str, Decode] = {
     "jpeg": lambda data: Jpeg(bytes(data)),
     "image": lambda data: Image(bytes(data)),
-    "tifffile": lambda data: Tiff(bytes(data)),
+    **dict.fromkeys(("tiff", "tifffile"), lambda data: Tiff(bytes(data))),
     "audio": lambda data: Audio(bytes(data)),
     "video": lambda data: Video(bytes(data)),
     "json": lambda data: Json(nested.decode(data)),
