@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from blixt.serve.callbacks import Events
+from blixt.serve.page import keep_large_buffers
 from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
@@ -24,6 +25,7 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
         from uvloop import new_event_loop
     except ImportError:
         new_event_loop = asyncio.new_event_loop
+    keep_large_buffers()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main)
 

@@ -14,6 +14,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any, Self
 
 _STARTED = struct.Struct("<Q")
+LARGE_BUFFER_BYTES = 16 * 2**20
 MAX_FRONTS = mmap.PAGESIZE // _STARTED.size
 
 
@@ -77,6 +78,16 @@ class Page(SharedMemory):
     def set_started(self, slot: int, count: int) -> None:
         """Note how many requests of the front in this slot were begun."""
         _STARTED.pack_into(self._map, slot * _STARTED.size, count)
+
+
+def keep_large_buffers() -> None:
+    """Let malloc serve large buffers from its heap and keep them there, as a long-lived process wants it.
+
+    Glibc learns this from the first large block that is freed. Before, each read or copy of a large body maps
+    fresh pages and gives them back, and faulting them in costs more than reading.
+    """
+    block = bytes(LARGE_BUFFER_BYTES)  # never touched, so it costs no memory
+    del block
 
 
 def _rebuild(kind: type[SharedMemory], handle: Any) -> Any:

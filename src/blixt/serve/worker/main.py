@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from blixt.serve.api import API
 from blixt.serve.errors import ConfigError
-from blixt.serve.page import Page
+from blixt.serve.page import Page, keep_large_buffers
 from blixt.serve.plan import Plan, make_plan
 from blixt.serve.wire import Kind
 from blixt.serve.worker.channel import Channel, FrontGone
@@ -74,6 +74,7 @@ def main(spec: WorkerSpec) -> None:
             channel.flush()
             sys.exit(1)
         channel.ready()
+        keep_large_buffers()
         gc.freeze()  # the model stays: keep the garbage collector from walking over it again and again
         run(plan, channel)
 
