@@ -70,6 +70,7 @@ class Front:
             )
             with _signals_blocked():
                 self.process.start()
+        self.exit_code: int | None = None
         self._control = Control(mine, self._on_message, lambda: None)
         self._loop.add_reader(self.process.sentinel, self._on_exit)
 
@@ -77,7 +78,7 @@ class Front:
         """Tie a worker that answers to this front with a pair of sockets."""
         if self.ended.is_set() or worker.ended.is_set() or worker.door is None:
             return
-        pid = worker.process.pid
+        pid = worker.pid
         here, there = socket.socketpair()
         with here, there:
             slab = [] if self.slab is None else [self.slab.fd]
@@ -130,6 +131,8 @@ class Front:
     def _on_exit(self) -> None:
         self._loop.remove_reader(self.process.sentinel)
         self.process.join()
+        self.exit_code = self.process.exitcode
+        self.process.close()  # its pipes would stay open until the garbage collector comes by
         self._control.close()
         if self.slab is not None:
             self.slab.close()
@@ -165,7 +168,7 @@ class Tie:
 
     async def on_retire(self, worker: Worker) -> None:
         """A worker is replaced: every front finishes with it."""
-        pid = worker.process.pid
+        pid = worker.pid
         fronts = [front for front in self._supervisor.fronts.values() if pid in front.workers]
         for front in fronts:
             front.tell({"is": "retire", "pid": pid})
@@ -235,7 +238,7 @@ class Fronts:
             case "kill":
                 for pool in self._pools:
                     for worker in pool.workers:
-                        if worker.process.pid == message["pid"]:
+                        if worker.pid == message["pid"]:
                             worker.kill()
             case "ask_stop":
                 self.asked.put_nowait(signal.SIGTERM)
@@ -275,7 +278,7 @@ class Fronts:
                 self._on_fatal(SetupFailed(f"Front {slot} ends before it listens; see its messages above."))
                 return
             delay_s = 0.0 if front.is_ready else min(limits.max_backoff_s, delay_s * 2 + limits.backoff_s)
-            logger.error("front %d ended with exit code %s; starting another", slot, front.process.exitcode)
+            logger.error("front %d ended with exit code %s; starting another", slot, front.exit_code)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await self._stopping.wait()

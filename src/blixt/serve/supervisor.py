@@ -132,7 +132,7 @@ class Pool:
     @property
     def pids(self) -> list[int]:
         """Process ids of the live workers."""
-        return [w.process.pid for w in self._workers if w.process.pid and not w.ended.is_set()]
+        return [w.pid for w in self._workers if w.pid and not w.ended.is_set()]
 
     @property
     def workers(self) -> list[Worker]:

@@ -73,6 +73,8 @@ class Worker:
             for end in (worker_end, lifeline_end, door_end):
                 if end is not None:
                     end.close()
+        self.pid = self.process.pid
+        self.exit_code: int | None = None
         self._loop.add_reader(self.process.sentinel, self._on_exit)
 
     async def connect(self) -> None:
@@ -92,7 +94,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once."""
-        if not self.ended.is_set() and self.process.is_alive():
+        if self.exit_code is None:
             self.process.kill()
 
     @property
@@ -105,7 +107,7 @@ class Worker:
     def memory_bytes(self) -> int:
         """Resident memory; 0 where the system has no `/proc`."""
         try:
-            with open(f"/proc/{self.process.pid}/statm") as file:
+            with open(f"/proc/{self.pid}/statm") as file:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except OSError:
             return 0
@@ -113,7 +115,7 @@ class Worker:
     @property
     def ending(self) -> str:
         """How it ended, as a clause."""
-        code = self.process.exitcode
+        code = self.exit_code
         if code is not None and code < 0:
             return f"by signal {signal.Signals(-code).name}"
         return f"with exit code {code}"
@@ -151,6 +153,8 @@ class Worker:
     def _on_exit(self) -> None:
         self._loop.remove_reader(self.process.sentinel)
         self.process.join()
+        self.exit_code = self.process.exitcode
+        self.process.close()  # its pipes would stay open until the garbage collector comes by
         # A child of the worker may hold its socket open, so do not wait for the end of the stream.
         self._loop.call_later(LAST_WORDS_S, self._on_last_words)
 
