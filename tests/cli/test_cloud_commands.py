@@ -117,6 +117,8 @@ def test_a_terminal_on_a_terminal_is_raw_and_is_restored(server: Server, teamspa
         read_until(screen, b"$ ")
         os.write(screen, b"echo here; cat\n")
         read_until(screen, b"here\r\n")
+        os.write(screen, b"ping\n")
+        read_until(screen, b"ping\r\nping\r\n")  # cat answers, so it runs and Ctrl-C will find it
         os.write(screen, b"\x03")  # Ctrl-C goes to cat over there, not to the command line here
         read_until(screen, b"$ ")
         os.write(screen, b"echo still-$((1 + 1)); exit 6\n")
