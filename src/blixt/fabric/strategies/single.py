@@ -1,16 +1,22 @@
 """One process, one device: nothing to share."""
 
+from typing import Any
+
 import torch
-from torch import nn
 
 from blixt.fabric.strategies.base import Strategy
 
 
 class SingleDeviceStrategy(Strategy):
-    """Calls the module as it is."""
+    """Calls the module as it is.
+
+    Args:
+        device: Where it runs, for people who choose it here; None leaves the choice to accelerator and
+            devices.
+    """
 
     name = "single_device"
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module itself."""
-        return module
+    def __init__(self, device: str | torch.device | None = None, **plugins: Any) -> None:
+        self.root_device = None if device is None else torch.device(device)
+        self.configure(**plugins)

@@ -1,0 +1,67 @@
+"""Modules made without filling their parameters, and how they get memory later."""
+
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class _SkipInit(TorchFunctionMode):
+    """Functions of `torch.nn.init` return their tensor as it is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def skip_initialization(device: torch.device) -> Generator[None]:
+    """Tensors are made on `device`, and parameters hold whatever the memory held."""
+    with torch.device(device), _SkipInit():
+        yield
+
+
+def is_meta(module: nn.Module) -> bool:
+    """Whether any parameter or buffer has no memory yet."""
+    return any(tensor.is_meta for tensor in _own_tensors(module, recurse=True))
+
+
+def materialize(module: nn.Module, device: torch.device) -> None:
+    """Give parameters and buffers without memory their memory on `device`, and their initial values.
+
+    Values come from `reset_parameters` of the submodule that owns them, as torch's own layers have it. A
+    submodule without it keeps undefined values until a checkpoint is loaded; a warning names it.
+    """
+    owners = [(name, part) for name, part in module.named_modules() if _is_own_meta(part)]
+    if not owners:
+        return
+    undefined: list[str] = []
+    for name, part in owners:
+        part.to_empty(device=device, recurse=False)
+        reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+        if callable(reset):
+            with torch.no_grad():
+                reset()
+        else:
+            undefined.append(f"{name or 'the root'} ({type(part).__name__})")
+    if undefined:
+        warnings.warn(
+            f"{undefined[0]} has no method reset_parameters(), so its values are undefined until a checkpoint "
+            f"is loaded ({len(undefined)} such submodule(s)). Write one, or use init_module(empty_init=False).",
+            stacklevel=3,
+        )
+
+
+def _is_own_meta(part: nn.Module) -> bool:
+    return any(tensor.is_meta for tensor in _own_tensors(part, recurse=False))
+
+
+def _own_tensors(module: nn.Module, *, recurse: bool) -> list[torch.Tensor]:
+    parameters = cast("list[torch.Tensor]", list(module.parameters(recurse=recurse)))
+    return [*parameters, *module.buffers(recurse=recurse)]

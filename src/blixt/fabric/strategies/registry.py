@@ -1,0 +1,63 @@
+"""From what people write in `strategy=` to a strategy: one parser for all the names."""
+
+import re
+from typing import Any
+
+from blixt.fabric.errors import ConfigError, nearest
+from blixt.fabric.strategies.base import Strategy
+
+_DDP = re.compile(r"^ddp(?:_(spawn|fork|notebook))?(?:_find_unused_parameters_(true|false))?$")
+_DEEPSPEED = re.compile(r"^deepspeed(?:_stage_([123]))?(_offload)?(_nvme)?$")
+_LAUNCHERS = {None: None, "spawn": "spawn", "fork": "fork", "notebook": "fork"}
+
+
+def strategy_names() -> list[str]:
+    """Every name that `resolve_strategy` understands."""
+    unused = ("", "_find_unused_parameters_true", "_find_unused_parameters_false")
+    ddp = [f"ddp{how}{rest}" for how in ("", "_spawn", "_fork", "_notebook") for rest in unused]
+    deepspeed = ["deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload"]
+    deepspeed += ["deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme"]
+    others = ["auto", "single_device", "fsdp", "fsdp_cpu_offload", "parallel", "pipeline"]
+    return sorted([*ddp, *deepspeed, *others])
+
+
+def resolve_strategy(strategy: str | Strategy = "auto", world_size: int = 1) -> Strategy:
+    """The strategy that `strategy` names, or is.
+
+    Args:
+        strategy: One of `strategy_names()`, or a strategy. "auto" is "single_device" for one process and
+            "ddp" for several.
+        world_size: How many processes there will be.
+
+    Raises:
+        ConfigError: When there is no such strategy, or it does not go with `world_size`.
+    """
+    if isinstance(strategy, Strategy):
+        made = strategy
+    elif isinstance(strategy, str):
+        made = _make(("single_device" if world_size == 1 else "ddp") if strategy == "auto" else strategy)
+    else:
+        raise ConfigError("strategy", strategy, "it is neither a name nor a Strategy", "Use e.g. 'ddp'")
+    if made.name == "single_device" and world_size > 1:
+        reason = f"{world_size} processes cannot share a single device"
+        raise ConfigError("strategy", strategy, reason, "Use strategy='ddp', or devices=1")
+    return made
+
+
+def _make(name: str) -> Strategy:
+    if name == "single_device":
+        from blixt.fabric.strategies.single import SingleDeviceStrategy
+
+        return SingleDeviceStrategy()
+    if match := _DDP.match(name):
+        return _ddp(*match.groups())
+    raise ConfigError(
+        "strategy", name, "there is no such strategy", nearest(name, strategy_names()).rstrip("?")
+    )
+
+
+def _ddp(how: str | None, unused: str | None) -> Strategy:
+    from blixt.fabric.strategies.ddp import DDPStrategy
+
+    launcher: Any = _LAUNCHERS[how]
+    return DDPStrategy(find_unused_parameters=unused == "true", launcher=launcher)
