@@ -23,6 +23,10 @@ BATCH = 64
 TIMEOUT_S = 900
 
 
+class PeerFailedError(Exception):
+    """Another library could not do a row; its last line says why."""
+
+
 @dataclass(frozen=True)
 class Competitor:
     """A column of a table.
@@ -117,13 +121,21 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
         if one.system not in given.without and python_of(one.system) is not None
     ]
     runs: dict[str, list[dict[str, float]]] = {one.name: [] for one in taking_part}
-    for one in taking_part:
-        if one.options.get("before") == "warm":
-            measure(one, row.reader, folder)
-    for _ in range(given.runs):
+    failed: dict[str, str] = {}
+    for turn in range(-1, given.runs):
         for one in taking_part:
-            runs[one.name].append(measure(one, row.reader, folder))
+            if one.name in failed or (turn < 0 and one.options.get("before") != "warm"):
+                continue
+            try:
+                measured = measure(one, row.reader, folder)
+            except PeerFailedError as problem:
+                failed[one.name] = str(problem)
+                continue
+            if turn >= 0:
+                runs[one.name].append(measured)
+    taking_part = [one for one in taking_part if one.name not in failed]
     found: dict[str, Any] = {"row": row.name, "metric": row.metric, "target": row.target, "competitors": {}}
+    found["failed"] = failed
     if row.limit is not None:
         found["limit"], found["limit_is"] = row.limit()
     for one in taking_part:
@@ -135,7 +147,11 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
 
 
 def measure(one: Competitor, reader: str, folder: Path) -> dict[str, float]:
-    """Run one reader once, in a process of its own."""
+    """Run one reader once, in a process of its own.
+
+    Raises:
+        PeerFailedError: when another library's reader ends with an error; the others go on.
+    """
     if one.options.get("before") == "cold":
         forget_caches(folder)
     command = [
@@ -146,6 +162,11 @@ def measure(one: Competitor, reader: str, folder: Path) -> dict[str, float]:
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment()
     )
+    if done.returncode and one.system != "blixt":
+        print(done.stderr[-4000:], file=sys.stderr)
+        raise PeerFailedError(
+            done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "no word"
+        )
     if done.returncode:
         sys.exit(f"{one.name} failed at {reader}:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -225,6 +246,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"  {name:<34}{each['value']:>14{form}} {f'({low:{form}} to {high:{form}})':>22} {times:>8} "
                 f"{each['wall_s']:>8.2f} {each['first_s']:>8.3f} {each['rss_mb']:>6.0f}"
             )
+        lines += [f"  {name:<34}failed: {why}" for name, why in row.get("failed", {}).items()]
         if "limit" in row:
             lines.append(f"  {'limit: ' + row['limit_is']:<34}{row['limit']:>14,.0f}")
     return "\n".join(lines)

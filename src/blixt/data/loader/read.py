@@ -1,9 +1,9 @@
 """One batch from its rows: gather, the user's transforms, and errors that say which row they met."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,6 +70,20 @@ class Reader:
             problem.add_note(f"blixt.data: in batch_transform, with {named(rows)} (step {step})")
             raise
 
+    def read_views(self, steps: Steps, step: int, rows: Int) -> Any:
+        """Return the batch of a step as `finish` wants it: with views where bytes are to be copied yet."""
+        if self.runs_user_code or self.views:
+            return self.read(steps, step, rows)
+        return replace(self, views=True).read(steps, step, rows)
+
+    def finish(self, batch: Any) -> Any:
+        """Return what `read` returns, of what `read_views` returned.
+
+        Copying needs the interpreter lock and memory that the consumer has just let go of, so its own
+        thread copies faster than one that reads ahead.
+        """
+        return batch if self.runs_user_code or self.views else _with_bytes(batch)
+
     def _gather(self, steps: Steps, step: int, rows: Int, allocate: Allocate) -> Any:
         if self.transform is None and self.collate is None:
             return self.dataset.views(rows, allocate) if self.views else self.dataset.gather(rows, allocate)
@@ -97,6 +111,19 @@ class Reader:
     def _generator(self, position: int) -> "np.random.Generator":
         key = mix_numbers(self.dataset.seed, self.dataset.epoch, position)
         return np.random.Generator(np.random.Philox(key=key))
+
+
+def _with_bytes(batch: Any) -> Any:
+    if isinstance(batch, list):
+        items = cast("list[Any]", batch)
+        if items and isinstance(items[0], memoryview):
+            return [bytes(item) for item in items]
+        return items
+    if isinstance(batch, dict):
+        return {key: _with_bytes(value) for key, value in cast("dict[Any, Any]", batch).items()}
+    if isinstance(batch, tuple):
+        return tuple(_with_bytes(value) for value in cast("tuple[Any, ...]", batch))
+    return batch
 
 
 def named(rows: Int) -> str:

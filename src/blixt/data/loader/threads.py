@@ -32,7 +32,7 @@ def threaded(
     ]
     try:
         for step in range(len(steps)):
-            yield step, lanes[step % threads].take(step, timeout_s)
+            yield step, reader.finish(lanes[step % threads].take(step, timeout_s))
     finally:
         for lane in lanes:
             lane.stop()
@@ -77,6 +77,6 @@ class _Lane:
                 self._room.acquire()
                 if self._stopped:
                     return
-                self._ready.put((reader.read(steps, step, rows), None))
+                self._ready.put((reader.read_views(steps, step, rows), None))
         except BaseException as problem:  # handed to the consumer, who raises it
             self._ready.put((None, problem))
