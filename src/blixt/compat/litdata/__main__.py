@@ -1,7 +1,9 @@
-"""Print the folder to put on PYTHONPATH, so that `import litdata` finds this package."""
+"""`python -m blixt.compat.litdata script.py`: run a script of LitData's users; `--path`: for PYTHONPATH."""
 
-import argparse
+import sys
 from pathlib import Path
+
+from blixt.compat.door import run_door
 
 
 def folder() -> Path:
@@ -9,17 +11,5 @@ def folder() -> Path:
     return Path(__file__).parent / "path"
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m blixt.compat.litdata",
-        description="Run a script written for LitData on blixt: "
-        "PYTHONPATH=$(python -m blixt.compat.litdata --path) python train.py",
-    )
-    parser.add_argument("--path", action="store_true", required=True, help="print the folder for PYTHONPATH")
-    parser.parse_args()
-    print(folder())
-
-
 if __name__ == "__main__":
-    main()
+    run_door("blixt.compat.litdata", folder(), sys.argv[1:])

@@ -1,0 +1,86 @@
+"""The modules of `lightning.fabric` and their public names, in the form of `names/pytorch.py`."""
+
+_ACCELERATORS = "Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices"
+_PRECISION = """
+    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
+    Precision TransformerEnginePrecision
+"""
+_IO = "CheckpointIO TorchCheckpointIO"
+_ENVIRONMENTS = """
+    ClusterEnvironment KubeflowEnvironment LSFEnvironment LightningEnvironment MPIEnvironment
+    SLURMEnvironment TorchElasticEnvironment
+"""
+_COLLECTIVES = "Collective SingleDeviceCollective TorchCollective"
+_RANK_ZERO = "rank_zero_debug rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn"
+_THROUGHPUT = """
+    Throughput ThroughputMonitor=blixt.fabric:ThroughputMonitor get_available_flops measure_flops
+"""
+
+FABRIC: dict[str, str] = {
+    "": "Fabric is_wrapped seed_everything",
+    "accelerators": _ACCELERATORS,
+    "accelerators.accelerator": "Accelerator",
+    "accelerators.cpu": "CPUAccelerator",
+    "accelerators.cuda": "CUDAAccelerator find_usable_cuda_devices is_cuda_available num_cuda_devices",
+    "accelerators.mps": "MPSAccelerator",
+    "cli": "main=blixt.cli.fabric:main",
+    "fabric": "Fabric",
+    "loggers": "CSVLogger Logger TensorBoardLogger",
+    "loggers.csv_logs": "CSVLogger",
+    "loggers.logger": "Logger rank_zero_experiment",
+    "loggers.tensorboard": "TensorBoardLogger",
+    "plugins": f"{_PRECISION} {_IO} ClusterEnvironment",
+    "plugins.collectives": _COLLECTIVES,
+    "plugins.collectives.collective": "Collective",
+    "plugins.collectives.single_device": "SingleDeviceCollective",
+    "plugins.collectives.torch_collective": "TorchCollective",
+    "plugins.environments": _ENVIRONMENTS,
+    "plugins.environments.cluster_environment": "ClusterEnvironment",
+    "plugins.environments.kubeflow": "KubeflowEnvironment",
+    "plugins.environments.lightning": "LightningEnvironment find_free_network_port",
+    "plugins.environments.lsf": "LSFEnvironment",
+    "plugins.environments.mpi": "MPIEnvironment",
+    "plugins.environments.slurm": "SLURMEnvironment",
+    "plugins.environments.torchelastic": "TorchElasticEnvironment",
+    "plugins.io": _IO,
+    "plugins.io.checkpoint_io": "CheckpointIO",
+    "plugins.io.torch_io": "TorchCheckpointIO",
+    "plugins.precision": _PRECISION,
+    "plugins.precision.amp": "MixedPrecision",
+    "plugins.precision.bitsandbytes": "BitsandbytesPrecision",
+    "plugins.precision.deepspeed": "DeepSpeedPrecision",
+    "plugins.precision.double": "DoublePrecision",
+    "plugins.precision.fsdp": "FSDPPrecision",
+    "plugins.precision.half": "HalfPrecision",
+    "plugins.precision.precision": "Precision",
+    "plugins.precision.transformer_engine": "TransformerEnginePrecision",
+    "strategies": """
+        DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
+        Strategy
+    """,
+    "strategies.ddp": "DDPStrategy",
+    "strategies.deepspeed": "DeepSpeedStrategy",
+    "strategies.fsdp": "FSDPStrategy",
+    "strategies.model_parallel": "ModelParallelStrategy",
+    "strategies.parallel": "ParallelStrategy",
+    "strategies.single_device": "SingleDeviceStrategy",
+    "strategies.strategy": "Strategy",
+    "utilities": f"""
+        AttributeDict LightningEnum {_RANK_ZERO} disable_possible_user_warnings is_shared_filesystem
+        move_data_to_device suggested_max_num_workers {_THROUGHPUT}
+    """,
+    "utilities.apply_func": "convert_tensors_to_scalars convert_to_tensors move_data_to_device",
+    "utilities.cloud_io": "get_filesystem",
+    "utilities.consolidate_checkpoint": "",
+    "utilities.data": "AttributeDict has_iterable_dataset has_len sized_len suggested_max_num_workers",
+    "utilities.distributed": "DistributedSamplerWrapper is_shared_filesystem",
+    "utilities.enums": "LightningEnum",
+    "utilities.exceptions": "MisconfigurationException",
+    "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
+    "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
+    "utilities.spike": "SpikeDetection TrainingSpikeException",
+    "utilities.throughput": _THROUGHPUT,
+    "utilities.types": "ReduceOp LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau",
+    "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",
+    "wrappers": "is_wrapped",
+}

@@ -1,0 +1,59 @@
+"""The names that type hints in users' code use."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from blixt.trainer import SchedulerConfig
+
+STEP_OUTPUT = Tensor | Mapping[str, Any] | None
+"""What a step may return."""
+EVAL_DATALOADERS = Any
+TRAIN_DATALOADERS = Any
+LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
+LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
+LRSchedulerPLType = LRScheduler | ReduceLROnPlateau
+ArgsType = list[str] | dict[str, Any] | None
+"""What a command line object accepts in the place of `sys.argv`."""
+
+
+class LRSchedulerConfigType(TypedDict):
+    """A scheduler with when it steps, as `configure_optimizers` may return it."""
+
+    scheduler: LRSchedulerTypeUnion
+    name: NotRequired[str | None]
+    interval: NotRequired[str]
+    frequency: NotRequired[int]
+    reduce_on_plateau: NotRequired[bool]
+    monitor: NotRequired[str | None]
+    strict: NotRequired[bool]
+
+
+class OptimizerConfig(TypedDict):
+    """One optimizer, as a dict."""
+
+    optimizer: Optimizer
+
+
+class OptimizerLRSchedulerConfig(TypedDict):
+    """One optimizer with its scheduler, as a dict."""
+
+    optimizer: Optimizer
+    lr_scheduler: LRSchedulerTypeUnion | LRSchedulerConfigType | SchedulerConfig
+    monitor: NotRequired[str]
+
+
+OptimizerLRScheduler = (
+    Optimizer
+    | Sequence[Optimizer]
+    | tuple[Sequence[Optimizer], Sequence[LRSchedulerTypeUnion | SchedulerConfig]]
+    | OptimizerConfig
+    | OptimizerLRSchedulerConfig
+    | Sequence[OptimizerConfig]
+    | Sequence[OptimizerLRSchedulerConfig]
+    | None
+)
+"""What `configure_optimizers` may return."""
