@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_samples_come_back_as_they_were_written(folder: Path) -> None:
         ({"rank": 3}, "rank must be in"),
         ({"io_threads": 0}, "io_threads must be at least 1"),
         ({"io_bytes": "some"}, "is not a size"),
+        ({"unpacked_bytes": "some"}, "is not a size"),
         ({"shuffel": True}, "shuffel"),
     ],
 )
@@ -60,6 +62,19 @@ def test_a_wrong_argument_is_refused_when_the_dataset_is_opened(
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=said):
         Dataset(folder, **wrong)
+
+
+def test_unpacked_blocks_stay_within_what_the_dataset_was_told(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "packed", compress="zstd") as writer:
+        for i in range(40):
+            writer.write({"i": i, "raw": bytes([i]) * (1 << 20)})
+    dataset = Dataset(tmp_path / "packed", unpacked_bytes="3MB")
+    tracemalloc.start()
+    for i in [*range(40), *range(40)]:
+        assert dataset[i]["raw"][:1] == bytes([i])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 << 20
 
 
 def test_something_that_is_no_location_is_refused() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from blixt.data.crypto import Key
 from blixt.data.decode import Decode
 from blixt.data.fetch import IN_FLIGHT_BYTES, THREADS, Fetcher, fetcher
+from blixt.data.shard.blocks import DECODED_BYTES, DecodedCache, decoded_cache
 from blixt.data.sizes import parse_size
 from blixt.data.store import Credentials
 from blixt.data.types import Codec
@@ -54,6 +55,8 @@ class Reading:
         decode: whether media columns are decoded, for all columns or by name.
         codecs: your own codecs by name.
         allow_pickle: decode columns of pickles, which runs their code.
+        unpacked_bytes: how much memory of a process the unpacked blocks of compressed and encrypted datasets
+            that were opened with the same limit may take together.
     """
 
     check: bool = True
@@ -61,3 +64,11 @@ class Reading:
     decode: Decode = True
     codecs: Mapping[str, Codec] | None = None
     allow_pickle: bool = False
+    unpacked_bytes: int | str = DECODED_BYTES
+
+    def __post_init__(self) -> None:
+        parse_size(self.unpacked_bytes)
+
+    def cache(self) -> DecodedCache:
+        """Return where unpacked blocks are kept within this bound in this process."""
+        return decoded_cache(parse_size(self.unpacked_bytes))

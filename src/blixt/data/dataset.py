@@ -15,6 +15,7 @@ from blixt.data.gather import Gather
 from blixt.data.order import Int
 from blixt.data.rows import Allocate, Rows
 from blixt.data.schema import Structure
+from blixt.data.shard.blocks import DECODED_BYTES
 from blixt.data.shards import Shards
 from blixt.data.store import Credentials, Location, Store
 from blixt.data.types import Codec
@@ -54,6 +55,8 @@ class Dataset(Rows[Any]):
         decode: whether images and other media come decoded, or as the stored bytes; by name for some.
         codecs: your own codecs by name.
         allow_pickle: decode columns of pickles, which runs their code.
+        unpacked_bytes: how much memory this process's unpacked blocks of compressed or encrypted data may
+            take, such as "64MB".
 
     Raises:
         DatasetNotFoundError: when there is no such dataset or version.
@@ -83,12 +86,13 @@ class Dataset(Rows[Any]):
         decode: Decode = True,
         codecs: Mapping[str, Codec] | None = None,
         allow_pickle: bool = False,
+        unpacked_bytes: int | str = DECODED_BYTES,
     ) -> None:
         self.shards = Shards(
             location,
             version,
             access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge, io_threads, io_bytes),
-            reading=Reading(check, key, decode, codecs, allow_pickle),
+            reading=Reading(check, key, decode, codecs, allow_pickle, unpacked_bytes),
         )
         snapshot = self.shards.snapshot
         self._gather = Gather(self.shards, snapshot.schema, decode)

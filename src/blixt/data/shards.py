@@ -242,6 +242,7 @@ class Shards:
             decode=reading.decode,
             codecs=reading.codecs,
             allow_pickle=reading.allow_pickle,
+            cache=reading.cache(),
         )
         if reader.footer_crc != info.crc32c or reader.rows != info.rows:
             name = file.name if isinstance(file, RemoteFile) else file

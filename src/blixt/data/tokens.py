@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from blixt.data.crypto import Key
 from blixt.data.errors import DataError
+from blixt.data.fetch import IN_FLIGHT_BYTES, THREADS
 from blixt.data.order import Int
 from blixt.data.packing import Ids, documents_of, pack
 from blixt.data.rows import Allocate, Rows
+from blixt.data.shard.blocks import DECODED_BYTES
 from blixt.data.shards import Access, Reading, Shards
 from blixt.data.store import Credentials, Location, Store
 
@@ -52,9 +54,8 @@ class TokenDataset(Rows[Any]):
         check: verify the stored checksums when bytes are first read.
         rank: this process's rank; from the environment (`RANK`) when None.
         world_size: the number of ranks; from the environment (`WORLD_SIZE`) when None.
-        credentials, options, cache_dir, cache_bytes, hedge, key: how remote or encrypted data is reached,
-        as in
-            `Dataset`.
+        credentials, options, cache_dir, cache_bytes, hedge, io_threads, io_bytes, key, unpacked_bytes: how
+            remote, packed or encrypted data is reached, as in `Dataset`.
 
     Raises:
         DatasetNotFoundError: when there is no such dataset or version.
@@ -82,7 +83,10 @@ class TokenDataset(Rows[Any]):
         cache_dir: str | Path | None = None,
         cache_bytes: int | str | None = None,
         hedge: bool = False,
+        io_threads: int = THREADS,
+        io_bytes: int | str = IN_FLIGHT_BYTES,
         key: Key | None = None,
+        unpacked_bytes: int | str = DECODED_BYTES,
     ) -> None:
         if block_size < 1 or overlap < 0:
             raise ValueError(f"block_size must be >= 1 and overlap >= 0, got {block_size} and {overlap}")
@@ -91,8 +95,8 @@ class TokenDataset(Rows[Any]):
         self.shards = Shards(
             location,
             version,
-            access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge),
-            reading=Reading(check, key),
+            access=Access(credentials, options or {}, cache_dir, cache_bytes, hedge, io_threads, io_bytes),
+            reading=Reading(check, key, unpacked_bytes=unpacked_bytes),
         )
         snapshot = self.shards.snapshot
         self.column, item_bytes = _stream_column(self.shards, column)

@@ -50,9 +50,15 @@ class DecodedCache:
                 self._size_bytes -= len(self._blocks.popitem(last=False)[1])
 
 
-DECODED = DecodedCache()
-"""The cache of this process, for readers that are not given one of their own."""
 _serial = count()
+_caches: dict[int, DecodedCache] = {}
+_caches_lock = threading.Lock()
+
+
+def decoded_cache(limit_bytes: int = DECODED_BYTES) -> DecodedCache:
+    """Return this process's cache, one for all who want the same limit."""
+    with _caches_lock:
+        return _caches.setdefault(limit_bytes, DecodedCache(limit_bytes))
 
 
 class Blocks:

@@ -12,7 +12,7 @@ from blixt.data.crypto import Key, cipher_for_reading
 from blixt.data.decode import Decode, Decoder, sample_builder, value_decoder
 from blixt.data.errors import CorruptionError, DataError, FormatError
 from blixt.data.schema import Column, Schema
-from blixt.data.shard.blocks import DECODED, Blocks, DecodedCache, Table
+from blixt.data.shard.blocks import Blocks, DecodedCache, Table, decoded_cache
 from blixt.data.shard.coder import BlockCoder
 from blixt.data.shard.columns import Array, ColumnReader, FixedColumn, StreamColumn, VariableColumn
 from blixt.data.shard.file import Range, ShardFile, merge_ranges
@@ -65,7 +65,7 @@ class ShardReader:
         cipher = None
         if frame.encryption is not None:
             cipher = cipher_for_reading(key, frame.encryption, f"shard {self._file.name}")
-        self._coder, self._check, self._cache = BlockCoder(None, cipher), check, cache or DECODED
+        self._coder, self._check, self._cache = BlockCoder(None, cipher), check, cache or decoded_cache()
         self._variable = [column.name for column in self.schema.columns if column.kind == "variable"]
         self._heap = self._open_heap() if self._variable else None
         self._columns: dict[str, ColumnReader] = {
