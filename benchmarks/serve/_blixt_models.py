@@ -1,6 +1,8 @@
 """The benchmark's models under blixt: `python -m benchmarks.serve._blixt_models MODEL PORT [cold]`."""
 
+import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +42,12 @@ class Large(API):
         return {"bytes": len(body)}
 
 
+class Who(API):
+    def predict(self, x: Any) -> Any:
+        time.sleep(0.005)
+        return {"pid": os.getpid()}
+
+
 def main() -> None:
     """Serve one of them."""
     models = {
@@ -48,11 +56,13 @@ def main() -> None:
         "mlp": MLP(64, 0.002),
         "stream": Stream(stream=True),
         "large": Large(),
+        "who": Who(),
     }
     name, port, *rest = sys.argv[1:]
     server = Server(
         models[name],
         accelerator="cpu",
+        workers_per_device=2 if name == "who" else 1,
         limits=Limits(keep_alive_s=60),
         **({"hot_lane": False} if rest else {}),
     )

@@ -3,7 +3,9 @@
 LitServe takes no raw body, so `large` is a multipart form with one file.
 """
 
+import os
 import sys
+import time
 from typing import Any
 
 # LitServe 0.2.19 cannot start beside mcp 2: let it believe there is none.
@@ -75,6 +77,15 @@ class Large(litserve.LitAPI):
         return {"bytes": len(x)}
 
 
+class Who(litserve.LitAPI):
+    def setup(self, device: str) -> None:
+        pass
+
+    def predict(self, x: Any) -> Any:
+        time.sleep(0.005)
+        return {"pid": os.getpid()}
+
+
 def main() -> None:
     """Serve one of them."""
     name, port = sys.argv[1:]
@@ -84,8 +95,10 @@ def main() -> None:
         "mlp": lambda: MLP(max_batch_size=64, batch_timeout=0.002),
         "stream": lambda: Stream(stream=True, max_batch_size=64, batch_timeout=0.002),
         "large": lambda: Large(),
+        "who": lambda: Who(),
     }
-    server = litserve.LitServer(apis[name](), accelerator="cpu", timeout=False)
+    more = {"workers_per_device": 2, "restart_workers": True} if name == "who" else {}
+    server = litserve.LitServer(apis[name](), accelerator="cpu", timeout=False, **more)
     server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="error")
 
 

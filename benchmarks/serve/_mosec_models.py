@@ -4,7 +4,9 @@ mosec reads the command line in `Server()` and starts workers by importing this 
 travels in the environment.
 """
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +52,30 @@ class Large(Worker):
         return {"bytes": len(data)}
 
 
+class Who(Worker):
+    def forward(self, data: Any) -> Any:
+        time.sleep(0.005)
+        return {"pid": os.getpid()}
+
+
 def main() -> None:
     """Serve one of them."""
     name, port = sys.argv[1:]
-    sys.argv[1:] = ["--address", "127.0.0.1", "--port", port, "--timeout", "60000", "--log-level", "error"]
+    sys.argv[1:] = [
+        "--address",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--timeout",
+        "10000" if name == "who" else "60000",
+        "--log-level",
+        "error",
+    ]
     server = Server()
-    workers = {"echo": Echo, "batched": Batched, "mlp": MLP, "stream": Stream, "large": Large}
-    if name in ("echo", "large"):
+    workers = {"echo": Echo, "batched": Batched, "mlp": MLP, "stream": Stream, "large": Large, "who": Who}
+    if name == "who":
+        server.append_worker(Who, num=2, route="/predict")
+    elif name in ("echo", "large"):
         server.append_worker(workers[name], route="/predict")
     else:
         server.append_worker(workers[name], max_batch_size=64, max_wait_time=2, route="/predict")
