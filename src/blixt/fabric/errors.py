@@ -28,11 +28,19 @@ class ConfigError(FabricError, ValueError):
         self.fix = fix
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str, str]]:
-        return ConfigError, (self.argument, self.value, self.reason, self.fix)
+        return type(self), (self.argument, self.value, self.reason, self.fix)
 
 
 class UnknownArgumentError(ConfigError, TypeError):
     """A keyword that does not exist; names the nearest one that does."""
+
+
+class WrongTypeError(ConfigError, TypeError):
+    """An argument has a type that cannot work."""
+
+
+class UsageError(FabricError, RuntimeError):
+    """A verb was called at a moment, or in a way, in which it cannot work."""
 
 
 class LaunchError(FabricError, RuntimeError):
@@ -41,6 +49,20 @@ class LaunchError(FabricError, RuntimeError):
 
 class CheckpointError(FabricError, RuntimeError):
     """A checkpoint could not be written, found or read."""
+
+
+class MissingPackageError(FabricError, ImportError):
+    """An optional package is needed.
+
+    Args:
+        owner: What needs it: `WandbLogger`.
+        package: Its name on PyPI.
+        cause: What Python said.
+    """
+
+    def __init__(self, owner: str, package: str, cause: BaseException | None = None) -> None:
+        detail = f" ({cause})" if cause is not None and not isinstance(cause, ModuleNotFoundError) else ""
+        super().__init__(f"{owner} needs the package {package}{detail}. Install it: pip install {package!r}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -22,12 +22,12 @@ from blixt.fabric.plan import Plan, resolve_plan
 from blixt.fabric.precision import Precision
 from blixt.fabric.rng import seed_everything
 from blixt.fabric.samplers import shard_loader
-from blixt.fabric.strategies import Strategy, make_strategy
+from blixt.fabric.strategies import Strategy
 from blixt.fabric.tree import to_device
 from blixt.fabric.wrappers import FabricModule, scaled_optimizer
 
 T = TypeVar("T")
-_ARGUMENTS = ("accelerator", "strategy", "devices", "num_nodes", "precision", "callbacks", "loggers")
+_ARGUMENTS = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins", "callbacks", "loggers")
 
 
 class Fabric:
@@ -57,29 +57,31 @@ class Fabric:
     def __init__(
         self,
         *,
-        accelerator: str = "auto",
-        strategy: str = "auto",
+        accelerator: str | Accelerator = "auto",
+        strategy: str | Strategy = "auto",
         devices: Devices = "auto",
         num_nodes: int = 1,
-        precision: str | int = "32",
+        precision: str | int | Precision | None = None,
+        plugins: Any = None,
         callbacks: object | list[Any] | None = None,
         loggers: Logger | list[Logger] | None = None,
         **unknown: Never,
     ) -> None:
         reject_unknown("Fabric", unknown, _ARGUMENTS)
-        self._plan: Plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision)
+        self._plan: Plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
         self._rebuild: dict[str, Any] = {
             "accelerator": accelerator,
             "strategy": strategy,
             "devices": devices,
             "num_nodes": num_nodes,
             "precision": precision,
+            "plugins": plugins,
             "callbacks": callbacks,
             "loggers": loggers,
         }
         self.callbacks: list[Any] = _as_list(callbacks)
         self.loggers: list[Logger] = _as_list(loggers)
-        self._strategy = make_strategy(self._plan.strategy)
+        self._strategy = self._plan.strategy
         self._world = self._plan.world or World(world_size=self._plan.world_size)
         self._device = self._plan.device_of(self._world)
         self._scaler = self._plan.precision.make_scaler(self._device)
@@ -192,9 +194,8 @@ class Fabric:
             )
         die_with_launcher()
         share_cores(self._world.local_world_size)
-        self._plan.accelerator.activate(self._device)
-        if self._world.world_size > 1:
-            self._strategy.connect(self._world, self._plan.accelerator.backend)
+        self._plan.accelerator.setup_device(self._device)
+        self._strategy.connect(self._world, self._plan.accelerator.backend)
         self._launched = True
 
     # --- set-up -----------------------------------------------------------------------------------
