@@ -5,6 +5,7 @@ import socket
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -123,7 +124,5 @@ def _family() -> _Names | None:
 
 
 def _told_by_rank_zero() -> tuple[str, int]:
-    from mpi4py import MPI  # pyright: ignore[reportMissingImports, reportUnknownVariableType] - optional
-
-    world: Any = MPI.COMM_WORLD  # pyright: ignore[reportUnknownMemberType]
+    world: Any = import_module("mpi4py.MPI").COMM_WORLD
     return world.bcast((socket.gethostname(), free_port()), root=0)

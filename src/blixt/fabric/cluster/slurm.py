@@ -68,8 +68,8 @@ class SlurmEnvironment(ClusterEnvironment):
             return "SLURM_PROCID" in os.environ
         if number("SLURM_NTASKS", 1) > 1:
             warnings.warn(
-                f"Slurm gave this job {os.environ['SLURM_NTASKS']} tasks, but srun did not start this process, "
-                "so it trains alone. Write `srun python ...` in the batch script.",
+                f"Slurm gave this job {os.environ['SLURM_NTASKS']} tasks, but srun did not start this "
+                "process, so it trains alone. Write `srun python ...` in the batch script.",
                 stacklevel=2,
             )
         return False
