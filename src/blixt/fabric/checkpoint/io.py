@@ -81,7 +81,7 @@ def load_file(path: PathLike, *, weights_only: bool = True, map_location: Any = 
 def remove(path: PathLike) -> None:
     """Delete a checkpoint, be it a file or a directory; one that is not there is no error."""
     if is_url(path):
-        files, inner = _filesystem(cast("str", path), None)
+        files, inner = filesystem(cast("str", path), None)
         if files.exists(inner):
             files.rm(inner, recursive=True)
         return
@@ -103,7 +103,7 @@ def _refusal(path: PathLike, error: pickle.UnpicklingError) -> str:
 
 
 def _save_url(url: str, content: Any, storage_options: Any) -> None:
-    files, inner = _filesystem(url, storage_options)
+    files, inner = filesystem(url, storage_options)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     try:
@@ -116,14 +116,15 @@ def _save_url(url: str, content: Any, storage_options: Any) -> None:
 
 
 def _open_url(url: str) -> io.BytesIO:
-    files, inner = _filesystem(url, None)
+    files, inner = filesystem(url, None)
     try:
         return io.BytesIO(files.cat_file(inner))
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint at {url}. Check the URL.") from None
 
 
-def _filesystem(url: str, storage_options: Any) -> tuple[Any, str]:
+def filesystem(url: str, storage_options: Any = None) -> tuple[Any, str]:
+    """fsspec's file system for `url`, and the path inside it."""
     import fsspec  # pyright: ignore[reportMissingTypeStubs] - only URLs pay for it
 
     try:

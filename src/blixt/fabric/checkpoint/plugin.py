@@ -2,7 +2,6 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from blixt.fabric.checkpoint.io import load_file, remove, save_file
@@ -38,10 +37,10 @@ class CheckpointIO(ABC):
     def remove_checkpoint(self, path: PathLike) -> None:
         """Delete a checkpoint; one that is not there is no error."""
 
-    def wait_for_staging(self) -> None:
+    def wait_for_staging(self) -> None:  # noqa: B027 - nothing to wait for is a fine default
         """Return when the live tensors of a save under way may change again."""
 
-    def teardown(self) -> None:
+    def teardown(self) -> None:  # noqa: B027
         """Return when everything is written; nothing is saved after this."""
 
 

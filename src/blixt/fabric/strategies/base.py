@@ -10,11 +10,10 @@ import os
 from abc import ABC
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import Store
 from torch.optim import Optimizer
 
@@ -26,6 +25,9 @@ from blixt.fabric.strategies.layer_sync import LayerSync
 from blixt.fabric.strategies.materialize import materialize, skip_initialization
 from blixt.fabric.strategies.saving import load_any, save_full
 from blixt.fabric.strategies.states import load_full_module, load_full_optimizer
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Launcher = Literal["script", "spawn", "fork", "forkserver"]
 StateFormat = Literal["full", "sharded"]
@@ -41,6 +43,8 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         state_format: "full": a checkpoint is one file that any strategy reads. "sharded": it is a directory
             that each process writes and reads its part of.
         timeout_s: How long a collective waits for the other processes before it fails.
+        wraps_evaluation: Whether evaluation steps must be called through `forward_of` too; then their
+            forward passes hold collectives, and all processes need equally many batches.
         world: This process's place among the others; known after `connect`.
         precision: Number formats; None until `configure`.
         checkpoint_io: What reads and writes checkpoint files.
@@ -51,6 +55,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
     launcher: Launcher | None = None
     state_format: StateFormat = "full"
     timeout_s: float = 1800.0
+    wraps_evaluation: bool = False
 
     world: World = World()
     precision: Precision | None = None
@@ -86,7 +91,9 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """Join the other processes.
 
         Args:
-            world: This process's place.
+            wraps_evaluation: Whether evaluation steps must be called through `forward_of` too; then their
+            forward passes hold collectives, and all processes need equally many batches.
+        world: This process's place.
             backend: Of the process group: "gloo", "nccl"; "" when the devices have none.
         """
         self.world = world
@@ -100,7 +107,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         return None
 
     @property
-    def device_mesh(self) -> DeviceMesh | None:
+    def device_mesh(self) -> "DeviceMesh | None":
         """The named grid of processes, for strategies that have one."""
         return None
 
@@ -180,7 +187,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """One step of the optimizer."""
         return optimizer.step() if closure is None else optimizer.step(closure)
 
-    def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:  # noqa: B027
         """Average gradients that were kept to this process: a window ended where nobody could foresee it."""
 
     def clip_norm(

@@ -1,12 +1,17 @@
 """Bounding gradients, whether they are plain tensors or shards spread over a mesh of processes."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
+
+from blixt.fabric.strategies.dtensors import is_dtensor, local
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    Groups = dict[DeviceMesh | None, list[nn.Parameter]]
 
 
 def clip_norm(
@@ -20,7 +25,7 @@ def clip_norm(
     Gradients may be `DTensor`s of several meshes: torch combines those of one mesh, this function the meshes.
     """
     with_grad = [parameter for parameter in parameters if parameter.grad is not None]
-    if not any(isinstance(parameter.grad, DTensor) for parameter in with_grad):
+    if not any(is_dtensor(parameter.grad) for parameter in with_grad):
         return nn.utils.clip_grad_norm_(
             with_grad, max_norm, norm_type=norm_type, error_if_nonfinite=error_if_nonfinite
         )
@@ -37,27 +42,27 @@ def clip_value(parameters: Iterable[nn.Parameter], bound: float) -> None:
     for parameter in parameters:
         grad = parameter.grad
         if grad is not None:
-            (cast("Any", grad).to_local() if isinstance(grad, DTensor) else grad).clamp_(-bound, bound)
+            local(grad).clamp_(-bound, bound)
 
 
-def by_mesh(parameters: Iterable[nn.Parameter]) -> dict[DeviceMesh | None, list[nn.Parameter]]:
+def by_mesh(parameters: Iterable[nn.Parameter]) -> "Groups":
     """Parameters with a gradient, by the mesh of it; None for plain tensors."""
-    groups: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    groups: Groups = {}
     for parameter in parameters:
         grad = parameter.grad
         if grad is not None:
-            mesh = grad.device_mesh if isinstance(grad, DTensor) else None
+            mesh = grad.device_mesh if is_dtensor(grad) else None
             groups.setdefault(mesh, []).append(parameter)
     return groups
 
 
-def total_norm(groups: dict[DeviceMesh | None, list[nn.Parameter]], norm_type: float) -> torch.Tensor:
+def total_norm(groups: "Groups", norm_type: float) -> torch.Tensor:
     """The norm of all gradients in `groups` together, as a plain tensor."""
     norms: list[torch.Tensor] = []
     for group in groups.values():
         grads = [cast("torch.Tensor", parameter.grad) for parameter in group]
         norm = nn.utils.get_total_norm(grads, norm_type)
-        norms.append(cast("Any", norm).full_tensor() if isinstance(norm, DTensor) else norm)
+        norms.append(cast("Any", norm).full_tensor() if is_dtensor(norm) else norm)
     if not norms:
         return torch.zeros(())
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), norm_type)

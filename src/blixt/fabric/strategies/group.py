@@ -31,7 +31,9 @@ class GroupStrategy(Strategy):
 
     store: ClassVar[Store | None] = None
     """Where the processes met; one a process, because there is one default group a process."""
-    needs_group = False
+    meetings: ClassVar[int] = 0
+    """How often this process joined a group: each group has its own keys in the store."""
+    needs_group: ClassVar[bool] = False
     """Whether a single process wants a group as well, because device meshes stand on one."""
 
     def __init__(
@@ -59,11 +61,12 @@ class GroupStrategy(Strategy):
             return
         backend = self.process_group_backend or backend
         timeout = timedelta(seconds=self.timeout_s)
+        GroupStrategy.meetings += 1
         try:
             store = _meet(world, timeout)
             dist.init_process_group(
                 backend,
-                store=PrefixStore("blixt-group", store),
+                store=PrefixStore(f"blixt-group-{GroupStrategy.meetings}", store),
                 rank=world.rank,
                 world_size=world.world_size,
                 timeout=timeout,
@@ -107,7 +110,7 @@ def _leave_together() -> None:
     store = GroupStrategy.store
     if store is None or dist.get_world_size() == 1:
         return
-    names = [f"blixt-left/{rank}" for rank in range(dist.get_world_size())]
+    names = [f"blixt-left-{GroupStrategy.meetings}/{rank}" for rank in range(dist.get_world_size())]
     try:
         store.set(names[dist.get_rank()], "")
         cast("Any", store).wait(names, timedelta(seconds=_LEAVE_S))

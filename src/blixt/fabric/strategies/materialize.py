@@ -52,8 +52,8 @@ def materialize(module: nn.Module, device: torch.device) -> None:
             undefined.append(f"{name or 'the root'} ({type(part).__name__})")
     if undefined:
         warnings.warn(
-            f"{undefined[0]} has no method reset_parameters(), so its values are undefined until a checkpoint "
-            f"is loaded ({len(undefined)} such submodule(s)). Write one, or use init_module(empty_init=False).",
+            f"{undefined[0]} has no method reset_parameters(), so its values are undefined until a "
+            f"checkpoint is loaded ({len(undefined)} such submodule(s)). Write one, or leave empty_init out.",
             stacklevel=3,
         )
 

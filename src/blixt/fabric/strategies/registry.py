@@ -51,6 +51,14 @@ def _make(name: str) -> Strategy:
         return SingleDeviceStrategy()
     if match := _DDP.match(name):
         return _ddp(*match.groups())
+    if name in ("fsdp", "fsdp_cpu_offload"):
+        from blixt.fabric.strategies.fsdp import FSDPStrategy
+
+        return FSDPStrategy(cpu_offload=name == "fsdp_cpu_offload")
+    if name == "parallel":
+        from blixt.fabric.strategies.parallel import ParallelStrategy
+
+        return ParallelStrategy()
     raise ConfigError(
         "strategy", name, "there is no such strategy", nearest(name, strategy_names()).rstrip("?")
     )

@@ -1,14 +1,19 @@
-"""Checkpoints on the way between all processes and the plug-in that keeps them."""
+"""Checkpoints on the way between all processes and what keeps them."""
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
+from blixt.fabric.checkpoint.dcp import is_directory_checkpoint, load_directory, save_directory
 from blixt.fabric.checkpoint.plugin import CheckpointIO
 from blixt.fabric.cluster import World
 from blixt.fabric.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
 
 PathLike = str | os.PathLike[str]
 
@@ -24,7 +29,16 @@ def load_any(
     plugin: CheckpointIO, path: PathLike, *, weights_only: bool, map_location: Any
 ) -> dict[str, Any]:
     """Read a checkpoint of either format."""
+    if is_directory_checkpoint(path):
+        return load_directory(path, weights_only=weights_only)
     return plugin.load_checkpoint(path, map_location=map_location, weights_only=weights_only)
+
+
+def save_sharded(
+    plugin: CheckpointIO, path: PathLike, content: Mapping[str, Any], storage_options: Any
+) -> None:
+    """Let all processes write their parts of `content`, in the background if the plug-in works there."""
+    save_directory(path, content, storage_options=storage_options)
 
 
 def on_first_rank(action: Callable[[], None], world: World) -> None:
@@ -42,3 +56,18 @@ def on_first_rank(action: Callable[[], None], world: World) -> None:
             raise CheckpointError(f"Rank 0 could not do its part: {box[0]}")
     if failure is not None:
         raise failure
+
+
+def sharded_module_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A module's state as it is on this process, marked as a part."""
+    from blixt.fabric.checkpoint.sharded import ShardedState
+
+    return ShardedState(state)
+
+
+def sharded_optimizer_state(module: "nn.Module", optimizer: "Optimizer") -> dict[str, Any]:
+    """An optimizer's state under parameter names, marked as a part."""
+    from blixt.fabric.checkpoint.sharded import ShardedState
+    from blixt.fabric.strategies.states import named
+
+    return ShardedState(named(module, optimizer))

@@ -1,0 +1,111 @@
+"""A state inside a sharded checkpoint, whose tensors are read when somebody asks for them."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import torch
+
+from blixt.fabric.errors import CheckpointError
+
+PathLike = str | os.PathLike[str]
+Keys = tuple[str, ...]
+
+
+class LazyState(Mapping[str, Any]):
+    """Looks like the nested dict that was saved; looking at a tensor reads it, whole, onto the CPU.
+
+    Args:
+        path: The checkpoint's directory or URL.
+        prefix: The state's place in it.
+        values: What of the state is no tensor.
+    """
+
+    def __init__(self, path: PathLike, prefix: Keys, values: Mapping[Any, Any]) -> None:
+        self.path = path
+        self.prefix = prefix
+        self.values_only = dict(values)
+        self._entries: dict[Keys, str] | None = None
+        self._index: Any = None
+
+    @property
+    def entries(self) -> dict[Keys, str]:
+        """Keys to each tensor below this state, and its name in the checkpoint's index."""
+        if self._entries is None:
+            size = len(self.prefix)
+            paths = cast("dict[str, Keys]", self.index.planner_data or {})
+            own = {tuple(map(str, keys)): name for name, keys in paths.items()}
+            self._entries = {k[size:]: n for k, n in own.items() if k[:size] == self.prefix and len(k) > size}
+        return self._entries
+
+    @property
+    def index(self) -> Any:
+        """The checkpoint's index, see `safe_reader.read_index`."""
+        if self._index is None:
+            from blixt.fabric.checkpoint.safe_reader import make_reader
+
+            self._index = make_reader(self.path).read_metadata()
+        return self._index
+
+    def describe(self, name: str) -> tuple[torch.Size, torch.dtype]:
+        """Shape and type of the tensor with this name in the index."""
+        entry = self.index.state_dict_metadata[name]
+        return entry.size, entry.properties.dtype
+
+    def read_into(self, targets: Mapping[Keys, torch.Tensor]) -> None:
+        """Fill tensors, whole ones or shards, with what is saved under their keys."""
+        import torch.distributed.checkpoint as dcp
+
+        from blixt.fabric.checkpoint.safe_reader import SafePlanner, make_reader
+
+        flat = {self.entries[keys]: target for keys, target in targets.items()}
+        if not flat:
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # every process reads for itself, on purpose
+                planner = SafePlanner(flatten_state_dict=False)
+                dcp.load(flat, storage_reader=make_reader(self.path), planner=planner, no_dist=True)
+        except (OSError, RuntimeError, ValueError, EOFError, dcp.api.CheckpointException) as error:
+            detail = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"The checkpoint {self.path} could not be read: {detail}") from error
+
+    def load(self) -> dict[str, Any]:
+        """The whole state, as a nested dict on the CPU."""
+        targets = {keys: self._empty(name) for keys, name in self.entries.items()}
+        self.read_into(targets)
+        state: dict[str, Any] = _copy(self.values_only)
+        for keys, tensor in targets.items():
+            inner = state
+            for key in keys[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[keys[-1]] = tensor
+        return state
+
+    def _empty(self, name: str) -> torch.Tensor:
+        size, dtype = self.describe(name)
+        return torch.empty(size, dtype=dtype)
+
+    def __getitem__(self, key: str) -> Any:
+        if (key,) in self.entries:
+            target = self._empty(self.entries[key,])
+            self.read_into({(key,): target})
+            return target
+        if any(keys[0] == key for keys in self.entries):
+            inner = self.values_only.get(key, {})
+            return LazyState(self.path, (*self.prefix, key), inner)
+        return self.values_only[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*(keys[0] for keys in self.entries), *self.values_only]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _copy(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {
+        key: _copy(cast("Mapping[Any, Any]", value)) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }

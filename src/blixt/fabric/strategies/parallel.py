@@ -1,0 +1,211 @@
+"""Processes that share layers (tensor parallel), sequences (context parallel) and data, on a named grid."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from blixt.fabric.cluster import World
+from blixt.fabric.errors import ConfigError, nearest
+from blixt.fabric.mesh import Parallel, flat
+from blixt.fabric.strategies.fsdp import FSDPStrategy
+from blixt.fabric.strategies.materialize import is_meta
+from blixt.fabric.strategies.units import choose_units
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+Plan = Mapping[str, Any]
+"""Names of submodules, with "*" for any part of one, to "colwise", "rowwise", "sequence" or a torch
+`ParallelStyle`."""
+
+
+class ParallelStrategy(FSDPStrategy):
+    """A model made parallel by your function or plan, on the grid that `Parallel` describes.
+
+    Axes of the grid are called "pp", "dp_replicate", "dp_shard", "cp" and "tp". After the function or plan,
+    parameters are sharded over the axes of data and sequences as FSDP does it, unless the function has
+    called `fully_shard` itself.
+
+    Args:
+        parallel: How many processes share what.
+        parallelize_fn: Called as `parallelize_fn(module, device_mesh)`; returns the module.
+        plan: What happens to which submodule along "tp", in place of a function.
+        fsdp: What `FSDPStrategy` takes besides.
+
+    Example:
+        >>> strategy = ParallelStrategy(Parallel(tp=2), plan={"layers.*.up": "colwise", "layers.*.down": "rowwise"})
+        >>> strategy.parallel.tp
+        2
+    """  # noqa: E501 - the example reads better in a line
+
+    name = "parallel"
+
+    def __init__(
+        self,
+        parallel: Parallel | None = None,
+        *,
+        parallelize_fn: Callable[[Any, "DeviceMesh"], nn.Module] | None = None,
+        plan: Plan | None = None,
+        **fsdp: Any,
+    ) -> None:
+        if parallelize_fn is not None and plan is not None:
+            reason = "parallelize_fn decides the same"
+            raise ConfigError("ParallelStrategy(plan)", sorted(plan), reason, "Give one of the two")
+        if parallel is not None and parallel.pp != 1:
+            reason = "this strategy does not divide a model into stages"
+            raise ConfigError("Parallel(pp)", parallel.pp, reason, "Use PipelineStrategy")
+        super().__init__(parallel=parallel, **fsdp)
+        self.parallelize_fn = parallelize_fn
+        self.plan = plan
+
+    def connect(self, world: World, backend: str) -> None:
+        """Meet the others; a "tp" axis needs something that says what to do along it."""
+        super().connect(world, backend)
+        if self.parallel.tp > 1 and self.parallelize_fn is None and self.plan is None:
+            reason = "nothing says how layers are shared"
+            raise ConfigError("Parallel(tp)", self.parallel.tp, reason, "Give parallelize_fn or plan")
+        if self.parallel.tp > 1 and self.parallel.dp_shard > 1:
+            flat(self.device_mesh, ("dp_shard", "tp"), "dp_shard_tp")  # one reduction of the gradients' norm
+
+    def shard(self, module: nn.Module, device: torch.device, *, move_to_device: bool = True) -> nn.Module:
+        """Apply the function or plan, then shard what it left whole over data and sequences."""
+        module = self.sync_layers(module)
+        if self.parallelize_fn is not None or self.plan is not None:
+            if not is_meta(module):
+                module = module.to(device)
+                if self.sync_module_states:
+                    self.sync_states(module, device)
+            module = self._parallelize(module)
+        if any(self._is_sharded(part) for part in module.modules()):
+            self._sharded += [cast("Any", part) for part in module.modules() if self._is_sharded(part)]
+            return self._leave_rest(module, device)
+        sizes = self.parallel
+        if sizes.data_parallel_size * sizes.cp > 1:
+            return super().shard(module, device, move_to_device=move_to_device)
+        return self._leave_rest(module, device)
+
+    def _parallelize(self, module: nn.Module) -> nn.Module:
+        if self.parallelize_fn is not None:
+            made = self.parallelize_fn(module, self.device_mesh)
+            if not isinstance(cast("object", made), nn.Module):
+                reason = "it returned no module"
+                raise ConfigError("ParallelStrategy(parallelize_fn)", made, reason, "Return the module")
+            return made
+        apply_plan(module, self.device_mesh["tp"], self.plan or {})
+        return module
+
+    def _leave_rest(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Nothing is sharded by us: give memory to what has none, in place."""
+        from blixt.fabric.strategies.fsdp import recompute
+        from blixt.fabric.strategies.materialize import materialize
+
+        argument = "activation_checkpointing_policy"
+        for part in choose_units(module, self.activation_checkpointing_policy, argument):
+            recompute(part)
+        materialize(module, device)
+        return module.to(device)
+
+    def forward_of(self, module: nn.Module, name: str, device: torch.device) -> Any:
+        """`module.<name>`, through FSDP's hooks where the module has them."""
+        if self._is_sharded(module):
+            return super().forward_of(module, name, device)
+        inner = [part for part in module.modules() if self._is_sharded(part)]
+
+        @contextmanager
+        def no_sync() -> Iterator[None]:
+            for part in inner:
+                cast("Any", part).set_requires_gradient_sync(False, recurse=False)
+            try:
+                yield
+            finally:
+                for part in inner:
+                    cast("Any", part).set_requires_gradient_sync(True, recurse=False)
+
+        return getattr(module, name), no_sync if inner else nullcontext
+
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[Any]:
+        """Backward inside adds to whole gradients on this process, wherever parameters are sharded."""
+        return self.forward_of(module, "forward", torch.device("cpu"))[1]()
+
+    @contextmanager
+    def context_parallel(self, buffers: list[torch.Tensor], sequence_dims: list[int]) -> Iterator[None]:
+        """While inside, each process along "cp" sees its part of the sequences in `buffers`.
+
+        Attention has to be `scaled_dot_product_attention`, which exchanges keys and values around the ring.
+
+        Args:
+            buffers: Inputs, targets, position tables: every tensor with a sequence dimension. They get their
+                whole content back at the end.
+            sequence_dims: Which dimension that is, a buffer each.
+        """
+        if self.parallel.cp == 1:
+            yield
+            return
+        from torch.distributed.tensor.experimental import context_parallel
+
+        ring: Any = context_parallel(
+            self.device_mesh["cp"], buffers=buffers, buffer_seq_dims=sequence_dims, no_restore_buffers=set()
+        )
+        with ring:
+            yield
+
+
+def apply_plan(module: nn.Module, mesh: "DeviceMesh", plan: Plan) -> None:
+    """`parallelize_module` with names of styles, and patterns for names of modules.
+
+    Raises:
+        ConfigError: When a pattern fits no submodule, or a style is unknown.
+    """
+    from torch.distributed.tensor.parallel import parallelize_module
+
+    names = [name for name, _ in module.named_modules()]
+    styles: dict[str, Any] = {}
+    for pattern, style in plan.items():
+        fitting = [name for name in names if fnmatchcase(name, pattern)]
+        if not fitting:
+            reason = f"{type(module).__name__} has no submodule of this name"
+            raise ConfigError("ParallelStrategy(plan)", pattern, reason, nearest(pattern, names).rstrip("?"))
+        styles.update(dict.fromkeys(fitting, style))
+    for name, style in styles.items():
+        part = module.get_submodule(name)
+        made = _style(style)
+        _refuse_uneven(name, part, made, mesh.size())
+        parallelize_module(part, mesh, made)
+
+
+def _style(style: Any) -> Any:
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel
+
+    known: dict[str, Callable[[], Any]] = {
+        "colwise": ColwiseParallel,
+        "rowwise": RowwiseParallel,
+        "colwise_rep": lambda: ColwiseParallel(output_layouts=Replicate()),
+        "rowwise_rep": lambda: RowwiseParallel(input_layouts=Replicate()),
+        "sequence": SequenceParallel,
+    }
+    if not isinstance(style, str):
+        return style
+    if style not in known:
+        reason = "there is no such style"
+        raise ConfigError("ParallelStrategy(plan)", style, reason, nearest(style, known).rstrip("?"))
+    return known[style]()
+
+
+def _refuse_uneven(name: str, part: nn.Module, style: Any, size: int) -> None:
+    """Layers whose outputs are used as local tensors must divide evenly, or processes compute other things."""
+    if not isinstance(part, nn.Linear):
+        return
+    kind = type(style).__name__
+    wide: Iterable[tuple[str, str, int]] = (
+        ("ColwiseParallel", "out_features", part.out_features),
+        ("RowwiseParallel", "in_features", part.in_features),
+    )
+    for style_name, attribute, features in wide:
+        if kind == style_name and features % size:
+            reason = f"{attribute}={features} of {name!r} cannot be divided by {size} processes"
+            raise ConfigError("Parallel(tp)", size, reason, "Choose a divisor of it")
