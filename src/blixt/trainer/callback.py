@@ -1,6 +1,10 @@
 """What others may do at each point of a run, without touching the loop."""
 
+from functools import cache
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+from blixt.fabric import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -9,17 +13,32 @@ if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
 
+_GROUPS = (
+    "blixt.trainer.callbacks",
+    "lightning.pytorch.callbacks_factory",
+    "pytorch_lightning.callbacks_factory",
+)
+
 
 class Callback:
     """Override what you need; methods that stay as they are here are never called.
 
     Every hook gets the trainer and the module. Callbacks run before the module's hook of the same name.
+
+    Callbacks that a package registers as entry points run in every Trainer, see `callbacks_from_entry_points`.
     """
 
     @property
     def state_key(self) -> str:
-        """Under which name the state is kept in checkpoints."""
+        """Under which name the state is kept in checkpoints.
+
+        Two callbacks of one class need different keys: build them with `_generate_state_key`.
+        """
         return type(self).__qualname__
+
+    def _generate_state_key(self, **kwargs: Any) -> str:
+        """A key of the class's name and the arguments that tell its instances apart."""
+        return f"{type(self).__qualname__}{kwargs!r}"
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep, as plain values."""
@@ -179,3 +198,29 @@ class Callback:
         dataloader_idx: int = 0,
     ) -> None:
         """After a predict step."""
+
+
+def callbacks_from_entry_points() -> list[Callback]:
+    """New callbacks of the packages that registered a factory for them.
+
+    A factory takes nothing and gives a `Callback` or a list of them. It is an entry point of the group
+    "blixt.trainer.callbacks", or of the one that Lightning looks into.
+
+    Raises:
+        ConfigError: When a factory gives something else.
+    """
+    found: list[Callback] = []
+    for factory in _factories():
+        made = factory.load()()
+        for callback in made if isinstance(made, (list, tuple)) else [made]:
+            if not isinstance(callback, Callback):
+                reason = f"it gives a {type(callback).__name__}, which is no Callback"
+                raise ConfigError("entry point", factory.value, reason, "Update or remove that package")
+            found.append(callback)
+    return found
+
+
+@cache
+def _factories() -> tuple[Any, ...]:
+    """Reading what is installed takes milliseconds, so it is done once."""
+    return tuple(point for group in _GROUPS for point in entry_points(group=group))

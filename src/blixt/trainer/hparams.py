@@ -1,11 +1,20 @@
 """`save_hyperparameters`: remember what a module or data module was made with."""
 
-import inspect
-import os
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, cast
+import copy
+import dataclasses
+import warnings
+from argparse import Namespace
+from collections.abc import Generator, Iterable, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, cast
+
+from torch import nn
 
 from blixt.fabric import ConfigError
+from blixt.trainer.hparams_frames import caller_frame, init_arguments
+from blixt.trainer.module_load import Loading
 
 
 class HParams(dict[str, Any]):
@@ -20,82 +29,164 @@ class HParams(dict[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
+    def __delattr__(self, name: str) -> None:
+        del self[name]
 
-class HyperparametersMixin:
+    def __repr__(self) -> str:
+        width = max((len(repr(name)) for name in self), default=0) + 1
+        return "\n".join(f"{f'{name!r}:':{width}} {value}" for name, value in sorted(self.items()))
+
+
+_given: ContextVar[dict[str, Any] | None] = ContextVar("blixt_given_hyperparameters", default=None)
+
+
+@contextmanager
+def given_hyperparameters(values: Mapping[str, Any], instantiator: str) -> Generator[None]:
+    """Inside, `save_hyperparameters()` keeps `values` instead of the arguments of `__init__`.
+
+    For command lines, where the arguments are objects that were made from plain values.
+
+    Args:
+        values: What to keep.
+        instantiator: The function that makes the object again from them; `load_from_checkpoint` knows a few.
+    """
+    token = _given.set({**values, "_instantiator": instantiator})
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+class HyperparametersMixin(Loading):
     """Gives `hparams`, `save_hyperparameters` and `load_from_checkpoint`."""
 
+    _log_hyperparams: bool = False
+    _hparams_name: str | None = None
+
     @property
-    def hparams(self) -> HParams:
-        """What `save_hyperparameters` kept."""
+    def hparams(self) -> Any:
+        """What `save_hyperparameters` kept; changes go into the next checkpoint."""
         return vars(self).setdefault("_hparams", HParams())
 
-    def save_hyperparameters(self, *args: Any, ignore: str | Iterable[str] = ()) -> None:
-        """Keep arguments of `__init__` in `hparams`, checkpoints and loggers.
+    @property
+    def hparams_initial(self) -> Any:
+        """A copy of what `save_hyperparameters` kept when it was called last."""
+        return copy.deepcopy(vars(self).get("_hparams_initial", HParams()))
+
+    def save_hyperparameters(
+        self,
+        *args: Any,
+        ignore: str | Iterable[str] | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Keep what the object was made with in `hparams`, checkpoints and loggers; call it in `__init__`.
+
+        Arguments of all `__init__` that run for this object are found: those of subclasses win. A dataclass
+        may call it in `__post_init__`, where the fields are kept.
 
         Args:
-            args: Names of the arguments to keep, or one mapping to keep instead; none means all.
-            ignore: Names to leave out.
+            args: Names of the arguments to keep; or one mapping, Namespace, dataclass instance or OmegaConf
+                config to keep instead; none means all.
+            ignore: Names to leave out, also of what a base class has kept.
+            frame: The frame of `__init__`, when this is called from a function in between.
+            logger: Whether the loggers get them, too.
+
+        Raises:
+            ConfigError: For a name that `__init__` does not have, or a value that holds no names.
         """
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            self.hparams.update(cast("Mapping[str, Any]", args[0]))
+        left_out = {ignore} if isinstance(ignore, str) else set(ignore or ())
+        found = self._made_with(frame)
+        kept: Any = {name: value for name, value in found.items() if name not in left_out}
+        objects = [item for item in args if not isinstance(item, str)]
+        self._log_hyperparams = logger
+        if len(args) == 1 and not isinstance(args[0], str) and not _has_names(args[0]):
             return
-        found = _init_arguments(self)
-        left_out = {ignore} if isinstance(ignore, str) else set(ignore)
-        names = [name for name in (args or found) if name not in left_out]
-        missing = [name for name in names if name not in found]
-        if missing:
+        if len(objects) == 1:
+            self._hparams_name = next((name for name, value in kept.items() if value is objects[0]), None)
+            kept = objects[0]
+        else:
+            self._hparams_name = "kwargs" if args or kept else None
+            kept = self._only(args, kept) if args else kept
+        self._keep(kept)
+        for name in left_out:
+            self.hparams.pop(name, None)
+        _warn_of_modules(type(self).__name__, self.hparams)
+        vars(self)["_hparams_initial"] = _copy(self.hparams)
+
+    def _made_with(self, frame: FrameType | None) -> dict[str, Any]:
+        given = _given.get()
+        if given is not None:
+            return dict(given)
+        if dataclasses.is_dataclass(self):
+            return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        return init_arguments(self, frame if frame is not None else caller_frame(__file__))
+
+    def _only(self, names: tuple[Any, ...], found: dict[str, Any]) -> dict[str, Any]:
+        missing = next((name for name in names if name not in found), None)
+        if missing is not None:
             reason = f"{type(self).__name__}.__init__ has no such argument"
-            raise ConfigError("save_hyperparameters(name)", missing[0], reason, f"Known: {', '.join(found)}")
-        self.hparams.update({name: found[name] for name in names})
+            fix = f"Known: {', '.join(found)}" if found else "Call it in __init__"
+            raise ConfigError("save_hyperparameters(name)", missing, reason, fix)
+        return {name: found[name] for name in names}
 
-    @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: str | os.PathLike[str],
-        *,
-        strict: bool = True,
-        weights_only: bool = True,
-        **overrides: Any,
-    ) -> Self:
-        """Make the object again from the hyperparameters and weights in a checkpoint.
-
-        Args:
-            checkpoint_path: What a Trainer saved.
-            strict: Whether the names of all weights must match.
-            weights_only: Refuse files that hold more than tensors and plain values.
-            overrides: Arguments of `__init__` that are not, or not as wanted, in the file.
-        """
-        from blixt.fabric.checkpoint import load_file
-
-        checkpoint = cast("dict[str, Any]", load_file(checkpoint_path, weights_only=weights_only))
-        kept: dict[str, Any] = {**checkpoint.get("hyper_parameters", {}), **overrides}
-        accepted = inspect.signature(cls.__init__).parameters
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-        instance = cls(**{name: v for name, v in kept.items() if takes_all or name in accepted})
-        if hasattr(instance, "on_load_checkpoint"):
-            cast("Any", instance).on_load_checkpoint(checkpoint)
-        cast("Any", instance).load_state_dict(checkpoint["state_dict"], strict=strict)
-        return instance
+    def _keep(self, values: Any) -> None:
+        if isinstance(values, Namespace):
+            values = vars(values)
+        elif dataclasses.is_dataclass(values) and not isinstance(values, type):
+            values = {f.name: getattr(values, f.name) for f in dataclasses.fields(values)}
+        if isinstance(values, dict) and isinstance(self.hparams, dict):
+            cast("dict[str, Any]", self.hparams).update(cast("dict[str, Any]", values))
+        elif isinstance(values, MutableMapping):  # an OmegaConf config stays one
+            vars(self)["_hparams"] = values
+        else:
+            reason = f"a {type(values).__name__} holds no names"
+            fix = "Give names of arguments, or a dict, Namespace, dataclass or OmegaConf config"
+            raise ConfigError("save_hyperparameters(...)", values, reason, fix)
 
 
-def _init_arguments(instance: object) -> dict[str, Any]:
-    """The arguments of every `__init__` of `instance` that is running; those of subclasses win."""
-    frame = inspect.currentframe()
-    found: dict[str, Any] | None = None
-    while frame is not None:
-        if (
-            frame.f_code.co_name == "__init__"
-            and "self" in frame.f_locals
-            and frame.f_locals["self"] is instance
-        ):
-            arguments = inspect.getargvalues(frame)
-            values = {name: arguments.locals[name] for name in arguments.args if name != "self"}
-            code = frame.f_code
-            extra = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-            values |= {name: arguments.locals[name] for name in extra}
-            extra_keywords: dict[str, Any] = arguments.locals.get(arguments.keywords or "") or {}
-            found = {**(found or {}), **values, **extra_keywords}
-        frame = frame.f_back
-    if found is None:
-        raise ConfigError("save_hyperparameters()", "", "it reads the arguments of __init__", "Call it there")
-    return found
+def hparams_entries(item: HyperparametersMixin) -> dict[str, Any]:
+    """What of an object's hyperparameters goes into a checkpoint, under the names its layout has."""
+    if not item.hparams:
+        return {}
+    values = item.hparams
+    entries: dict[str, Any] = {
+        item.CHECKPOINT_HYPER_PARAMS_KEY: dict(values) if isinstance(values, dict) else values,
+        item.CHECKPOINT_HYPER_PARAMS_NAME: item._hparams_name,  # pyright: ignore[reportPrivateUsage]
+    }
+    if not isinstance(values, dict):
+        from omegaconf import OmegaConf
+
+        entries[item.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(values)
+        entries[item.CHECKPOINT_HYPER_PARAMS_TYPE] = "omegaconf"
+    return entries
+
+
+def _has_names(item: Any) -> bool:
+    """An empty container is not an error: there is nothing to keep."""
+    return bool(item) or isinstance(item, (int, float)) or item is None
+
+
+def _copy(values: Any) -> Any:
+    """A deep copy where one can be made; what cannot be copied is shared."""
+    try:
+        return copy.deepcopy(values)
+    except Exception:
+        return HParams({name: _copy_one(value) for name, value in values.items()})
+
+
+def _copy_one(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+def _warn_of_modules(owner: str, values: Any) -> None:
+    for name, value in values.items():
+        if isinstance(value, nn.Module):
+            warnings.warn(
+                f"save_hyperparameters() of {owner} keeps {name!r}, an nn.Module: its weights are in the "
+                f"checkpoint anyway and which a safe loader refuses. Use save_hyperparameters(ignore=[{name!r}]).",
+                stacklevel=3,
+            )

@@ -1,37 +1,26 @@
-"""`self.log`: what is logged where, and the one reduction and host transfer when numbers are due."""
+"""`self.log`: takes values in, and gives them out for loggers, callbacks and the progress bar."""
 
-from collections.abc import Iterable
-from typing import Any, cast
+import warnings
+from typing import Any
 
 import torch
+from torch import nn
 
-from blixt.fabric import ConfigError, Fabric, FabricError, tensors
-from blixt.trainer.slots import Options, Reduction, Slot, combine, reduction
+from blixt.fabric import ConfigError, Fabric, nearest, tensors
+from blixt.trainer.logbook_collect import Collector, to_host
+from blixt.trainer.logbook_levels import LEVELS, level_of
+from blixt.trainer.logbook_metrics import (
+    attribute_of,
+    batch_value,
+    is_metric,
+    load_metric_states,
+    metric_states,
+)
+from blixt.trainer.logbook_values import as_number, taken
+from blixt.trainer.slot_specs import make_slot, restored_slot, spec_of
+from blixt.trainer.slots import Options, Slot, reduction
 
-# hook -> (on_step by default, on_epoch by default, on_step allowed); logging elsewhere has no meaning.
-_STEP, _EPOCH, _EPOCH_ONLY = (True, False, True), (False, True, True), (False, True, False)
-_LEVELS = {
-    **dict.fromkeys(
-        [
-            "training_step",
-            "on_train_batch_start",
-            "on_train_batch_end",
-            "on_before_zero_grad",
-            "on_before_backward",
-            "on_after_backward",
-            "on_before_optimizer_step",
-            "optimizer_step",
-            "lr_scheduler_step",
-        ],
-        _STEP,
-    ),
-    **dict.fromkeys(["validation_step", "on_validation_batch_start", "on_validation_batch_end"], _EPOCH),
-    **dict.fromkeys(["test_step", "on_test_batch_start", "on_test_batch_end"], _EPOCH),
-    **dict.fromkeys(["on_train_start", "on_train_epoch_start", "on_train_epoch_end"], _EPOCH_ONLY),
-    **dict.fromkeys(["on_validation_start", "on_validation_epoch_start"], _EPOCH_ONLY),
-    **dict.fromkeys(["on_validation_epoch_end", "on_test_start", "on_test_epoch_start"], _EPOCH_ONLY),
-    "on_test_epoch_end": _EPOCH_ONLY,
-}
+SUFFIX = "/dataloader_idx_"
 
 
 class Page:
@@ -44,30 +33,51 @@ class Page:
 class Logbook:
     """Takes values from `log`, and gives them out for loggers, callbacks and the progress bar.
 
+    Nothing leaves the device and no rank waits for another until somebody needs the numbers: a row is due,
+    an epoch ends, or the progress bar is drawn.
+
     Attributes:
         hook: The hook that runs now; None where logging means nothing.
         batch: The batch that runs now, to infer its size when an epoch mean needs it.
         loader: Index of the evaluation loader that runs now.
         loaders: How many there are; with several, names get a suffix.
         training: The page of the training loop, while there is one; validation writes on its own.
-        callback_metrics: The newest value of everything.
-        logged_metrics: What the loggers got last.
-        bar_metrics: What the progress bar shows.
+        disabled: Whether `log` does nothing, as with `Trainer(barebones=True)`.
+        has_loggers: Whether anybody will read the rows; only for a warning.
+        bar_metrics: What the progress bar shows of finished epochs and rows.
+        rank_zero_names: What was logged on rank 0 only, and so cannot be monitored.
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
         self._page = Page()
         self._sized: Any = None
-        self._size = 1.0
+        self._size = 1
+        self._told_off = False
+        self._checked_sizes = False
+        self._collector = Collector(fabric, self._adopt)
+        self._module: nn.Module | None = None
+        self._callback_metrics: dict[str, torch.Tensor] = {}
+        self._logged_metrics: dict[str, torch.Tensor] = {}
         self.hook: str | None = None
         self.batch: Any = None
         self.loader = 0
         self.loaders = 1
         self.training: Page | None = None
-        self.callback_metrics: dict[str, torch.Tensor] = {}
-        self.logged_metrics: dict[str, float] = {}
+        self.disabled = False
+        self.has_loggers = True
         self.bar_metrics: dict[str, float] = {}
+        self.rank_zero_names: set[str] = set()
+
+    def begin_run(self, module: nn.Module) -> None:
+        """Forget what earlier runs gave out, and log for `module` from now on."""
+        self._module = module
+        self._page, self.loader, self.loaders, self.training = Page(), 0, 1, None
+        self._checked_sizes = False
+        self._callback_metrics.clear()
+        self._logged_metrics.clear()
+        self.bar_metrics.clear()
+        self.rank_zero_names.clear()
 
     def turn_to(self, page: Page, loaders: int = 1) -> tuple[Page, int]:
         """Write on another page from now on; returns what to turn back to."""
@@ -78,197 +88,299 @@ class Logbook:
     # --- taking -----------------------------------------------------------------------------------
 
     def log(
-        self, name: str, value: Any, batch_size: int | None, add_dataloader_idx: bool, given: tuple[Any, ...]
+        self,
+        module: nn.Module,
+        name: str,
+        value: Any,
+        batch_size: Any,
+        add_dataloader_idx: bool,
+        metric_attribute: str | None,
+        given: tuple[Any, ...],
     ) -> None:
-        """Take one value; `given` are the other arguments of `Module.log`, in `Options`' order."""
+        """Take one value of `module`; `given` are the other arguments of `Module.log`, in `Options`' order."""
         hook = self.hook
-        if hook is None:
-            raise FabricError(
-                f"log({name!r}) was called outside of a hook that logs. Call it in a step or epoch hook."
-            )
+        if hook is None or self.disabled:
+            return self._refuse(name)
         slot = self._page.slots.get((hook, self.loader, name))
         if slot is None:
-            slot = self._new_slot(hook, name, value, add_dataloader_idx, given)
+            slot = self._new_slot(module, name, value, add_dataloader_idx, metric_attribute, given)
         elif slot.given != given:
+            self._renew(slot, given)
+        options = slot.options
+        kind = type(value)
+        if kind is not float and kind is not int:
+            if slot.metric is not None and is_metric(value):
+                slot.metric, slot.last, slot.fresh, slot.dirty = value, batch_value(value), True, True
+                return
+            value = taken(name, value, options.enable_graph)
+        elif options.enable_graph:
+            value = torch.tensor(float(value))
+        slot.last = value
+        slot.fresh = True
+        if slot.weighs:
+            slot.last_weight = self._batch_size(name, batch_size)
+        if options.on_epoch:
+            slot.add(value.detach() if options.enable_graph else value, slot.last_weight)
+
+    def _refuse(self, name: str) -> None:
+        if not self.disabled:
+            raise ConfigError(
+                "log(name)",
+                name,
+                "no hook of the Trainer runs now",
+                "Call log in a step, batch or epoch hook",
+            )
+        if not self._told_off:
+            self._told_off = True
+            warnings.warn(
+                f"log({name!r}) does nothing: Trainer(barebones=True) switches it off.", stacklevel=4
+            )
+
+    def _new_slot(
+        self,
+        module: nn.Module,
+        name: str,
+        value: Any,
+        add_dataloader_idx: bool,
+        metric_attribute: str | None,
+        given: tuple[Any, ...],
+    ) -> Slot:
+        hook = self.hook or ""
+        options = self._options(hook, name, given)
+        several = self.loaders > 1 and LEVELS[hook].steps
+        if add_dataloader_idx and SUFFIX in name:
+            raise ConfigError("log(name)", name, "the suffix is added by the trainer", "Leave it out")
+        if (
+            several
+            and not add_dataloader_idx
+            and any(k[0] == hook and k[2] == name for k in self._page.slots)
+        ):
+            reason = "another loader has logged this name, and add_dataloader_idx=False keeps no loader apart"
+            raise ConfigError("log(name)", name, reason, "Use a name of its own for each loader")
+        attribute = None
+        if is_metric(value):
+            roots = [module, *([self._module] if self._module not in (None, module) else [])]
+            attribute = attribute_of(
+                name, value, [root for root in roots if root is not None], metric_attribute
+            )
+        else:
+            as_number(name, value)
+        if given[1] and not self.has_loggers:
+            warnings.warn(
+                f"log({name!r}, logger=True): the Trainer has no logger that could take it.", stacklevel=4
+            )
+        suffix = f"{SUFFIX}{self.loader}" if several and add_dataloader_idx else ""
+        slot = make_slot((hook, self.loader, name), suffix, options, given)
+        slot.metric, slot.attribute = value if attribute is not None else None, attribute
+        slot.weighs = (
+            options.reduce_fx == "mean" and LEVELS[hook].steps and (options.on_epoch or options.shares_steps)
+        )
+        if options.rank_zero_only:
+            self.rank_zero_names.update((slot.step_key, slot.epoch_key, slot.bare_key))
+        self._page.slots[slot.key] = slot
+        return slot
+
+    def _options(self, hook: str, name: str, given: tuple[Any, ...]) -> Options:
+        prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, zero_only = given
+        at_steps, over_epoch = level_of(hook, name, on_step, on_epoch)
+        return Options(
+            prog_bar=prog_bar,
+            logger=logger is None or bool(logger),
+            on_step=at_steps,
+            on_epoch=over_epoch,
+            reduce_fx=reduction(reduce_fx),
+            enable_graph=enable_graph,
+            sync_dist=sync_dist,
+            group=group,
+            rank_zero_only=zero_only,
+        )
+
+    def _renew(self, slot: Slot, given: tuple[Any, ...]) -> None:
+        """The first call after a resume says what a restored slot's options are; later ones must agree."""
+        hook, _, name = slot.key
+        if slot.given:
             raise ConfigError(
                 "log(name)",
                 name,
                 f"it was logged in {hook} with other options before",
                 "Use the same options",
             )
-        if isinstance(value, torch.Tensor):
-            if value.numel() != 1:
-                reason = f"the value has shape {tuple(value.shape)}"
-                raise ConfigError("log(name)", name, reason, "Log one number, e.g. value.mean()")
-            value = value.detach()
-        elif slot.metric is not None:
-            value = getattr(value, "_forward_cache", None)
-        slot.last = value
-        slot.fresh = True
-        if slot.options.on_epoch and slot.metric is None:
-            slot.add(value, self._batch_size() if batch_size is None else float(batch_size))
+        slot.options, slot.given = self._options(hook, name, given), given
+        slot.weighs = slot.options.reduce_fx == "mean"
 
-    def _new_slot(
-        self, hook: str, name: str, value: Any, add_dataloader_idx: bool, given: tuple[Any, ...]
-    ) -> Slot:
-        levels = _LEVELS.get(hook)
-        if levels is None:
-            raise FabricError(f"log({name!r}) has no meaning in {hook}. Log in a step, batch or epoch hook.")
-        prog_bar, logger, on_step, on_epoch, reduce_fx, sync_dist, rank_zero_only = given
-        on_step = levels[0] if on_step is None else on_step
-        on_epoch = levels[1] if on_epoch is None else on_epoch
-        if on_step and not levels[2]:
-            raise ConfigError("log(on_step)", True, f"{hook} runs once an epoch", "Leave on_step out")
-        if "/dataloader_idx_" in name:
-            raise ConfigError("log(name)", name, "the suffix is added by the trainer", "Leave it out")
-        metric = value if hasattr(value, "compute") and hasattr(value, "reset") else None
-        if metric is None and not isinstance(value, (int, float, torch.Tensor)):
-            reason = f"a {type(value).__name__} is not a number"
-            raise ConfigError("log(name)", name, reason, "Log a number, a tensor of one element or a metric")
-        options = Options(
-            prog_bar, logger, on_step, on_epoch, reduction(reduce_fx), sync_dist, rank_zero_only
-        )
-        suffix = f"/dataloader_idx_{self.loader}" if self.loaders > 1 and add_dataloader_idx else ""
-        forked = on_step and on_epoch
-        slot = Slot(
-            f"{name}_step{suffix}" if forked else name + suffix,
-            f"{name}_epoch{suffix}" if forked else name + suffix,
-            name + suffix,
-            options,
-            given,
-            metric=metric,
-        )
-        self._page.slots[(hook, self.loader, name)] = slot
-        return slot
-
-    def _batch_size(self) -> float:
-        """Rows of the first tensor of the running batch; found once a batch."""
-        if self._sized is not self.batch:
-            first = next(tensors(self.batch), None)
-            self._size = float(first.shape[0]) if first is not None and first.ndim else 1.0
+    def _batch_size(self, name: str, given: Any) -> Any:
+        """The weight of a value: as given, else the rows of the running batch, found once a batch."""
+        if given is not None:
+            return given
+        if self._sized is not self.batch or self._sized is None:
+            self._size = self._infer_size(name)
             self._sized = self.batch
         return self._size
+
+    def _infer_size(self, name: str) -> int:
+        sizes = (tensor.shape[0] if tensor.ndim else 1 for tensor in tensors(self.batch))
+        first = next(sizes, None)
+        if first is None:
+            reason = (
+                f"the batch, a {type(self.batch).__name__}, holds no tensor whose rows could be its weight"
+            )
+            raise ConfigError("log(batch_size)", None, f"{name}: {reason}", "Pass batch_size=")
+        if not self._checked_sizes:
+            self._checked_sizes = True
+            other = next((size for size in sizes if size != first), None)
+            if other is not None:
+                warnings.warn(
+                    f"log({name!r}): the batch holds tensors of {first} and of {other} rows; the epoch mean is "
+                    f"weighted by {first}. Pass batch_size= if that is wrong.",
+                    stacklevel=6,
+                )
+        return first
 
     # --- giving -----------------------------------------------------------------------------------
 
     def collect_step(self) -> dict[str, float]:
         """The step values logged since the last row, reduced over ranks where asked; for the loggers."""
-        due = [
-            slot
-            for slot in self._page.slots.values()
-            if slot.options.on_step and slot.fresh and slot.last is not None
-        ]
+        due = [s for s in self._page.slots.values() if s.fresh and s.options.on_step and s.last is not None]
         if not due:
             return {}
-        for slot in due:
+        numbers = self._collector.steps(due)
+        row: dict[str, float] = {}
+        for slot, number in zip(due, numbers, strict=True):
             slot.fresh = False
-        values = self._to_host([slot.last for slot in due])
-        pairs = [(value, 1.0) for value in values]
-        return self._publish(due, self._reduce(due, pairs), [slot.step_key for slot in due])
+            if slot.options.prog_bar:
+                self.bar_metrics[slot.step_key] = number
+            if slot.options.logger:
+                row[slot.step_key] = number
+        self._refresh()
+        return row
+
+    def share_steps(self) -> None:
+        """Reduce the newest step values with `sync_dist=True` now; call it on all ranks.
+
+        For decisions by a step value between two rows, such as saving the best checkpoint.
+        """
+        shared = [s for s in self._page.slots.values() if s.options.shares_steps and s.options.on_step]
+        self._collector.steps([slot for slot in shared if slot.last is not None])
+
+    def close_epoch(self) -> None:
+        """Compute, reduce and publish the epoch's values; the hooks at its end see them.
+
+        Every rank calls it, whatever it has logged.
+        """
+        self._refresh()
+        for slot in self._page.slots.values():
+            slot.last, slot.fresh = None, False
+        self._compute()
 
     def collect_epoch(self, reset: bool = True) -> dict[str, float]:
-        """The epoch values, reduced over ranks where asked; the slots begin anew if `reset`."""
-        due = [slot for slot in self._page.slots.values() if slot.options.on_epoch]
-        if not due:
-            return {}
-        for slot in due:
-            slot.fold()
-        computed = [slot.metric.compute() if slot.metric is not None else slot.total for slot in due]
-        totals = self._to_host([0.0 if total is None else total for total in computed])
-        weights = [1.0 if slot.metric is not None else slot.weight for slot in due]
-        plain = [0 if slot.metric is not None else 1 for slot in due]
-        numbers = self._reduce(due, list(zip(totals, weights, strict=True)), plain)
-        row = self._publish(due, numbers, [slot.epoch_key for slot in due])
+        """The row of the epoch's values, with those logged since `close_epoch`; begin anew if `reset`.
+
+        Every rank calls it, whatever it has logged.
+        """
+        self._compute()
+        done = [slot for slot in self._page.slots.values() if slot.result is not None]
+        row = {
+            slot.epoch_key: slot.result for slot in done if slot.options.logger and slot.result is not None
+        }
         if reset:
-            for slot in due:
+            self._refresh()
+            for slot in self._page.slots.values():
                 slot.reset()
         return row
 
-    def peek(self) -> dict[str, float]:
-        """What the progress bar shows now, of this rank."""
-        shown = [
-            slot for slot in self._page.slots.values() if slot.options.prog_bar and slot.last is not None
-        ]
-        live = [slot for slot in shown if slot.options.on_step]
-        values = self._to_host([slot.last for slot in live])
-        return {**self.bar_metrics, **{s.bare_key: v for s, v in zip(live, values, strict=True)}}
+    def _compute(self) -> None:
+        slots = self._page.slots
+        self._collector.epochs(slots)
+        for slot in slots.values():
+            number = slot.result
+            if number is None:
+                continue
+            number_as_tensor = torch.tensor(number)
+            for key in (slot.epoch_key, slot.bare_key):
+                self._callback_metrics[key] = number_as_tensor
+            if slot.options.prog_bar:
+                self.bar_metrics[slot.epoch_key] = number
+            if slot.options.logger:
+                self._logged_metrics[slot.epoch_key] = number_as_tensor
+
+    def _adopt(self, key: tuple[str, int, str], spec: dict[str, Any]) -> None:
+        """Take part in what another rank has logged and this one, perhaps without batches, has not."""
+        slot = restored_slot(key, spec, self._module)
+        self._page.slots[key] = slot
+
+    # --- the three stores -------------------------------------------------------------------------
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """The newest value of everything; always the same dict, so others may write into it."""
+        self._refresh()
+        return self._callback_metrics
+
+    @property
+    def logged_metrics(self) -> dict[str, torch.Tensor]:
+        """The newest value of everything that loggers get."""
+        self._refresh()
+        return self._logged_metrics
 
     def newest(self) -> dict[str, torch.Tensor]:
-        """`callback_metrics` with the running step values of this rank."""
+        """The same as `callback_metrics`."""
+        return self.callback_metrics
+
+    def peek(self) -> dict[str, float]:
+        """What the progress bar shows now, of this rank."""
         pages = {id(page): page for page in (self.training, self._page) if page is not None}
         slots = [slot for page in pages.values() for slot in page.slots.values()]
-        live = [slot for slot in slots if slot.options.on_step and slot.last is not None]
-        fresh = {slot.step_key: torch.as_tensor(slot.last) for slot in live}
-        return {**self.callback_metrics, **fresh, **{slot.bare_key: fresh[slot.step_key] for slot in live}}
+        live = [s for s in slots if s.options.prog_bar and s.options.on_step and s.last is not None]
+        values = to_host([slot.last for slot in live])
+        return {**self.bar_metrics, **{s.step_key: v for s, v in zip(live, values, strict=True)}}
 
-    def _reduce(
-        self, due: list[Slot], pairs: list[tuple[float, float]], plain: list[int] | None = None
-    ) -> list[float]:
-        """One all-gather for everything that is reduced over ranks."""
-        kinds: list[Reduction] = [slot.options.reduce_fx for slot in due]
-        shared = [i for i, slot in enumerate(due) if slot.options.sync_dist and (plain is None or plain[i])]
-        numbers = [
-            pair[0] if slot.metric is not None else combine(kind, [pair[0]], [pair[1]])
-            for slot, kind, pair in zip(due, kinds, pairs, strict=True)
-        ]
-        if shared and self._fabric.world_size > 1:
-            dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
-            mine = torch.tensor([pairs[i] for i in shared], dtype=dtype)
-            ranks: list[list[list[float]]] = _as_list(self._fabric.all_gather(mine))
-            for position, i in enumerate(shared):
-                column = [rank[position] for rank in ranks]
-                numbers[i] = combine(kinds[i], [pair[0] for pair in column], [pair[1] for pair in column])
-        return numbers
+    def _refresh(self) -> None:
+        """Bring the running step values into the stores; callbacks see those of training only."""
+        pages = {id(page): page for page in (self.training, self._page) if page is not None}
+        for page in pages.values():
+            for slot in page.slots.values():
+                if slot.last is None or not slot.options.on_step:
+                    continue
+                value = slot.last if isinstance(slot.last, torch.Tensor) else torch.tensor(float(slot.last))
+                if page is self.training:
+                    self._callback_metrics[slot.step_key] = self._callback_metrics[slot.bare_key] = value
+                if slot.options.logger:
+                    self._logged_metrics[slot.step_key] = value
 
-    def _publish(self, due: list[Slot], numbers: list[float], keys: list[str]) -> dict[str, float]:
-        row: dict[str, float] = {}
-        for slot, number, key in zip(due, numbers, keys, strict=True):
-            if not slot.options.rank_zero_only or self._fabric.is_global_zero:
-                self.callback_metrics[key] = self.callback_metrics[slot.bare_key] = torch.tensor(number)
-            if slot.options.prog_bar:
-                self.bar_metrics[key] = number
-            if slot.options.logger:
-                row[key] = number
-        self.logged_metrics.update(row)
-        return row
+    def missing(self, argument: str, name: str) -> ConfigError:
+        """The error for a metric that somebody waits for and nobody has logged.
 
-    def _to_host(self, values: Iterable[Any]) -> list[float]:
-        """All values with one transfer a device."""
-        items = list(values)
-        on_device = [item for item in items if _is_away(item)]
-        if on_device:
-            dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
-            moved = iter(_as_list(torch.stack([item.reshape(()).to(dtype) for item in on_device])))
-            return [float(next(moved) if _is_away(item) else item) for item in items]
-        return [float(item) for item in items]
+        Args:
+            argument: Who waits, e.g. "EarlyStopping(monitor)".
+            name: The metric.
+        """
+        known = sorted(set(self.callback_metrics) - self.rank_zero_names)
+        if name in self.rank_zero_names:
+            reason = "it is logged with rank_zero_only=True, so the other ranks do not know it"
+            return ConfigError(argument, name, reason, "Log it on all ranks, with sync_dist=True")
+        if not known:
+            return ConfigError(argument, name, "no metric has been logged so far", "Log it with self.log")
+        reason = f"no such metric has been logged; known: {', '.join(known)}"
+        return ConfigError(argument, name, reason, nearest(name, known).rstrip("?"))
 
     # --- checkpoint -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The half-finished epoch values of this rank."""
-        state: dict[str, Any] = {}
-        for (hook, loader, name), slot in self._page.slots.items():
-            if slot.options.on_epoch and slot.metric is None:
-                slot.fold()
-                if slot.total is not None:
-                    state[f"{hook}|{loader}|{name}"] = [list(slot.given), float(slot.total), slot.weight]
-        return state
+        """The half-finished epoch values of this rank, and the states of the module's metrics."""
+        page = self.training if self.training is not None else self._page
+        kept = [slot for slot in page.slots.values() if slot.options.on_epoch and (slot.dirty or slot.metric)]
+        pairs = self._collector.pairs(kept)
+        slots = [[list(s.key), {**spec_of(s), "pair": list(p)}] for s, p in zip(kept, pairs, strict=True)]
+        metrics = {} if self._module is None else metric_states(self._module)
+        return {"slots": slots, "metrics": metrics}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with half-finished epoch values."""
-        for key, (given, total, weight) in state.items():
-            hook, loader, name = key.split("|", 2)
-            self.loader = int(loader)
-            slot = self._new_slot(hook, name, 0.0, True, tuple(given))
-            dtype = torch.float32 if self._fabric.device.type == "mps" else torch.float64
-            slot.total = torch.tensor(total, dtype=dtype, device=self._fabric.device)
-            slot.weight = weight
-        self.loader = 0
-
-
-def _as_list(tensor: torch.Tensor) -> list[Any]:
-    return cast("Any", tensor).tolist()  # torch does not say of what the list is
-
-
-def _is_away(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.device.type != "cpu"
+        for (hook, loader, name), spec in state.get("slots", []):
+            slot = restored_slot((hook, loader, name), spec, self._module)
+            if slot.metric is None and spec["pair"][1] > 0:
+                slot.load((spec["pair"][0], spec["pair"][1]))
+            slot.dirty = True
+            self._page.slots[slot.key] = slot
+        if self._module is not None:
+            load_metric_states(self._module, state.get("metrics", {}))
