@@ -212,7 +212,7 @@ def test_checkpoints_hold_only_what_a_safe_loader_accepts(trainer: Any, tmp_path
     assert {"epoch", "global_step", "state_dict", "loops", "callbacks"} <= set(content)
     assert {"optimizer_states", "lr_schedulers", "blixt"} <= set(content)
     assert content["hyper_parameters"] == {"dropout": 0.2, "learning_rate": 0.05}
-    assert content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"] == 5
+    assert content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"] == 5
 
 
 def test_a_module_is_made_again_from_a_checkpoint_alone(trainer: Any, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_missing_a_damaged_and_a_weights_only_checkpoint_say_what_is_wrong(
     run.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
     with pytest.raises(CheckpointError, match="only weights"):
         trainer().fit(Classifier(), make_loader(), ckpt_path=tmp_path / "weights.ckpt")
-    with pytest.raises(ConfigError, match="saved no checkpoint"):
+    with pytest.raises(ConfigError, match="no ModelCheckpoint callback"):
         trainer().fit(Classifier(), make_loader(), ckpt_path="best")
 
 

@@ -1,0 +1,101 @@
+"""From a file, an URL or an open file to the content of a checkpoint, in today's layout."""
+
+import io
+import os
+import pickle
+from collections.abc import Callable
+from typing import IO, Any, cast
+
+import torch
+
+from blixt.fabric import CheckpointError, Fabric
+from blixt.fabric.checkpoint import load_file
+from blixt.fabric.checkpoint.io import is_url, local
+from blixt.trainer.checkpoint.inert import load_inert, without_unread
+from blixt.trainer.checkpoint.migrate import migrate_checkpoint
+from blixt.trainer.checkpoint.weights import not_a_checkpoint
+
+Source = str | os.PathLike[str] | IO[bytes]
+
+
+def read(source: Source, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    """The content of a Trainer's checkpoint, blixt's or Lightning's.
+
+    Args:
+        source: A path, an fsspec URL, a sharded checkpoint's directory, or an open binary file.
+        map_location: Where tensors go, as `torch.load` has it; default the CPU.
+        weights_only: False lets the file make objects, and so run code. Otherwise it holds tensors and plain
+            values; objects in it are left out with a warning, and nothing in the file can run.
+
+    Raises:
+        CheckpointError: When there is no such file, it is torn, or it is something else.
+    """
+    location = "cpu" if map_location is None else map_location
+    if isinstance(source, (str, os.PathLike)):
+        if not is_url(source) and local(source).is_dir():
+            from blixt.fabric.strategies.single import SingleDeviceStrategy
+
+            return _checked(SingleDeviceStrategy().load_checkpoint(source, map_location=location), source)
+        return _careful(
+            lambda safe: load_file(source, weights_only=safe, map_location=location),
+            source,
+            weights_only,
+            location,
+        )
+    return _from_file(source, location, weights_only)
+
+
+def load(path: str | os.PathLike[str], fabric: Fabric, weights_only: bool | None = None) -> dict[str, Any]:
+    """The same through the strategy and its `CheckpointIO`; call it on all ranks."""
+    strategy = fabric.strategy
+    return _careful(lambda safe: strategy.load_checkpoint(path, weights_only=safe), path, weights_only, "cpu")
+
+
+def _careful(
+    load_with: Callable[[bool], Any], source: str | os.PathLike[str], weights_only: bool | None, location: Any
+) -> dict[str, Any]:
+    """Load; where the safe loader refuses an object, read the rest without it."""
+    try:
+        return _checked(load_with(weights_only is not False), source)
+    except CheckpointError as error:
+        if weights_only is False or not isinstance(error.__cause__, pickle.UnpicklingError):
+            raise
+        if not is_url(source) and local(source).is_dir():
+            raise
+    content = load_inert(lambda: _opened(source), source, map_location=location)
+    return _checked(_without(content, source), source)
+
+
+def _from_file(file: IO[bytes], location: Any, weights_only: bool | None) -> dict[str, Any]:
+    name = getattr(file, "name", "the open file")
+    start = file.tell()
+    try:
+        return _checked(torch.load(file, map_location=location, weights_only=weights_only is not False), name)
+    except pickle.UnpicklingError:
+        if weights_only is False:
+            raise
+
+    def again() -> IO[bytes]:
+        file.seek(start)
+        return file
+
+    return _checked(_without(load_inert(again, name, map_location=location), name), name)
+
+
+def _without(content: Any, source: object) -> Any:
+    return without_unread(cast("dict[str, Any]", content), source) if isinstance(content, dict) else content
+
+
+def _opened(source: str | os.PathLike[str]) -> Any:
+    if not is_url(source):
+        return local(source)
+    import fsspec  # pyright: ignore[reportMissingTypeStubs] - only URLs pay for it
+
+    with cast("Any", fsspec).open(source, "rb") as file:
+        return io.BytesIO(file.read())
+
+
+def _checked(content: Any, source: object) -> dict[str, Any]:
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(not_a_checkpoint(content, source))
+    return migrate_checkpoint(cast("dict[str, Any]", content))[0]
