@@ -99,8 +99,8 @@ def test_a_fit_runs_every_hook_in_the_documented_order(trainer: Any) -> None:
     run.fit(module)
     assert calls == [
         *("M.configure_callbacks", "M.prepare_data", "C.setup", "M.setup", "M.configure_model"),
-        *("M.configure_optimizers", "C.on_fit_start", "M.on_fit_start", "M.val_dataloader"),
-        *("C.on_sanity_check_start", *VALIDATION, "C.on_sanity_check_end"),
+        *("M.configure_optimizers", "C.on_fit_start", "M.on_fit_start"),
+        *("C.on_sanity_check_start", "M.val_dataloader", *VALIDATION, "C.on_sanity_check_end"),
         *("M.train_dataloader", "C.on_train_start", "M.on_train_start"),
         *("C.on_train_epoch_start", "M.on_train_epoch_start"),
         *(*BATCH, "C.on_checkpoint_due"),

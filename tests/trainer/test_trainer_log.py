@@ -51,7 +51,7 @@ def test_a_step_value_is_written_every_n_optimizer_steps_with_the_epoch(trainer:
         return loss_of(self, batch)
 
     _, rows = fitted(trainer, step)
-    assert rows.rows == [(4, {"number": 3.0, "epoch": 0.0}), (8, {"number": 7.0, "epoch": 0.0})]
+    assert rows.rows == [(3, {"number": 3.0, "epoch": 0}), (7, {"number": 7.0, "epoch": 0})]
     assert rows.ended == "success"
 
 
@@ -61,7 +61,7 @@ def test_both_levels_fork_the_name_and_callbacks_find_the_bare_one(trainer: Any)
         return loss_of(self, batch)
 
     run, rows = fitted(trainer, step)
-    assert rows.rows[-1] == (10, {"n_epoch": 4.5, "epoch": 0.0})
+    assert rows.rows[-1] == (9, {"n_epoch": 4.5, "epoch": 0})
     assert {"n_step", "n_epoch", "n"} <= set(run.callback_metrics)
     assert run.progress_bar_metrics["n_epoch"] == 4.5
 
@@ -163,7 +163,7 @@ def test_learning_rate_and_throughput_travel_with_the_row_of_the_step(trainer: A
 
     _, rows = fitted(trainer, step, callbacks=[LearningRateMonitor(), ThroughputMonitor(tokens_per_sample=7)])
     step_4 = rows.rows[0]
-    assert step_4[0] == 4
+    assert step_4[0] == 3
     assert set(step_4[1]) == {"n", "epoch", "lr-SGD", "samples_per_s", "batches_per_s", "tokens_per_s"}
     assert step_4[1]["lr-SGD"] == pytest.approx(0.05 * 0.7)
     assert step_4[1]["tokens_per_s"] == pytest.approx(7 * step_4[1]["samples_per_s"])

@@ -1,5 +1,6 @@
 """What a Trainer brings along when it is not told otherwise."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -7,21 +8,23 @@ from typing import Any, cast
 from blixt.fabric import BlixtLogger, ConfigError, CSVLogger, Fabric, Logger, TensorBoardLogger
 from blixt.fabric.loggers.experiment import from_environment
 from blixt.trainer.callback import Callback
+from blixt.trainer.callbacks.base import Checkpoint
 from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
 from blixt.trainer.callbacks.early_stopping import EarlyStopping
 from blixt.trainer.callbacks.progress_bar import ProgressBar
+from blixt.trainer.callbacks.timer import Timer
 from blixt.trainer.config import TrainerConfig
 
 
-def make_loggers(given: Any, root: Path, fabric: Fabric, quiet: bool) -> list[Logger]:
+def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool) -> list[Logger]:
     """The loggers of a run; the one of a blixt Job is added unless loggers are switched off."""
     if quiet or given is False:
         return []
     if given is None or given is True:
         kind = TensorBoardLogger if find_spec("tensorboard") is not None else CSVLogger
-        loggers: list[Logger] = [kind(root, "logs")]
+        loggers: list[Logger] = [kind(Path(root), "logs")]
     else:
-        loggers = list(cast("list[Logger]", given)) if isinstance(given, (list, tuple)) else [given]
+        loggers = _listed(given)
     for logger in loggers:
         if not isinstance(logger, Logger):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError("Trainer(logger)", logger, "it is not a Logger", "Give one, True or False")
@@ -31,24 +34,82 @@ def make_loggers(given: Any, root: Path, fabric: Fabric, quiet: bool) -> list[Lo
     return loggers
 
 
-def make_callbacks(given: Any, checkpointing: bool, bar: bool, config: TrainerConfig) -> list[Callback]:
-    """The callbacks of a run, with the usual ones added."""
-    callbacks: list[Callback] = []
-    if given is not None:
-        callbacks = list(cast("list[Callback]", given)) if isinstance(given, (list, tuple)) else [given]
+def make_callbacks(
+    given: Any, config: TrainerConfig, *, checkpointing: bool, bar: bool, summary: bool, max_time: Any
+) -> list[Callback]:
+    """The callbacks of a run, with the usual ones added.
+
+    Args:
+        given: None, a callback, or several.
+        config: The trainer's arguments.
+        checkpointing: Add a `ModelCheckpoint` unless there is a checkpoint callback.
+        bar: Add a progress bar unless there is one.
+        summary: Add a `ModelSummary` unless there is one.
+        max_time: Add a `Timer` for it.
+
+    Raises:
+        ConfigError: When something else is among them, or two arguments contradict each other.
+    """
+    callbacks: list[Callback] = [] if given is None else _listed(given)
     for callback in callbacks:
         if not isinstance(callback, Callback):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(
                 "Trainer(callbacks)", callback, "it is not a Callback", "Derive it from Callback"
             )
-    has_checkpoint = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    has_checkpoint = any(isinstance(callback, Checkpoint) for callback in callbacks)
     if has_checkpoint and not checkpointing:
-        reason = "a ModelCheckpoint is among the callbacks"
+        reason = "a checkpoint callback is among the callbacks"
         raise ConfigError("Trainer(enable_checkpointing)", False, reason, "Leave one of the two out")
     if config.fast_dev_run:
-        callbacks = [c for c in callbacks if not isinstance(c, (ModelCheckpoint, EarlyStopping))]
+        callbacks = [c for c in callbacks if not isinstance(c, (Checkpoint, EarlyStopping))]
     elif checkpointing and not has_checkpoint:
         callbacks.append(ModelCheckpoint())
-    if bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-        callbacks.append(ProgressBar())
-    return sorted(callbacks, key=lambda callback: isinstance(callback, ModelCheckpoint))
+    _add_bar(callbacks, bar)
+    _add_summary(callbacks, summary)
+    if max_time is not None and not any(isinstance(callback, Timer) for callback in callbacks):
+        callbacks.append(Timer(duration=max_time))
+    return checkpoints_last([*callbacks, *_from_entry_points()])
+
+
+def checkpoints_last(callbacks: Iterable[Callback]) -> list[Callback]:
+    """In the same order, but those that save come after those that they save."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+
+
+def _listed(given: Any) -> list[Any]:
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    return list(cast("Iterable[Any]", given)) if several else [given]
+
+
+def _add_bar(callbacks: list[Callback], wanted: bool) -> None:
+    bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+    if len(bars) > 1:
+        names = ", ".join(type(bar).__name__ for bar in bars)
+        raise ConfigError("Trainer(callbacks)", names, "they would draw over each other", "Keep one of them")
+    if bars and not wanted:
+        reason = "a progress bar is among the callbacks"
+        raise ConfigError("Trainer(enable_progress_bar)", False, reason, "Leave one of the two out")
+    if wanted and not bars:
+        from blixt.trainer.callbacks.text_bar import TQDMProgressBar
+
+        callbacks.append(TQDMProgressBar())
+
+
+def _add_summary(callbacks: list[Callback], wanted: bool) -> None:
+    from blixt.trainer.callbacks.model_summary import ModelSummary
+
+    if not wanted or any(isinstance(callback, ModelSummary) for callback in callbacks):
+        return
+    if any(type(callback).__name__ == "RichProgressBar" for callback in callbacks):
+        from blixt.trainer.callbacks.model_summary import RichModelSummary
+
+        callbacks.append(RichModelSummary())
+    else:
+        callbacks.append(ModelSummary())
+
+
+def _from_entry_points() -> list[Callback]:
+    from blixt.trainer import callback
+
+    find = getattr(callback, "callbacks_from_entry_points", list)
+    return find()

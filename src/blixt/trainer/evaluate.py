@@ -1,19 +1,28 @@
 """The loop of validate, test and predict."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
-from blixt.fabric import Fabric
+from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook, Page
 from blixt.trainer.module import Module
+from blixt.trainer.state import RunningStage, TrainerState
 
 Kind = Literal["validation", "test", "predict"]
+
+
+class WriteRow(Protocol):
+    """Takes a row for the loggers."""
+
+    def __call__(self, row: dict[str, Any], step: int | None = None, epoch: bool = True) -> None:
+        """Send `row` under `step` (None: the newest), with the number of the epoch or without."""
+        ...
 
 
 class Evaluation:
@@ -28,7 +37,18 @@ class Evaluation:
         loaders: Run one after the other.
         transfer: The transfer hooks, or None.
         inference_mode: Use torch's inference mode; else only no gradients.
-        write_row: Takes the row of each step and of the end, with the step number or None.
+        write_row: Takes the row of each step and of the end, with the step number or None; None when nobody
+            reads rows.
+        profile: Wraps what is measured; leaves it alone without a profiler.
+        state: Of the trainer; says "validate" while this runs within a fit.
+
+    Attributes:
+        index: The batch that runs now, or ran last, of its loader.
+        loader_index: Which loader that is.
+        total_index: Counts the batches of all runs, from 0.
+        keeps_indices: Remember which samples the batches hold.
+        batch_indices: The samples of the running batch, where the loader knows them.
+        epoch_indices: Those of all batches so far, by loader.
     """
 
     def __init__(
@@ -38,43 +58,63 @@ class Evaluation:
         fabric: Fabric,
         hooks: HookPlan,
         logbook: Logbook,
-        loaders: list[StageLoader],
+        loaders: Sequence[StageLoader],
         transfer: Transfer | None,
         inference_mode: bool,
-        write_row: Callable[[dict[str, float], int | None], None],
+        write_row: WriteRow | None,
+        profile: Callable[[Callable[..., Any], str], Callable[..., Any]] = lambda function, label: function,
+        state: TrainerState | None = None,
     ) -> None:
         self.kind: Kind = kind
-        self.loaders = loaders
-        self.steps = 0
-        self.running = False
+        self.loaders = list(loaders)
+        self.steps = [0] * len(self.loaders)
+        self.index = self.loader_index = self.total_index = -1
+        self.running = self.keeps_indices = False
+        self.batch_indices: list[int] | None = None
+        self.epoch_indices: list[list[list[int]]] = []
         self._module = module
+        self._fabric = fabric
         self._hooks = hooks
         self._logbook = logbook
         self._transfer = transfer
         self._inference_mode = inference_mode
         self._write_row = write_row
-        step = getattr(module, f"{kind}_step")
-        self._step = fabric.precision.wrap(step, fabric.device)
-        self._arguments = step_arguments(step)
+        self._state = state or TrainerState()
+        self._several = len(self.loaders) > 1
+        name = f"{kind}_step"
+        self._arguments = _arguments_of(getattr(module, name), name, self._several)
+        step = fabric.precision.wrap(evaluation_step(module, fabric, name), fabric.device)
+        self._step = profile(step, f"[Strategy]{type(fabric.strategy).__name__}.{name}")
         self._before = hooks.of(f"on_{kind}_batch_start")
         self._after = hooks.of(f"on_{kind}_batch_end")
 
-    def run(self, epoch: int = 0, max_batches: int | None = None, keep_outputs: bool = False) -> Any:
+    def run(
+        self,
+        epoch: int = 0,
+        max_batches: int | None = None,
+        keep_outputs: bool = False,
+        row_step: int | None = None,
+    ) -> Any:
         """Run all loaders.
 
         Args:
             epoch: For loaders that want to know.
             max_batches: Of each loader; None or -1 for as many as configured.
             keep_outputs: Return what the steps returned, a list a loader, instead of metrics.
+            row_step: The step under which the loggers get the metrics.
 
         Returns:
             The epoch metrics of all loaders, or the outputs.
         """
-        kind, hooks, logbook = self.kind, self._hooks, self._logbook
+        kind, hooks, logbook, state = self.kind, self._hooks, self._logbook, self._state
+        stage = state.stage
+        if stage is RunningStage.TRAINING:
+            state.stage = RunningStage.VALIDATING
         modes = {module: module.training for module in self._module.modules()}
         self._module_hook("model_eval")
         before = logbook.turn_to(Page(), len(self.loaders))
         self.running = True
+        self.epoch_indices = [[] for _ in self.loaders]
         try:
             with self._no_gradients():
                 hooks.call(f"on_{kind}_start")
@@ -84,9 +124,12 @@ class Evaluation:
                     for index, loader in enumerate(self.loaders)
                 ]
                 logbook.loader = 0
+                if kind != "predict":
+                    logbook.close_epoch()
                 hooks.call(f"on_{kind}_epoch_end")
                 row = {} if kind == "predict" else logbook.collect_epoch()
-                self._write_row(row, None)
+                if self._write_row is not None:
+                    self._write_row(row, row_step)
                 hooks.call(f"on_{kind}_end")
         finally:
             logbook.turn_to(*before)
@@ -94,6 +137,7 @@ class Evaluation:
             for module, mode in modes.items():
                 module.training = mode
             self.running = False
+            state.stage = stage
         return outputs if keep_outputs else row
 
     def _run_loader(
@@ -105,10 +149,13 @@ class Evaluation:
         outputs: list[Any] = []
         if total == 0:
             return outputs
-        logbook = self._logbook
-        logbook.loader = index
+        self._logbook.loader = self.loader_index = index
         loader.batches.set_epoch(epoch)
+        if self.keeps_indices:
+            loader.batches.keep_indices = True
         for position, batch in enumerate(loader.batches):
+            if self.keeps_indices:
+                self._remember(index, loader)
             output = self._run_batch(batch, position, index)
             if keep:
                 outputs.append(output)
@@ -122,7 +169,9 @@ class Evaluation:
         if self._transfer is not None:
             batch = self._transfer(batch, index)
         logbook.batch = batch
-        places = (batch, position, index)
+        self.index = position
+        self.total_index += 1
+        places = (batch, position, index) if self._several else (batch, position)
         for hook in self._before:
             hook(*places)
         logbook.hook = f"{self.kind}_step"
@@ -130,22 +179,59 @@ class Evaluation:
         logbook.hook = None
         for hook in self._after:
             hook(output, *places)
-        row = logbook.collect_step()
-        if row:
-            self._write_row(row, self.steps)
-        self.steps += 1
+        if self._write_row is not None and self.kind != "predict":
+            row = logbook.collect_step()
+            if row:
+                self._write_row(row, self.steps[index], epoch=False)
+            self.steps[index] += 1
         return output
+
+    def _remember(self, index: int, loader: StageLoader) -> None:
+        self.batch_indices = loader.batches.indices
+        if self.batch_indices is not None:
+            self.epoch_indices[index].append(self.batch_indices)
 
     def _module_hook(self, name: str) -> None:
         getattr(self._module, f"on_{self.kind}_{name}")()
 
     def _no_gradients(self) -> AbstractContextManager[Any]:
-        return torch.inference_mode() if self._inference_mode else torch.no_grad()
+        # gloo's threads change tensors outside of inference mode, and FSDP keeps those it gathers.
+        alone = self._fabric.world_size == 1
+        return torch.inference_mode() if self._inference_mode and alone else torch.no_grad()
+
+
+def evaluation_step(module: Module, fabric: Fabric, name: str) -> Callable[..., Any]:
+    """How to call a step without gradients.
+
+    DDP has nothing to do there, and its wrapper would wait for processes whose loader is shorter; strategies
+    that spread the parameters have to see the call.
+    """
+    if fabric.strategy.name in ("single_device", "ddp"):
+        return getattr(module, name)
+    return fabric.strategy.forward_of(module, name, fabric.device)[0]
+
+
+def _arguments_of(step: Callable[..., Any], name: str, several: bool) -> int:
+    """How many of (batch, batch_idx, dataloader_idx) to pass."""
+    wanted = step_arguments(step)
+    if several and wanted < 3:
+        reason = "several loaders are given and it takes no dataloader_idx"
+        raise ConfigError(f"{name}()", f"{wanted} argument(s)", reason, "Add the argument dataloader_idx=0")
+    required = [p for p in _positional(step) if p.default is p.empty]
+    if not several and len(required) > 2:
+        reason = "only one loader is given and it asks for dataloader_idx"
+        raise ConfigError(f"{name}()", "dataloader_idx", reason, "Leave it out, or write dataloader_idx=0")
+    return wanted
 
 
 def step_arguments(step: Callable[..., Any]) -> int:
     """How many of (batch, batch_idx, dataloader_idx) a step takes."""
-    parameters = list(inspect.signature(step).parameters.values())
+    parameters = inspect.signature(step).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return 3
-    return min(3, sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters))
+    return min(3, len(_positional(step)))
+
+
+def _positional(step: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(step).parameters.values()
+    return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

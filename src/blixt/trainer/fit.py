@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-
-import torch
+from typing import Any, Protocol
 
 from blixt.fabric import ConfigError
 from blixt.trainer.config import TrainerConfig
-from blixt.trainer.evaluate import Evaluation
+from blixt.trainer.evaluate import Evaluation, WriteRow
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.loaders import StageLoader, Transfer
-from blixt.trainer.logbook import Logbook, Page
+from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig
 from blixt.trainer.progress import Counters
+from blixt.trainer.schedules import Schedules
 from blixt.trainer.step import Step
 from blixt.trainer.stop import StopAgreement
 
@@ -30,113 +30,150 @@ class Leave(Enum):
     INTERRUPTED = "the processes agreed to leave"
 
 
+class Control(Protocol):
+    """Where anybody may ask for the end of the fit."""
+
+    should_stop: bool
+
+
 @dataclass
 class Run:
-    """All parts of one fit, made before its first batch."""
+    """All parts of one fit, made before its first batch.
+
+    Attributes:
+        config: The trainer's arguments.
+        control: Says whether somebody wants to stop.
+        module: What is trained.
+        loader: Its batches; made anew by `reload` where that is asked for.
+        step: What one batch does.
+        step_arguments: How many of (batch, batch_idx) `training_step` takes.
+        transfer: The transfer hooks, or None.
+        schedulers: Of learning rates; callbacks may replace them between epochs.
+        evaluation: Makes (and keeps) the validation of this fit; None when there is none.
+        hooks: Of module and callbacks.
+        logbook: For `self.log`.
+        counters: How far the run has come.
+        stop: Lets all processes leave after the same batch.
+        write_row: Takes a row for the loggers, and its step.
+        reload: Makes the loader of an epoch.
+        profile: Wraps what is measured; leaves it alone without a profiler.
+        validate_every: After how many batches; None for the end of the epoch.
+        validated_at: When the last validation ended, on the monotonic clock.
+        resumed: The epoch begins in its middle.
+        index: The batch that runs now, or ran last.
+        last: Whether that is the epoch's last.
+        lag: 1 from an optimizer step to the end of its batch: loggers count steps from 0.
+    """
 
     config: TrainerConfig
+    control: Control
     module: Module
     loader: StageLoader
     step: Step
     step_arguments: int
     transfer: Transfer | None
     schedulers: list[SchedulerConfig]
-    validation: Evaluation | None
-    validate_every: int | None
+    evaluation: Callable[[], Evaluation | None] | None
     hooks: HookPlan
     logbook: Logbook
     counters: Counters
     stop: StopAgreement
-    page: Page
-    write_row: Callable[[dict[str, float], int | None], None]
-    should_stop: Callable[[], bool]
-    deadline: float | None = None
+    write_row: WriteRow
+    reload: Callable[[], StageLoader]
+    profile: Callable[[Callable[..., Any], str], Callable[..., Any]]
+    validate_every: int | None = None
+    validated_at: float = field(default_factory=time.monotonic)
     resumed: bool = False
+    index: int = -1
+    last: bool = False
+    lag: int = 0
 
 
 def fit(run: Run) -> Leave:
     """Run epochs until one of the limits is reached; returns why the last one ended."""
     reason = Leave.FINISHED
+    run_epoch = run.profile(_run_epoch, "run_training_epoch")
     if run.counters.epoch_done:
         run.counters.next_epoch()
         run.resumed = False
-    while not _run_is_over(run):
-        reason = _run_epoch(run)
-        if reason in (Leave.FINISHED, Leave.STOPPED, Leave.INTERRUPTED):
+    while not is_over(run):
+        reason = run_epoch(run)
+        if reason is Leave.INTERRUPTED or not run.counters.epoch_done:
             break
         run.counters.next_epoch()
     return reason
 
 
-def _run_is_over(run: Run) -> bool:
+def is_over(run: Run) -> bool:
+    """Whether no further batch will run."""
     config, counters = run.config, run.counters
-    if counters.epoch >= config.max_epochs != -1 or counters.global_step >= config.max_steps != -1:
+    epoch = counters.epoch + counters.epoch_done
+    if epoch >= config.max_epochs != -1 or counters.global_step >= config.max_steps != -1:
         return True
-    return run.should_stop() and _may_stop(run)
+    return run.loader.total == 0 or (run.control.should_stop and may_stop(run))
 
 
-def _may_stop(run: Run) -> bool:
+def may_stop(run: Run) -> bool:
+    """Whether the least number of epochs and steps is done."""
     config, counters = run.config, run.counters
-    return counters.epoch >= config.min_epochs and counters.global_step >= config.min_steps
+    epoch = counters.epoch + counters.epoch_done
+    return epoch >= config.min_epochs and counters.global_step >= config.min_steps
 
 
 def _run_epoch(run: Run) -> Leave:
-    counters, logbook = run.counters, run.logbook
+    counters, logbook, hooks = run.counters, run.logbook, run.hooks
+    run.loader = run.reload()
+    run.validate_every = validation_interval(run.config, run.loader.total)
     run.loader.batches.set_epoch(counters.epoch)
     if run.resumed:
         run.resumed = False
     else:
-        for slot in run.page.slots.values():
-            slot.reset()
-        run.hooks.call("on_train_epoch_start")
-    reason = _run_batches(run)
+        run.index, run.last = -1, False
+        hooks.call("on_train_epoch_start")
+    run.step.begin_epoch()
+    schedules = Schedules(run.schedulers, run.module, logbook)
+    reason = _run_batches(run, schedules)
     if reason is Leave.INTERRUPTED:
         return reason
     if reason in (Leave.EPOCH_OVER, Leave.SKIPPED):
+        run.last = True
         run.loader.batches.end_epoch()
-        if run.step.flush():
-            counters.global_step += 1
-        if not counters.epoch_closed:
-            _close_epoch(run)
-            run.hooks.call("on_checkpoint_due", False)
-        counters.epoch_done = True
-    run.hooks.call("on_train_epoch_end")
-    run.write_row(logbook.collect_epoch(reset=counters.epoch_done), None)
-    run.hooks.call("on_checkpoint_due", True)
-    if counters.epoch_done and run.should_stop() and _may_stop_after_epoch(run):
-        return Leave.STOPPED
+        counters.epoch_closed = counters.epoch_done = True
+    logbook.close_epoch()
+    hooks.call("on_train_epoch_end")
+    if run.last:
+        schedules.watch("epoch", counters.epoch + 1)
+    run.write_row(logbook.collect_epoch(reset=counters.epoch_done), max(counters.optimizer_steps - 1, 0))
+    hooks.call("on_checkpoint_due", True)
     return reason
 
 
-def _may_stop_after_epoch(run: Run) -> bool:
-    counters, config = run.counters, run.config
-    return counters.epoch + 1 >= config.min_epochs and counters.global_step >= config.min_steps
-
-
-def _run_batches(run: Run) -> Leave:
+def _run_batches(run: Run, schedules: Schedules) -> Leave:
     """The hot loop: whatever does not change from batch to batch is a local name before it."""
-    config, counters, logbook, step = run.config, run.counters, run.logbook, run.step
-    total, cut, transfer = run.loader.total, run.loader.cut, run.transfer
+    config, counters, logbook, control = run.config, run.counters, run.logbook, run.control
+    step, stop, transfer, total = run.step, run.stop, run.transfer, run.loader.total
     accumulate, arguments = config.accumulate_grad_batches, run.step_arguments
     batch_start, batch_end = run.hooks.of("on_train_batch_start"), run.hooks.of("on_train_batch_end")
     checkpoint_due = run.hooks.of("on_checkpoint_due")
     log_every, max_steps = config.log_every_n_steps, config.max_steps
-    manual, step_schedulers = not run.module.automatic_optimization, _of_interval(run, "step")
-    across = config.check_val_every_n_epoch is None
-    validate_every = run.validate_every if _validates_this_epoch(run) else None
+    manual, has_schedules = not run.module.automatic_optimization, schedules.any
+    validates = _validates_this_epoch(run)
+    batches = run.loader.batches
     index = counters.batch
-    drained = counters.epoch_closed and run.loader.batches.delivered == 0
-    if drained or (cut and index >= (total or 0)):
+    if total is not None and index >= total:
         return Leave.EPOCH_OVER
-    for batch in run.loader.batches:
+    for batch in batches:
         if transfer is not None:
             batch = transfer(batch, 0)
-        logbook.batch = batch
+        run.last = last = batches.last if total is None else index + 1 == total
+        run.index, logbook.batch = index, batch
+        skips = False
         for hook in batch_start:
-            if hook(batch, index) == -1:
-                return Leave.SKIPPED
-        last = index + 1 == total
-        boundary = accumulate == 1 or (index + 1) % accumulate == 0 or last
+            skips = hook(batch, index) == -1 or skips
+        if skips:
+            schedules.skip(index + 1, counters.epoch + 1)
+            return Leave.SKIPPED
+        boundary = accumulate == 1 or last or (index + 1) % accumulate == 0
         steps_before = counters.global_step
         logbook.hook = "training_step"
         outputs = step((batch, index)[:arguments], boundary)
@@ -144,46 +181,40 @@ def _run_batches(run: Run) -> Leave:
         index += 1
         counters.batch = index
         counters.batches += 1
-        if not manual:
-            counters.global_step += boundary
-        stepped = counters.global_step != steps_before
-        counters.logs = stepped and log_every > 0 and counters.global_step % log_every == 0
-        if stepped and step_schedulers:
-            _step_schedulers(run, step_schedulers, counters.global_step)
+        if boundary:
+            counters.optimizer_steps += 1
+            counters.global_step += not manual
+            run.lag = 1
+            counters.logs = log_every > 0 and (
+                counters.optimizer_steps % log_every == 0 or control.should_stop
+            )
+        else:
+            counters.logs = False
+        if has_schedules:
+            schedules.after_batch(index, counters.epoch + 1, boundary, last)
         for hook in batch_end:
             hook(outputs, batch, index - 1)
         if counters.logs:
-            run.write_row(logbook.collect_step(), None)
+            run.write_row(logbook.collect_step(), counters.optimizer_steps - 1)
         if last:
-            _close_epoch(run)
-        elif validate_every and (counters.batches if across else index) % validate_every == 0:
-            _validate(run)
-        if stepped:
+            counters.epoch_closed = True
+        if validates and _validation_due(run, index, last):
+            _validate(run, boundary)
+        if has_schedules and boundary:
+            schedules.watch("step", index)
+        run.lag = 0
+        if counters.global_step != steps_before:
             for hook in checkpoint_due:
                 hook(False)
-        if run.deadline is not None and time.monotonic() > run.deadline:
-            run.stop.request("max_time")
-        if boundary and run.stop.due(counters.batches):
+        if boundary and stop.due(counters.batches):
             return Leave.INTERRUPTED
-        if not last and counters.global_step >= max_steps != -1:
-            return Leave.FINISHED
-        if run.should_stop() and not last and _may_stop(run):
-            return Leave.STOPPED
-        if cut and last:
+        if last:
             return Leave.EPOCH_OVER
+        if counters.global_step >= max_steps != -1:
+            return Leave.FINISHED
+        if control.should_stop and may_stop(run):
+            return Leave.STOPPED
     return Leave.EPOCH_OVER
-
-
-def _close_epoch(run: Run) -> None:
-    """What belongs to the end of an epoch: schedulers, validation, schedulers that watch it."""
-    counters = run.counters
-    counters.epoch_closed = True
-    plain = [s for s in _of_interval(run, "epoch") if not s.reduce_on_plateau]
-    _step_schedulers(run, plain, counters.epoch + 1)
-    if _validates_at_end(run):
-        _validate(run)
-    watching = [s for s in _of_interval(run, "epoch") if s.reduce_on_plateau]
-    _step_schedulers(run, watching, counters.epoch + 1)
 
 
 def validation_interval(config: TrainerConfig, total: int | None) -> int | None:
@@ -192,16 +223,21 @@ def validation_interval(config: TrainerConfig, total: int | None) -> int | None:
     Args:
         config: What was asked for.
         total: Batches in an epoch, if known.
+
+    Raises:
+        ConfigError: When it cannot come about.
     """
     every = config.val_check_interval
     if isinstance(every, float):
+        if total is not None:
+            return max(1, int(total * every))
         if every == 1.0:
             return None
-        if total is None:
-            reason = "a part of an epoch without a known length is unknown"
-            raise ConfigError("Trainer(val_check_interval)", every, reason, "Give a number of batches")
-        return max(1, int(total * every))
-    if config.check_val_every_n_epoch is not None and total is not None and every > total:
+        reason = "a part of an epoch without a known length is unknown"
+        fix = "Give a number of batches, e.g. 500, or a time, e.g. '10min'"
+        raise ConfigError("Trainer(val_check_interval)", every, reason, fix)
+    validates = config.limit_val_batches > 0 and config.check_val_every_n_epoch is not None
+    if validates and total is not None and every > total > 0:
         reason = f"one epoch has {total} batches"
         fix = "Use check_val_every_n_epoch=None to count batches across epochs"
         raise ConfigError("Trainer(val_check_interval)", every, reason, fix)
@@ -210,45 +246,27 @@ def validation_interval(config: TrainerConfig, total: int | None) -> int | None:
 
 def _validates_this_epoch(run: Run) -> bool:
     every = run.config.check_val_every_n_epoch
-    return run.validation is not None and (every is None or (run.counters.epoch + 1) % every == 0)
+    return run.evaluation is not None and (every is None or (run.counters.epoch + 1) % every == 0)
 
 
-def _validates_at_end(run: Run) -> bool:
-    if not _validates_this_epoch(run):
-        return False
-    every, counters = run.validate_every, run.counters
-    if every is None:
+def _validation_due(run: Run, done: int, last: bool) -> bool:
+    """Whether validation comes after the batch that makes `done` of this epoch."""
+    config, every = run.config, run.validate_every
+    if run.control.should_stop and may_stop(run):
         return True
-    count = counters.batches if run.config.check_val_every_n_epoch is None else counters.batch
-    return count > 0 and count % every == 0
+    if config.val_check_s is not None:
+        return time.monotonic() - run.validated_at >= config.val_check_s
+    if every is None:
+        return last
+    return (run.counters.batches if config.check_val_every_n_epoch is None else done) % every == 0
 
 
-def _validate(run: Run) -> None:
-    assert run.validation is not None
-    run.hooks.call_module("on_validation_model_zero_grad")
-    run.validation.run(run.counters.epoch)
-    run.counters.validations += 1
-
-
-def _of_interval(run: Run, interval: str) -> list[SchedulerConfig]:
-    return [scheduler for scheduler in run.schedulers if scheduler.interval == interval]
-
-
-def _step_schedulers(run: Run, schedulers: list[SchedulerConfig], count: int) -> None:
-    for config in schedulers:
-        if count % config.frequency:
-            continue
-        metric: torch.Tensor | None = None
-        if config.monitor is not None and config.reduce_on_plateau:
-            metric = run.logbook.newest().get(config.monitor)
-            if metric is None:
-                if not config.strict:
-                    continue
-                known = ", ".join(sorted(run.logbook.callback_metrics)) or "none"
-                reason = f"no such metric has been logged; known: {known}"
-                raise ConfigError(
-                    "lr_scheduler(monitor)", config.monitor, reason, "Log it, or correct the name"
-                )
-        run.logbook.hook = "lr_scheduler_step"
-        run.module.lr_scheduler_step(config.scheduler, metric)
-        run.logbook.hook = None
+def _validate(run: Run, boundary: bool) -> None:
+    assert run.evaluation is not None
+    if boundary:
+        run.hooks.call_module("on_validation_model_zero_grad")
+    evaluation = run.evaluation()
+    if evaluation is not None:
+        evaluation.run(run.counters.epoch, row_step=run.counters.optimizer_steps - run.lag)
+        run.counters.validations += 1
+    run.validated_at = time.monotonic()

@@ -1,5 +1,6 @@
 """The forms that `configure_optimizers` may return, brought into one."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
@@ -8,6 +9,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from blixt.fabric import ConfigError, nearest
+from blixt.trainer.optimizer_handle import TrainerOptimizer
+
+_FORMS = (
+    "Return an optimizer, a list of them, (optimizers, schedulers), a dict with 'optimizer' and "
+    "'lr_scheduler', several such dicts, or None"
+)
 
 
 @dataclass
@@ -33,31 +40,46 @@ class SchedulerConfig:
     reduce_on_plateau: bool = False
 
 
-def parse_optimizers(configured: Any) -> tuple[list[Optimizer], list[SchedulerConfig]]:
+def parse_optimizers(
+    configured: Any, automatic: bool = True
+) -> tuple[list[Optimizer], list[SchedulerConfig]]:
     """Optimizers and schedulers from whatever `configure_optimizers` returned.
+
+    Args:
+        configured: In any of its forms.
+        automatic: Whether the trainer steps the schedulers; else they are only kept, and need less.
 
     Raises:
         ConfigError: When it is none of the known forms.
     """
+    optimizers, schedulers = _split(configured)
+    bare = [item.optimizer if isinstance(item, TrainerOptimizer) else item for item in optimizers]
+    for item in bare:
+        if not isinstance(item, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            reason = "it is no torch.optim.Optimizer"
+            raise ConfigError("configure_optimizers()", type(item).__name__, reason, _FORMS)
+    for config in schedulers if automatic else []:
+        _check(config, bare)
+    return bare, schedulers
+
+
+def _split(configured: Any) -> tuple[list[Any], list[SchedulerConfig]]:
     if configured is None:
         return [], []
-    if isinstance(configured, Optimizer):
+    if isinstance(configured, (Optimizer, TrainerOptimizer)):
         return [configured], []
     if isinstance(configured, Mapping):
         return _from_dicts([cast("Mapping[str, Any]", configured)])
     items = _as_list(configured)
     if len(items) == 2 and isinstance(items[0], (list, tuple)):
-        optimizers = list(cast("Sequence[Optimizer]", items[0]))
+        optimizers = list(cast("Sequence[Any]", items[0]))
         return optimizers, [_scheduler(item, None) for item in _as_list(items[1])]
-    if items and all(isinstance(item, Optimizer) for item in items):
+    if items and all(isinstance(item, (Optimizer, TrainerOptimizer)) for item in items):
         return items, []
     if items and all(isinstance(item, Mapping) for item in items):
         return _from_dicts(items)
     raise ConfigError(
-        "configure_optimizers()",
-        type(configured).__name__,
-        "this is none of the forms it may return",
-        "Return an optimizer, a list of them, (optimizers, schedulers), or a dict with 'optimizer'",
+        "configure_optimizers()", type(configured).__name__, "this is none of the forms it may return", _FORMS
     )
 
 
@@ -65,8 +87,8 @@ def _as_list(items: Any) -> list[Any]:
     return list(cast("Sequence[Any]", items)) if isinstance(items, (list, tuple)) else [items]
 
 
-def _from_dicts(dicts: Sequence[Mapping[str, Any]]) -> tuple[list[Optimizer], list[SchedulerConfig]]:
-    optimizers: list[Optimizer] = []
+def _from_dicts(dicts: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[SchedulerConfig]]:
+    optimizers: list[Any] = []
     schedulers: list[SchedulerConfig] = []
     for item in dicts:
         unknown = set(item) - {"optimizer", "lr_scheduler", "monitor"}
@@ -91,20 +113,35 @@ def _scheduler(item: Any, monitor: str | None) -> SchedulerConfig:
             if key not in known:
                 hint = nearest(key, known).rstrip("?")
                 raise ConfigError("configure_optimizers(lr_scheduler)", key, "there is no such key", hint)
+        if "scheduler" not in options:
+            reason = "the key 'scheduler' is missing"
+            raise ConfigError("configure_optimizers(lr_scheduler)", sorted(options), reason, "Add it")
         config = SchedulerConfig(**options)
     else:
         config = SchedulerConfig(item)
     config.monitor = config.monitor or monitor
     config.reduce_on_plateau |= isinstance(config.scheduler, ReduceLROnPlateau)
-    _check(config)
     return config
 
 
-def _check(config: SchedulerConfig) -> None:
+def _check(config: SchedulerConfig, optimizers: list[Any]) -> None:
     if config.interval not in ("epoch", "step"):
         raise ConfigError("lr_scheduler(interval)", config.interval, "it is unknown", "Use 'epoch' or 'step'")
-    if config.frequency < 1:
+    if not isinstance(config.frequency, int) or config.frequency < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError("lr_scheduler(frequency)", config.frequency, "it counts", "Use 1 or more")
     if config.reduce_on_plateau and config.monitor is None:
         reason = "a plateau is one of a metric"
         raise ConfigError("lr_scheduler(monitor)", None, reason, "Name the metric, e.g. 'val_loss'")
+    scheduler = config.scheduler
+    missing = [name for name in ("step", "state_dict", "load_state_dict") if not hasattr(scheduler, name)]
+    if missing or inspect.isclass(scheduler):
+        reason = f"it has no {', '.join(missing)}" if missing else "it is a class"
+        fix = "Give a scheduler, made with its optimizer"
+        raise ConfigError("lr_scheduler(scheduler)", type(scheduler).__name__, reason, fix)
+    own = getattr(scheduler, "optimizer", None)
+    own = own.optimizer if isinstance(own, TrainerOptimizer) else own
+    if isinstance(own, Optimizer) and all(own is not optimizer for optimizer in optimizers):
+        reason = "it belongs to an optimizer that was not returned"
+        raise ConfigError(
+            "lr_scheduler(scheduler)", type(scheduler).__name__, reason, "Return that optimizer too"
+        )

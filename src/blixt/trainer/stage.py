@@ -1,101 +1,149 @@
-"""What surrounds a stage, and how its results are told."""
+"""What surrounds each call of the trainer: hooks before and after, and what happens when it fails."""
 
-from typing import TYPE_CHECKING
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 from blixt.fabric import ConfigError
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.module import Module
-from blixt.trainer.views import Stage
+from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
 
 if TYPE_CHECKING:
     from blixt.trainer.trainer import Trainer
 
+_STAGES = {
+    TrainerFn.FITTING: RunningStage.TRAINING,
+    TrainerFn.VALIDATING: RunningStage.VALIDATING,
+    TrainerFn.TESTING: RunningStage.TESTING,
+    TrainerFn.PREDICTING: RunningStage.PREDICTING,
+}
+
 
 class Running:
-    """Around a stage: hooks before, teardown after, `on_exception` when it fails."""
+    """Around a call: hooks before, teardown after, `on_exception` when it fails.
+
+    Args:
+        trainer: Whose call.
+        fn: Which one.
+        module: To work with.
+        datamodule: Where loaders may come from.
+    """
 
     def __init__(
-        self, trainer: "Trainer", stage: Stage, module: Module, datamodule: DataModule | None
+        self, trainer: "Trainer", fn: TrainerFn, module: Module, datamodule: DataModule | None
     ) -> None:
         self._trainer = trainer
-        self._stage: Stage = stage
+        self._fn = fn
         self._module, self._datamodule = module, datamodule
         self._hooks: HookPlan | None = None
 
     def __enter__(self) -> None:
+        state = self._trainer.state
+        state.fn, state.status, state.stage = self._fn, TrainerStatus.RUNNING, _STAGES[self._fn]
         try:
             self._begin()
-        except Exception as error:
+        except BaseException as error:
             self._fail(error)
             raise
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
-            self._end()
-        else:
+        if error is not None:
             self._fail(error)
+            return
+        try:
+            self._end()
+        except BaseException as late:
+            self._fail(late)
+            raise
 
     def _begin(self) -> None:
         """Launch the processes and run every hook up to `configure_model`."""
-        stage, module, datamodule = self._stage, self._module, self._datamodule
+        fn, module, datamodule, trainer = self._fn, self._module, self._datamodule, self._trainer
         if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             reason = "it is not a blixt.trainer.Module"
-            raise ConfigError(
-                f"{stage}(model)", type(module).__name__, reason, "Derive your model from Module"
-            )
-        fabric = self._trainer.fabric
+            raise ConfigError(f"{fn}(model)", type(module).__name__, reason, "Derive your model from Module")
+        fabric = trainer.fabric
         fabric.launch()
-        hooks = self._hooks = self._trainer.take_up(stage, module, datamodule)
-        with fabric.rank_zero_first(local=True):
-            if fabric.local_rank == 0:
-                if datamodule is not None:
-                    datamodule.prepare_data()
-                module.prepare_data()
+        hooks = self._hooks = trainer.take_up(fn, module, datamodule)
+        if trainer.profiler is not None:
+            rank = trainer.local_rank if trainer.world_size > 1 else None
+            trainer.profiler.setup(stage=str(fn), local_rank=rank, log_dir=trainer.log_dir)
+        self._prepare_data()
+        for logger in trainer.loggers:
+            _ = getattr(logger, "experiment", None)  # made here, so that it has its folder in setup
+        fabric.barrier()
         if datamodule is not None:
-            datamodule.setup(stage)
-        hooks.call("setup", stage)
-        module.configure_model()
+            datamodule.setup(str(fn))
+        hooks.call("setup", str(fn))
+        fabric.barrier()
+        with trainer.init_module():
+            module.configure_model()
+
+    def _prepare_data(self) -> None:
+        """Download or convert once a machine, or once at all, while the others wait."""
+        fabric = self._trainer.fabric
+        for owner in (self._datamodule, self._module):
+            if owner is None:
+                continue
+            per_node = getattr(owner, "prepare_data_per_node", True)
+            if fabric.local_rank == 0 if per_node else fabric.is_global_zero:
+                owner.prepare_data()
+        fabric.barrier()
 
     def _end(self) -> None:
         """Finish the loggers and run the teardown hooks."""
-        trainer, stage = self._trainer, self._stage
+        trainer, fn, hooks = self._trainer, self._fn, self._trainer.hooks
+        trainer.close_loaders()
+        if fn is TrainerFn.FITTING:
+            hooks.call("on_fit_end")
+        if self._datamodule is not None:
+            self._datamodule.teardown(str(fn))
+        hooks.call("teardown", str(fn))
+        interrupted = trainer.interrupted
         for logger in trainer.loggers if trainer.is_global_zero else []:
-            if stage == "fit":
-                logger.finalize("interrupted" if trainer.interrupted else "success")
+            if fn is TrainerFn.FITTING:
+                logger.finalize("interrupted" if interrupted else "success")
             else:
                 logger.save()
-        if self._datamodule is not None:
-            self._datamodule.teardown(stage)
-        trainer.hooks.call("teardown", stage)
-        trainer.stage = None
+        if trainer.profiler is not None:
+            trainer.profiler.describe()
+        if not interrupted:
+            trainer.state.status = TrainerStatus.FINISHED
+        trainer.state.stage = None
 
     def _fail(self, error: BaseException) -> None:
-        """Tell everyone that the run ends with an error."""
+        """Tell everyone that the call ends with an error; Ctrl-C then ends the process with code 1."""
         trainer = self._trainer
-        trainer.sanity_checking = False
-        if self._hooks is not None:
-            for hook in self._hooks.of_callbacks("on_exception"):
-                hook(error)
-        if self._datamodule is not None:
-            self._datamodule.on_exception(error)
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        for logger in trainer.loggers if trainer.is_global_zero else []:
-            logger.finalize(status)
-        trainer.stage = None
+        trainer.state.status = TrainerStatus.INTERRUPTED
+        with _deaf_to_ctrl_c():
+            if isinstance(error, KeyboardInterrupt):
+                trainer.print("\nblixt: Ctrl-C, leaving the run ...")
+            if self._hooks is not None:
+                for hook in self._hooks.of_callbacks("on_exception"):
+                    hook(error)
+            if self._datamodule is not None:
+                self._datamodule.on_exception(error)
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            for logger in trainer.loggers if trainer.is_global_zero else []:
+                logger.finalize(status)
+            trainer.close_loaders()
+            trainer.state.stage = None
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(1) from error
 
 
-def by_loader(row: dict[str, float], count: int) -> list[dict[str, float]]:
-    """The metrics of each loader; those of no loader in particular belong to all."""
-    if count == 1:
-        return [row]
-    mark = "/dataloader_idx_"
-    return [
-        {name: value for name, value in row.items() if mark not in name or name.endswith(f"{mark}{index}")}
-        for index in range(count)
-    ]
-
-
-def sentence(row: dict[str, float]) -> str:
-    """A row for people."""
-    return "  ".join(f"{name}={value:.6g}" for name, value in row.items())
+@contextmanager
+def _deaf_to_ctrl_c() -> Generator[None]:
+    """Inside, Ctrl-C is ignored, because people press it more than once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = cast("signal.Handlers", signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,117 +1,137 @@
 """What one training batch does, decided before the first one: automatic or manual, clipping, closure."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, cast
 
 import torch
-from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.module import Module
+from blixt.trainer.optimizer_handle import TrainerOptimizer, refuse_scaled_search
 from blixt.trainer.progress import Counters
+from blixt.trainer.weighting import TokenWeights
 
-StepOutput = torch.Tensor | dict[str, Any] | None
+StepOutput = torch.Tensor | Mapping[str, Any] | None
 """What `training_step` may return: the loss, a dict that holds it under "loss", or None to skip the batch."""
+NoSync = Callable[[], AbstractContextManager[Any]]
 
 
 class Step(Protocol):
     """Runs `training_step` and, at the end of a window of batches, the optimizer."""
 
+    def begin_epoch(self) -> None:
+        """Read what may change between epochs."""
+        ...
+
     def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
         """Run one batch; `boundary` says that the window ends with it. Returns what batch hooks see."""
         ...
-
-    def flush(self) -> bool:
-        """Step with gradients of a window that ended early; whether there were any."""
-        ...
-
-
-class _TrainingStep(nn.Module):
-    """Makes `training_step` the forward pass, because that is what DDP watches."""
-
-    def __init__(self, module: Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args: Any) -> Any:
-        return self.module.training_step(*args)
 
 
 def make_step(
     module: Module,
     fabric: Fabric,
-    optimizers: list[Optimizer],
+    optimizers: list[TrainerOptimizer],
     hooks: HookPlan,
     config: TrainerConfig,
     counters: Counters,
+    forward: Callable[..., Any],
+    no_sync: NoSync | None,
 ) -> Step:
-    """The step for this module, these optimizers and this configuration."""
-    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
-    forward: Callable[..., Any] = module.training_step
-    if fabric.world_size > 1:
-        wrapped = fabric.strategy.wrap(_TrainingStep(module), fabric.device)
-        forward = wrapped
+    """The step for this module, these optimizers and this configuration.
 
-        def no_sync() -> AbstractContextManager[Any]:
-            return fabric.strategy.no_sync(wrapped)
+    Args:
+        module: What is trained.
+        fabric: Devices, precision and strategy.
+        optimizers: Of the module.
+        hooks: Of module and callbacks.
+        config: The trainer's arguments.
+        counters: Advanced by manual optimisation.
+        forward: `training_step`, as strategy and precision want it called.
+        no_sync: Makes a context in which backward keeps gradients to this process; None for one process.
 
-    forward = fabric.precision.wrap(forward, fabric.device)
+    Raises:
+        ConfigError: When the number of optimizers, or an argument, does not fit the kind of optimisation.
+    """
     if not module.automatic_optimization:
         _check_manual(config)
-        return ManualStep(forward, optimizers, hooks, counters)
+        return ManualStep(forward, no_sync, optimizers, hooks, counters)
     if len(optimizers) > 1:
         reason = f"{len(optimizers)} optimizers need an order that only you know"
         raise ConfigError("configure_optimizers()", "several", reason, "Set automatic_optimization = False")
     if not optimizers:
-        reason = "there is nothing to step"
-        raise ConfigError("configure_optimizers()", None, reason, "Return an optimizer, or train manually")
-    return AutomaticStep(forward, no_sync, module, fabric, optimizers[0], hooks, config, counters)
+        warnings.warn("configure_optimizers returned None: this fit moves no weights.", stacklevel=2)
+    optimizer = optimizers[0] if optimizers else TrainerOptimizer(NoOptimizer(), fabric, module)
+    return AutomaticStep(forward, no_sync, module, fabric, optimizer, hooks, config, counters)
+
+
+class NoOptimizer(Optimizer):
+    """Stands in when `configure_optimizers` returns None: the fit runs and moves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__([torch.zeros(1)], {})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Only compute."""
+        return closure() if closure is not None else None
 
 
 def _check_manual(config: TrainerConfig) -> None:
-    usual = {"gradient_clip_val": None, "accumulate_grad_batches": 1}
-    for name, default in usual.items():
-        value = getattr(config, name)
-        if value != default:
-            reason = "with automatic_optimization = False the optimizer is yours"
-            raise ConfigError(
-                f"Trainer({name})", value, reason, "Do it in training_step, and leave it out here"
-            )
+    if config.gradient_clip_val:
+        name, value = "gradient_clip_val", config.gradient_clip_val
+    elif config.accumulate_grad_batches != 1:
+        name, value = "accumulate_grad_batches", config.accumulate_grad_batches
+    else:
+        return
+    reason = "with automatic_optimization = False the optimizer is yours"
+    raise ConfigError(f"Trainer({name})", value, reason, "Do it in training_step, and leave it out here")
 
 
 class ManualStep:
     """`training_step` does everything; optimizer steps are counted as they happen."""
 
     def __init__(
-        self, forward: Callable[..., Any], optimizers: list[Optimizer], hooks: HookPlan, counters: Counters
+        self,
+        forward: Callable[..., Any],
+        no_sync: NoSync | None,
+        optimizers: list[TrainerOptimizer],
+        hooks: HookPlan,
+        counters: Counters,
     ) -> None:
         self._forward = forward
-        before = hooks.of("on_before_optimizer_step")
+        announcements = hooks.of("on_before_optimizer_step")
 
-        def count(*_: Any) -> None:
-            counters.global_step += 1
-
-        def announce(optimizer: Optimizer, *_: Any) -> None:
-            for hook in before:
+        def announce(optimizer: Optimizer) -> None:
+            for hook in announcements:
                 hook(optimizer)
 
+        def count() -> None:
+            counters.global_step += 1
+
         for optimizer in optimizers:
-            if before:
-                optimizer.register_step_pre_hook(announce)
-            optimizer.register_step_post_hook(count)
+            optimizer.attach(announce, count, no_sync or _no_context)
+
+    def begin_epoch(self) -> None:
+        """Nothing changes."""
 
     def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
         """Run one batch."""
         output = self._forward(*args)
-        return {"loss": output.detach()} if isinstance(output, torch.Tensor) else output
-
-    def flush(self) -> bool:
-        """Nothing is kept between batches."""
-        return False
+        if isinstance(output, torch.Tensor):
+            return {"loss": output.detach()}
+        if output is None:
+            return {}
+        if isinstance(output, Mapping):
+            outputs = dict(cast("Mapping[str, Any]", output))
+            if isinstance(outputs.get("loss"), torch.Tensor):
+                outputs["loss"] = outputs["loss"].detach()
+            return outputs
+        raise wrong_output(output)
 
 
 class AutomaticStep:
@@ -123,10 +143,10 @@ class AutomaticStep:
     def __init__(
         self,
         forward: Callable[..., StepOutput],
-        no_sync: Callable[[], AbstractContextManager[Any]],
+        no_sync: NoSync | None,
         module: Module,
         fabric: Fabric,
-        optimizer: Optimizer,
+        optimizer: TrainerOptimizer,
         hooks: HookPlan,
         config: TrainerConfig,
         counters: Counters,
@@ -135,69 +155,107 @@ class AutomaticStep:
         self._no_sync = no_sync
         self._module = module
         self._fabric = fabric
-        self._optimizer = optimizer
+        self._handle = optimizer
+        self._optimizer = optimizer.optimizer
         self._counters = counters
+        self._config = config
         self._accumulate = config.accumulate_grad_batches
         self._window_open = False
+        self._weights: TokenWeights | None = None
         self._before_zero_grad = hooks.of("on_before_zero_grad")
         self._before_backward = hooks.of("on_before_backward")
         self._after_backward = hooks.of("on_after_backward")
         self._before_step = hooks.of("on_before_optimizer_step")
         self._wants_outputs = bool(hooks.of("on_train_batch_end"))
         self._own_zero_grad = overridden(module, "optimizer_zero_grad", Module)
-        self._backward = module.backward if overridden(module, "backward", Module) else None
-        self._clip = self._choose_clip(config)
+        self._backward: Callable[[torch.Tensor], None] = fabric.backward
+        if overridden(module, "backward", Module):
+            self._backward = self._own_backward
+        self._own_clip = overridden(module, "configure_gradient_clipping", Module)
+        self._clips = self._own_clip or bool(config.gradient_clip_val)
         own_step = overridden(module, "optimizer_step", Module)
-        self._closure_form = own_step or isinstance(optimizer, LBFGS)
+        self._closure_form = own_step or isinstance(self._optimizer, LBFGS)
+        if fabric.scaler is not None:
+            refuse_scaled_search(self._optimizer)
+        # Only when nothing at all happens around the step is it called without its handle.
+        own_strategy_step = type(fabric.strategy).step is not _default_strategy_step()
+        self._direct = fabric.scaler is None and not own_strategy_step
+        optimizer.attach(self._before_update, _nothing, no_sync or _no_context)
+
+    def begin_epoch(self) -> None:
+        """A callback may have changed over how many batches gradients are gathered."""
+        self._accumulate = self._config.accumulate_grad_batches
+        self._clips = self._own_clip or bool(self._config.gradient_clip_val)
 
     def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
         """Run one batch."""
         if not boundary:
+            if self._no_sync is None:
+                return self._forward_backward(args)
             with self._no_sync():
                 return self._forward_backward(args)
         if self._closure_form:
             return self._step_with_closure(args)
         outputs = self._forward_backward(args)
-        if self._window_open:
-            self._before_update()
-            self._optimizer.step()
-            self._window_open = False
-        return outputs
-
-    def flush(self) -> bool:
-        """Step with what a window that ended early has gathered."""
-        if not self._window_open:
-            return False
-        self._fabric.strategy.sync_gradients(self._module.parameters())
-        self._before_update()
-        self._optimizer.step()
         self._window_open = False
-        return True
+        if self._direct:
+            if self._before_step or self._clips or self._weights is not None:
+                self._before_update(self._optimizer)
+            self._optimizer.step()
+        elif outputs or self._fabric.scaler is None:
+            self._handle.step()
+        return outputs
 
     def _forward_backward(self, args: tuple[Any, ...]) -> Any:
         output = self._forward(*args)
-        loss = output["loss"] if isinstance(output, dict) else output
+        if isinstance(output, torch.Tensor):
+            loss = output
+        elif isinstance(output, Mapping):
+            loss = output.get("loss")
+            if loss is None:
+                raise wrong_output(output)
+        elif output is None:
+            loss = None
+        else:
+            raise wrong_output(output)
+        shown = loss
+        if loss is not None and (self._accumulate != 1 or output is not loss):
+            loss, shown = self._share_of(loss, output)
+        if not self._window_open:
+            self._window_open = True
+            if self._before_zero_grad or self._own_zero_grad:
+                self._zero_grad()
+            else:
+                self._optimizer.zero_grad()
         if loss is None:
             self._refuse_skipping()
-            return None
-        if self._accumulate != 1:
-            loss = loss / self._accumulate
-        if not self._window_open:
-            self._zero_grad()
-            self._window_open = True
+            return {}
         for hook in self._before_backward:
             hook(loss)
-        if self._backward is None:
-            self._fabric.backward(loss)
-        else:
-            scaler = self._fabric.scaler
-            self._backward(loss if scaler is None else scaler.scale(loss))
+        try:
+            self._backward(loss)
+        except RuntimeError as error:
+            explain_backward(loss, error)
+            raise
         for hook in self._after_backward:
             hook()
         if not self._wants_outputs:
-            return None
-        extras = output if isinstance(output, dict) else {}
-        return {**extras, "loss": loss.detach()}
+            return _SOME
+        detached = shown.detach()
+        return {"loss": detached} if output is shown else {**_extras(output), "loss": detached}
+
+    def _share_of(self, loss: torch.Tensor, output: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss as it counts in its window of batches, and as others see it."""
+        if output is not loss and "weight" in output:
+            if self._weights is None:
+                self._weights = TokenWeights(self._fabric)
+            return self._weights.weigh(loss, output["weight"]), loss
+        share = loss if self._accumulate == 1 else loss / self._accumulate
+        return share, share
+
+    def _own_backward(self, loss: torch.Tensor) -> None:
+        scaler = self._fabric.scaler
+        self._module.backward(loss if scaler is None else scaler.scale(loss))
 
     def _zero_grad(self) -> None:
         for hook in self._before_zero_grad:
@@ -208,40 +266,38 @@ class AutomaticStep:
         else:
             self._optimizer.zero_grad()
 
-    def _before_update(self) -> None:
+    def _before_update(self, optimizer: Optimizer) -> None:
+        if self._weights is not None:
+            self._weights.divide(optimizer)
         for hook in self._before_step:
-            hook(self._optimizer)
-        if self._clip is not None:
-            self._clip()
+            hook(optimizer)
+        if self._clips:
+            config = self._config
+            self._module.configure_gradient_clipping(
+                optimizer, config.gradient_clip_val, config.gradient_clip_algorithm
+            )
 
     def _step_with_closure(self, args: tuple[Any, ...]) -> Any:
-        box: list[Any] = [None]
+        box: list[Any] = []
 
         def closure() -> Any:
-            box[0] = self._forward_backward(args)
-            if self._window_open:
-                self._before_update()
-                # The optimizer may call again to look around: each call is a window of its own then.
-                self._window_open = False
-            return None if box[0] is None else box[0]["loss"]
+            with torch.enable_grad():
+                box[:] = [self._forward_backward(args)]
+            # The optimizer may call again to look around: each call is a window of its own then.
+            self._window_open = False
+            return box[0].get("loss")
 
         self._wants_outputs = True
         counters = self._counters
-        self._module.optimizer_step(counters.epoch, counters.batch, self._optimizer, closure)
+        self._module.optimizer_step(counters.epoch, counters.batch, cast("Any", self._handle), closure)
+        if not box:
+            raise ConfigError(
+                "optimizer_step(optimizer_closure)",
+                "...",
+                "nobody called it, so there was neither a loss nor a gradient",
+                "Call optimizer_closure() in optimizer_step, or pass it to optimizer.step",
+            )
         return box[0]
-
-    def _choose_clip(self, config: TrainerConfig) -> Callable[[], None] | None:
-        own = overridden(self._module, "configure_gradient_clipping", Module)
-        if config.gradient_clip_val is None and not own:
-            return None
-        bound, algorithm = config.gradient_clip_val, config.gradient_clip_algorithm
-
-        def clip() -> None:
-            if self._fabric.scaler is not None:
-                vars(self._optimizer)["unscale"]()
-            self._module.configure_gradient_clipping(self._optimizer, bound, algorithm)
-
-        return clip
 
     def _refuse_skipping(self) -> None:
         if self._fabric.world_size > 1:
@@ -251,3 +307,48 @@ class AutomaticStep:
                 "a rank that skips a batch would leave the others waiting",
                 "Return a loss that is zero, such as 0 * sum(p.sum() for p in parameters)",
             )
+
+
+_SOME: dict[str, Any] = {"loss": None}
+"""What a batch gives whose outputs nobody looks at."""
+
+
+def _extras(output: Any) -> dict[str, Any]:
+    return dict(cast("Mapping[str, Any]", output)) if isinstance(output, Mapping) else {}
+
+
+def _nothing() -> None:
+    pass
+
+
+def _no_context() -> AbstractContextManager[Any]:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _default_strategy_step() -> Any:
+    from blixt.fabric.strategies import Strategy
+
+    return Strategy.step
+
+
+def wrong_output(output: Any) -> ConfigError:
+    """What to say about a `training_step` that returned something no loss can be found in."""
+    if isinstance(output, Mapping):
+        given = sorted(str(key) for key in cast("Mapping[str, Any]", output))
+        return ConfigError("training_step()", given, "the dict has no 'loss'", "Add the key 'loss'")
+    reason = "it is no loss: a tensor, a dict with 'loss', or None to skip the batch"
+    return ConfigError("training_step()", type(output).__name__, reason, "Return the loss")
+
+
+def explain_backward(loss: torch.Tensor, error: RuntimeError) -> None:
+    """Raise a clear sentence for the usual reasons why backward fails; do nothing for others."""
+    if loss.numel() != 1:
+        reason = f"the loss has shape {tuple(loss.shape)} and only one number has a gradient"
+        raise ConfigError("training_step()", tuple(loss.shape), reason, "Return loss.mean()") from error
+    if not loss.requires_grad:
+        reason = (
+            "the loss does not require a gradient: it was computed without trained parameters, or detached"
+        )
+        raise ConfigError("training_step()", "loss", reason, "Return a loss that depends on them") from error

@@ -1,66 +1,79 @@
-"""What others may ask a trainer: read-only views of its parts."""
+"""What others may ask a trainer: views of its parts."""
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from blixt.fabric import FabricError, Logger
 from blixt.trainer.callback import Callback
-from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
+from blixt.trainer.callbacks.base import Checkpoint
 from blixt.trainer.callbacks.early_stopping import EarlyStopping
 from blixt.trainer.callbacks.progress_bar import ProgressBar
-from blixt.trainer.config import TrainerConfig
+from blixt.trainer.config_views import ConfigViews
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.device_views import DeviceViews
 from blixt.trainer.evaluate import Evaluation, Kind
+from blixt.trainer.fit import Run
+from blixt.trainer.hooks import HookPlan
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
+from blixt.trainer.optimizer_handle import TrainerOptimizer
 from blixt.trainer.optimizers import SchedulerConfig
 from blixt.trainer.progress import Counters
+from blixt.trainer.state import RunningStage
+from blixt.trainer.state_views import StateViews
 
-Stage = Literal["fit", "validate", "test", "predict"]
+_INFINITE = float("inf")
 
 
-class TrainerViews(DeviceViews):
+class TrainerViews(DeviceViews, ConfigViews, StateViews):
     """The parts of a trainer, declared once, and what follows from them.
 
     Attributes:
-        config: Every argument that is not about devices.
-        loggers: Where rows go.
         callbacks: In the order in which they run.
         counters: How far the run has come.
         logbook: What `log` writes on.
-        optimizers: Of the running fit.
         lr_scheduler_configs: Of the running fit.
+        optimizer_handles: What `Module.optimizers()` gives, one an optimizer.
         should_stop: Set it to end the fit after the running batch.
-        interrupted: Whether a signal ended the fit.
-        sanity_checking: Whether the validation before training runs.
-        validates: Whether this fit has validation batches.
-        stage: What runs now, if anything.
+        received_sigterm: Whether SIGTERM asked for the end.
         datamodule: Where loaders come from, if it was given.
-        default_root_dir: Where logs and checkpoints go.
+        default_root_dir: Where logs and checkpoints go; may be a URL.
+        ckpt_path: The checkpoint that the last call went on from, or looked at.
+        profiler: Measures, if there is one.
+        keeps_indices: Whether predictions remember which samples they are of.
     """
 
-    config: TrainerConfig
-    loggers: list[Logger]
     callbacks: list[Callback]
     counters: Counters
     logbook: Logbook
-    optimizers: list[Optimizer]
     lr_scheduler_configs: list[SchedulerConfig]
+    optimizer_handles: list[TrainerOptimizer]
     should_stop: bool
-    interrupted: bool
-    sanity_checking: bool
-    validates: bool
-    stage: Stage | None
+    received_sigterm: bool
     datamodule: DataModule | None
-    default_root_dir: Path
+    default_root_dir: str
+    ckpt_path: str | None
+    profiler: Any
+    keeps_indices: bool
+    _loggers: list[Logger]
     _module: Module | None
+    _model: nn.Module | None
+    _hooks: HookPlan | None
     _train: StageLoader | None
+    _run: Run | None
     _evaluations: dict[Kind, Evaluation]
+    _validates: bool
+    _left_epoch: bool
+    _given: dict[str, Any]
+    _may_make_train: bool
+
+    # --- what runs --------------------------------------------------------------------------------
 
     @property
     def lightning_module(self) -> Module:
@@ -70,19 +83,50 @@ class TrainerViews(DeviceViews):
         return self._module
 
     @property
-    def model(self) -> Module:
-        """The same as `lightning_module`."""
-        return self.lightning_module
+    def model(self) -> nn.Module | None:
+        """What the strategy made of the module; the module itself in most of them."""
+        return self._model if self._model is not None else self._module
+
+    @model.setter
+    def model(self, model: nn.Module | None) -> None:
+        self._model = model
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Of the running fit."""
+        return [handle.optimizer for handle in self.optimizer_handles]
+
+    @optimizers.setter
+    def optimizers(self, optimizers: list[Optimizer]) -> None:
+        self.optimizer_handles = [
+            optimizer
+            if isinstance(optimizer, TrainerOptimizer)
+            else TrainerOptimizer(optimizer, self.fabric, self._module)
+            for optimizer in optimizers
+        ]
+
+    # --- how far ----------------------------------------------------------------------------------
 
     @property
     def current_epoch(self) -> int:
-        """The running epoch; after a fit, the number of epochs that are done."""
-        return self.counters.epoch
+        """The running epoch; after a fit, the number of epochs that have run."""
+        return self.counters.epoch + self._left_epoch
 
     @property
     def global_step(self) -> int:
-        """Optimizer steps so far."""
+        """Optimizer steps so far; with several optimizers each of them counts."""
         return self.counters.global_step
+
+    @property
+    def logger_step(self) -> int:
+        """The step under which a row would reach the loggers now."""
+        lag = self._run.lag if self._run is not None else 0
+        return self.counters.optimizer_steps - lag
+
+    @property
+    def batch_index(self) -> int:
+        """The running batch of this epoch; -1 before the first."""
+        return self._run.index if self._run is not None else self.counters.batch - 1
 
     @property
     def logs_this_step(self) -> bool:
@@ -90,30 +134,20 @@ class TrainerViews(DeviceViews):
         return self.counters.logs
 
     @property
-    def max_epochs(self) -> int:
-        """-1 for no limit."""
-        return self.config.max_epochs
-
-    @property
-    def max_steps(self) -> int:
-        """-1 for no limit."""
-        return self.config.max_steps
-
-    @property
-    def min_epochs(self) -> int:
-        """Epochs that run whatever wants to stop."""
-        return self.config.min_epochs
-
-    @property
-    def min_steps(self) -> int:
-        """Optimizer steps that are made whatever wants to stop."""
-        return self.config.min_steps
+    def is_last_batch(self) -> bool:
+        """Whether the running batch is known to be the epoch's last; stays so until the next epoch."""
+        return self._run.last if self._run is not None else False
 
     @property
     def num_training_batches(self) -> int | float:
         """Batches in an epoch; infinite when nobody knows."""
         total = self._train.total if self._train is not None else None
-        return float("inf") if total is None else total
+        return _INFINITE if total is None else total
+
+    @property
+    def num_sanity_val_batches(self) -> list[int | float]:
+        """Batches of each validation loader that run before training."""
+        return [min(self.num_sanity_val_steps, batches) for batches in self.num_val_batches]
 
     @property
     def num_val_batches(self) -> list[int | float]:
@@ -131,94 +165,122 @@ class TrainerViews(DeviceViews):
         return self._batches_of("predict")
 
     @property
-    def estimated_stepping_batches(self) -> int | float:
-        """Optimizer steps of the whole fit, for schedulers; infinite when nobody knows."""
-        if self._train is None and self.stage == "fit":
-            raise FabricError("The number of batches is known from on_train_start on. Use max_steps before.")
-        config = self.config
-        per_epoch = self.num_training_batches / config.accumulate_grad_batches
-        total = float("inf") if config.max_epochs == -1 else -(-per_epoch // 1) * config.max_epochs
-        steps = total if config.max_steps == -1 else min(total, config.max_steps)
-        return steps if steps == float("inf") else int(steps)
+    def val_check_batch(self) -> int | float:
+        """After how many batches validation comes; infinite for the end of an epoch of unknown length."""
+        every = self._run.validate_every if self._run is not None else None
+        return _INFINITE if every is None else every
 
     @property
-    def is_last_batch(self) -> bool:
-        """Whether the running batch is known to be the epoch's last; stays so until the next epoch."""
-        delivered = self._train.batches.delivered if self._train is not None else 0
-        return self.counters.epoch_done or delivered >= self.num_training_batches
+    def estimated_stepping_batches(self) -> int | float:
+        """Optimizer steps of the whole fit, for schedulers; infinite when nobody knows.
+
+        In `configure_optimizers` this makes the training loader, which is otherwise made later.
+        """
+        if self._train is None and self._may_make_train and self.config.limit_train_batches:
+            self._train = self._new_train_loader()
+        config = self.config
+        if config.max_epochs == -1:
+            return _INFINITE if config.max_steps == -1 else config.max_steps
+        batches = self.num_training_batches
+        if batches == _INFINITE:
+            return _INFINITE if config.max_steps == -1 else config.max_steps
+        steps = math.ceil(batches / config.accumulate_grad_batches) * max(config.max_epochs, 1)
+        return steps if config.max_steps == -1 else min(steps, config.max_steps)
+
+    @property
+    def validates(self) -> bool:
+        """The same as `enable_validation`."""
+        return self.enable_validation
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether this fit has validation batches."""
+        return self._validates and self.config.limit_val_batches > 0
+
+    # --- loaders ----------------------------------------------------------------------------------
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The training loader of the running fit, as it was given."""
+        return None if self._train is None else self._train.given
+
+    @property
+    def val_dataloaders(self) -> Any:
+        """The validation loaders, as they were given."""
+        return self._given_to("validation")
+
+    @property
+    def test_dataloaders(self) -> Any:
+        """The test loaders, as they were given."""
+        return self._given_to("test")
+
+    @property
+    def predict_dataloaders(self) -> Any:
+        """The predict loaders, as they were given."""
+        return self._given_to("predict")
+
+    # --- numbers ----------------------------------------------------------------------------------
 
     @property
     def callback_metrics(self) -> dict[str, torch.Tensor]:
         """The newest value of everything that was logged."""
-        return self.logbook.newest()
+        return self.logbook.callback_metrics
 
     @property
-    def logged_metrics(self) -> dict[str, float]:
+    def logged_metrics(self) -> dict[str, torch.Tensor]:
         """What the loggers got last."""
-        return dict(self.logbook.logged_metrics)
+        return self.logbook.logged_metrics
 
     @property
     def progress_bar_metrics(self) -> dict[str, float]:
         """What the progress bar shows."""
         return self.logbook.peek()
 
-    @property
-    def training(self) -> bool:
-        """Whether a fit runs, outside of its validations."""
-        return self.stage == "fit" and not self.evaluating
+    # --- loggers ----------------------------------------------------------------------------------
 
     @property
-    def validating(self) -> bool:
-        """Whether a validation runs, within a fit or on its own; the sanity check is none."""
-        running = self._evaluates("validation") and not self.sanity_checking
-        return self.stage == "validate" or running
+    def loggers(self) -> list[Logger]:
+        """Where rows go."""
+        return self._loggers
 
-    @property
-    def testing(self) -> bool:
-        """Whether a test runs."""
-        return self.stage == "test"
-
-    @property
-    def predicting(self) -> bool:
-        """Whether a prediction runs."""
-        return self.stage == "predict"
-
-    @property
-    def evaluating(self) -> bool:
-        """Whether a validation, a sanity check or a test runs."""
-        return self.sanity_checking or self.validating or self.testing
-
-    @property
-    def enable_validation(self) -> bool:
-        """Whether this fit has validation batches."""
-        return self.validates
+    @loggers.setter
+    def loggers(self, loggers: list[Logger] | None) -> None:
+        self._loggers = list(loggers) if loggers else []
 
     @property
     def logger(self) -> Logger | None:
         """The first logger."""
-        return self.loggers[0] if self.loggers else None
+        return self._loggers[0] if self._loggers else None
+
+    @logger.setter
+    def logger(self, logger: Logger | None) -> None:
+        self._loggers = [logger] if logger is not None else []
 
     @property
     def log_dir(self) -> str | None:
-        """The folder of the first logger that has one."""
-        return next((logger.log_dir for logger in self.loggers if logger.log_dir), None)
+        """The folder of the first logger that has one, the same on all ranks."""
+        found = next((logger.log_dir for logger in self._loggers if logger.log_dir), None)
+        return self.fabric.broadcast(found) if self.fabric.world_size > 1 else found
 
     @property
     def checkpoint_dir(self) -> Path:
         """Where checkpoints go."""
         callback = self.checkpoint_callback
-        if callback is not None and callback.dirpath is not None:
-            return Path(callback.dirpath)
-        return Path(self.log_dir or self.default_root_dir) / "checkpoints"
+        given = getattr(callback, "dirpath", None)
+        return (
+            Path(given) if given is not None else Path(self.log_dir or self.default_root_dir) / "checkpoints"
+        )
+
+    # --- callbacks --------------------------------------------------------------------------------
 
     @property
-    def checkpoint_callbacks(self) -> list[ModelCheckpoint]:
-        """All of them."""
-        return [callback for callback in self.callbacks if isinstance(callback, ModelCheckpoint)]
+    def checkpoint_callbacks(self) -> list[Any]:
+        """All that save checkpoints."""
+        return [callback for callback in self.callbacks if isinstance(callback, Checkpoint)]
 
     @property
-    def checkpoint_callback(self) -> ModelCheckpoint | None:
-        """The first."""
+    def checkpoint_callback(self) -> Any:
+        """The first that saves checkpoints, or None."""
         return next(iter(self.checkpoint_callbacks), None)
 
     @property
@@ -232,15 +294,27 @@ class TrainerViews(DeviceViews):
         return [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
 
     @property
-    def progress_bar_callback(self) -> ProgressBar | None:
-        """The first."""
+    def progress_bar_callback(self) -> Any:
+        """The first that shows progress, or None."""
         return next((c for c in self.callbacks if isinstance(c, ProgressBar)), None)
 
-    def _evaluates(self, kind: Kind) -> bool:
+    # --- help for the loops' views ----------------------------------------------------------------
+
+    def evaluation_of(self, kind: Kind) -> Evaluation | None:
+        """The evaluation of this kind, once it has been prepared."""
+        if kind == "validation" and self.state.stage is RunningStage.SANITY_CHECKING:
+            return self._evaluations.get("validation")
+        return self._evaluations.get(kind)
+
+    def _new_train_loader(self) -> StageLoader:
+        raise FabricError("Only a Trainer makes loaders.")
+
+    def _given_to(self, kind: Kind) -> Any:
         evaluation = self._evaluations.get(kind)
-        return evaluation is not None and evaluation.running
+        given = [loader.given for loader in evaluation.loaders] if evaluation is not None else []
+        return given[0] if len(given) == 1 else given or None
 
     def _batches_of(self, kind: Kind) -> list[int | float]:
         evaluation = self._evaluations.get(kind)
         totals = [loader.total for loader in evaluation.loaders] if evaluation is not None else []
-        return [float("inf") if total is None else total for total in totals]
+        return [_INFINITE if total is None else total for total in totals]

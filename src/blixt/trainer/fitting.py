@@ -1,0 +1,292 @@
+"""One fit, from the module to the loop: weights, optimizers, loaders, checks."""
+
+import itertools
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from blixt.fabric import ConfigError, isolate_rng
+from blixt.trainer import checkpoint as checkpoints
+from blixt.trainer.compiling import Compile, compiled
+from blixt.trainer.datamodule import DataModule
+from blixt.trainer.defaults import checkpoints_last
+from blixt.trainer.evaluate import Evaluation, step_arguments
+from blixt.trainer.fit import Leave, Run, fit, is_over
+from blixt.trainer.hooks import HookPlan, overridden, profiled
+from blixt.trainer.loader_stage import LoaderStage
+from blixt.trainer.loaders import StageLoader
+from blixt.trainer.logbook import Page
+from blixt.trainer.module import Module
+from blixt.trainer.optimizers import parse_optimizers
+from blixt.trainer.progress import Counters
+from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
+from blixt.trainer.step import Step, make_step
+from blixt.trainer.stop import SignalHandlers, StopAgreement
+
+_RUNS = itertools.count(1)
+"""Tells the fits of a process apart, alike on all ranks."""
+
+
+class FitStage(LoaderStage):
+    """What `Trainer.fit` does between its hooks, and what it shares with the other stages."""
+
+    _compile: Compile
+    _adopts_callbacks: bool
+
+    # --- what every stage begins with -------------------------------------------------------------
+
+    def take_up(self, fn: TrainerFn, module: Module, datamodule: DataModule | None) -> HookPlan:
+        """Work with these from now on; returns which hooks they and the callbacks have."""
+        self._module, self.datamodule, self._model = module, datamodule, None
+        self._evaluations.clear()
+        self._train = self._run = None
+        self._given = {}
+        self._left_epoch_before(fn)
+        module.trainer = self  # pyright: ignore[reportAttributeAccessIssue] - this is the Trainer's base
+        if datamodule is not None:
+            datamodule.trainer = self  # pyright: ignore[reportAttributeAccessIssue]
+        self.logbook.begin_run(module)
+        self.logbook.disabled = self.config.barebones
+        if self._adopts_callbacks:
+            self._adopt_callbacks(module.configure_callbacks())
+        self._hooks = HookPlan(self, module, self.callbacks, self.logbook, self.profiler)  # pyright: ignore[reportArgumentType]
+        return self._hooks
+
+    def _left_epoch_before(self, fn: TrainerFn) -> None:
+        if fn is TrainerFn.FITTING and self._left_epoch:
+            self._left_epoch = False
+            self.counters.next_epoch()
+
+    def _adopt_callbacks(self, own: Any) -> None:
+        """The module's callbacks replace those of the same class; checkpoints come last."""
+        extra: list[Any] = list(own) if isinstance(own, (list, tuple)) else [own]
+        kinds = {type(callback) for callback in extra}
+        kept = [callback for callback in self.callbacks if type(callback) not in kinds]
+        self.callbacks = checkpoints_last([*kept, *extra])
+
+    def _place(self, module: Module) -> None:
+        """Parameters become what they will be in this run."""
+        fabric = self.fabric
+        module = fabric.precision.convert_module(module)  # pyright: ignore[reportAssignmentType]
+        self._model = fabric.strategy.shard(module, fabric.device)
+        compiled(module, self._compile)
+
+    # --- fit --------------------------------------------------------------------------------------
+
+    def _fit(
+        self, module: Module, train: Any, val: Any, path: str | None, weights_only: bool | None
+    ) -> Leave:
+        _check_fit(module, self.datamodule, train)
+        self.should_stop = self.received_sigterm = False
+        self._validates = _can_validate(module, self.datamodule, val)
+        self._given = {"train": train, "val": val}
+        self._may_make_train = True
+        content = self._restored_modules(path, weights_only)
+        step = self._prepare_training(module)
+        self.hooks.call("on_fit_start")
+        self._log_hyperparameters(module)
+        if content is not None:
+            checkpoints.restore_optimizers(content, self._parts())
+        module.zero_grad()
+        evaluation = self._validation if self.enable_validation else None
+        if content is None and self.config.num_sanity_val_steps and evaluation is not None:
+            self._sanity_check(evaluation)
+        self._may_make_train = False
+        if self.config.limit_train_batches == 0:
+            self.print("blixt: fit ends at once, limit_train_batches is 0.")
+            return Leave.FINISHED
+        if self._train is None:
+            self._train = self._new_train_loader()
+        page = Page()
+        self.logbook.turn_to(page)
+        run = self._run = self._make_run(module, step, self._train, evaluation)
+        if content is None and is_over(run):
+            self._say_why_over(run)
+            return Leave.FINISHED
+        return self._train_on(run, page, content)
+
+    def _train_on(self, run: Run, page: Page, content: dict[str, Any] | None) -> Leave:
+        stop, hooks, logbook = run.stop, self.hooks, self.logbook
+        run.module.train()
+        with ExitStack() as stack:
+            stack.enter_context(SignalHandlers(stop.request))
+            logbook.training = page
+            stack.callback(setattr, logbook, "training", None)
+            stack.enter_context(torch.autograd.set_detect_anomaly(self.config.detect_anomaly))
+            if content is not None:
+                checkpoints.restore_position(content, self._parts())
+                run.resumed = self.counters.batch > 0
+                if is_over(run):
+                    self._say_why_over(run)
+                    return Leave.FINISHED
+            if run.evaluation is not None and not self._evaluations:
+                run.evaluation()
+            hooks.call("on_train_start")
+            stop.start(self.counters.batches)
+            stack.callback(stop.close)
+            reason = fit(run)
+            self._left_epoch = reason in (Leave.FINISHED, Leave.STOPPED) and not self.counters.epoch_done
+            self._left_epoch = self._left_epoch and self.counters.batch > 0
+            if reason is Leave.INTERRUPTED:
+                self._leave_early(stop)
+        hooks.call("on_train_end")
+        return reason
+
+    def _restored_modules(self, path: str | None, weights_only: bool | None) -> dict[str, Any] | None:
+        """Read the checkpoint and restore all that can be before optimizers exist."""
+        self._place(self.lightning_module)
+        if path is None:
+            return None
+        content = checkpoints.load(path, self.fabric, weights_only)
+        self.counters.load(Counters().state_dict())
+        checkpoints.restore_model(content, self._parts())
+        checkpoints.restore_callbacks(content, self._parts())
+        return content
+
+    def _prepare_training(self, module: Module) -> Step:
+        """Optimizers and the step function."""
+        found, self.lr_scheduler_configs = parse_optimizers(
+            module.configure_optimizers(), automatic=module.automatic_optimization
+        )
+        self.optimizers = found
+        fabric = self.fabric
+        forward, no_sync = fabric.strategy.forward_of(module, "training_step", fabric.device)
+        forward = fabric.precision.wrap(forward, fabric.device)
+        label = f"[Strategy]{type(fabric.strategy).__name__}.training_step"
+        step = make_step(
+            module,
+            fabric,
+            self.optimizer_handles,
+            self.hooks,
+            self.config,
+            self.counters,
+            profiled(forward, self.profiler, label),
+            no_sync if fabric.world_size > 1 else None,
+        )
+        return profiled(step, self.profiler, "run_training_batch") if self.profiler is not None else step  # pyright: ignore[reportReturnType]
+
+    def _make_run(
+        self,
+        module: Module,
+        step: Step,
+        loader: StageLoader,
+        evaluation: Callable[[], Evaluation | None] | None,
+    ) -> Run:
+        return Run(
+            config=self.config,
+            control=self,
+            module=module,
+            loader=loader,
+            step=step,
+            step_arguments=min(2, step_arguments(module.training_step)),
+            transfer=self._transfer(module),
+            schedulers=self.lr_scheduler_configs,
+            evaluation=evaluation,
+            hooks=self.hooks,
+            logbook=self.logbook,
+            counters=self.counters,
+            stop=StopAgreement(self.fabric, next(_RUNS)),
+            write_row=self.write_row,
+            reload=self._loader_of_epoch,
+            profile=lambda function, label: profiled(function, self.profiler, label),
+        )
+
+    # --- before the first batch -------------------------------------------------------------------
+
+    def _sanity_check(self, make: Callable[[], Evaluation | None]) -> None:
+        self.state.stage = RunningStage.SANITY_CHECKING
+        self.hooks.call("on_sanity_check_start")
+        with isolate_rng(self.fabric.device):
+            evaluation = make()
+            if evaluation is not None:
+                evaluation.run(max_batches=self.config.num_sanity_val_steps)
+                evaluation.steps = [0] * len(evaluation.steps)
+                evaluation.total_index = -1
+        self.hooks.call("on_sanity_check_end")
+        self.logbook.begin_run(self.lightning_module)
+        self.state.stage = RunningStage.TRAINING
+
+    def _log_hyperparameters(self, module: Module) -> None:
+        if not (self.config.enable_autolog_hparams and self.loggers):
+            return
+        merged: dict[str, Any] = {}
+        for owner in (self.datamodule, module):
+            if owner is not None and owner.hparams and getattr(owner, "_log_hyperparams", True):
+                merged.update(owner.hparams)
+        if self.is_global_zero:
+            for logger in self.loggers:
+                if merged:
+                    logger.log_hyperparams(merged)
+                logger.save()
+
+    def _say_why_over(self, run: Run) -> None:
+        config, counters = run.config, run.counters
+        if run.loader.total == 0:
+            why = "the training loader is empty"
+        elif counters.global_step >= config.max_steps != -1:
+            why = f"max_steps={config.max_steps} has been reached"
+        elif counters.epoch + counters.epoch_done >= config.max_epochs != -1:
+            why = f"max_epochs={config.max_epochs} has been reached"
+        else:
+            why = "should_stop was set"
+        self.print(f"blixt: fit ends at once, {why}.")
+
+    def _leave_early(self, stop: StopAgreement) -> None:
+        """Save what is needed to go on; an outside signal also ends the process, with its usual code."""
+        if stop.requested != "max_time":
+            self.state.status = TrainerStatus.INTERRUPTED
+            self.received_sigterm = stop.requested == "SIGTERM"
+        self._save(os.path.join(str(self.checkpoint_dir), "last.ckpt"))
+        self.print(f"blixt: stopped after step {self.global_step} ({stop.requested}).")
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def _parts(self) -> checkpoints.Parts:
+        validation = self._evaluations.get("validation")
+        return checkpoints.Parts(
+            self.fabric,
+            self.lightning_module,
+            self.datamodule,
+            self.callbacks,
+            self.hooks,
+            self.counters,
+            self.optimizers,
+            self.lr_scheduler_configs,
+            self.logbook,
+            self._train.batches if self._train is not None else None,
+            validation.loaders if validation is not None else (),
+        )
+
+    def _save(self, path: str, weights_only: bool = False, storage_options: Any = None) -> None:
+        write = profiled(checkpoints.save, self.profiler, "save_checkpoint")
+        write(self._parts(), path, weights_only, storage_options)
+
+
+def _check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None:
+    """Say what is missing before anything is prepared."""
+    if not overridden(module, "training_step", Module):
+        reason = "it says nothing about what a step is"
+        raise ConfigError("fit(model)", type(module).__name__, reason, "Write training_step")
+    if given is None and not _has_loader("train", module, datamodule):
+        reason = "there is nothing to train on"
+        raise ConfigError("fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader")
+    if module.automatic_optimization and not overridden(module, "configure_optimizers", Module):
+        reason = "it has no configure_optimizers, so nothing would be trained"
+        raise ConfigError(
+            "fit(model)", type(module).__name__, reason, "Write configure_optimizers and return an optimizer"
+        )
+
+
+def _can_validate(module: Module, datamodule: DataModule | None, given: Any) -> bool:
+    has_loader = given is not None or _has_loader("val", module, datamodule)
+    return has_loader and overridden(module, "validation_step", Module)
+
+
+def _has_loader(stage: str, module: Module, datamodule: DataModule | None) -> bool:
+    name = f"{stage}_dataloader"
+    if datamodule is not None and overridden(datamodule, name, DataModule):
+        return True
+    return overridden(module, name, Module)
