@@ -18,12 +18,31 @@ if TYPE_CHECKING:
     from blixt.trainer.callbacks.learning_rate import LearningRateMonitor
     from blixt.trainer.callbacks.progress_bar import ProgressBar
     from blixt.trainer.callbacks.throughput import ThroughputMonitor
+    from blixt.trainer.data_hooks import DataHooks
     from blixt.trainer.datamodule import DataModule
+    from blixt.trainer.hparams import HParams, HyperparametersMixin
     from blixt.trainer.module import Module
+    from blixt.trainer.module_hooks import ModuleHooks
     from blixt.trainer.optimizers import SchedulerConfig
+    from blixt.trainer.profilers import (
+        AdvancedProfiler,
+        PassThroughProfiler,
+        Profiler,
+        PyTorchProfiler,
+        SimpleProfiler,
+    )
     from blixt.trainer.trainer import Trainer
 
 _FILE_OF = {
+    "SimpleProfiler": "blixt.trainer.profilers",
+    "PyTorchProfiler": "blixt.trainer.profilers",
+    "Profiler": "blixt.trainer.profilers",
+    "PassThroughProfiler": "blixt.trainer.profilers",
+    "AdvancedProfiler": "blixt.trainer.profilers",
+    "ModuleHooks": "blixt.trainer.module_hooks",
+    "HyperparametersMixin": "blixt.trainer.hparams",
+    "HParams": "blixt.trainer.hparams",
+    "DataHooks": "blixt.trainer.data_hooks",
     "Callback": "blixt.trainer.callback",
     "ModelCheckpoint": "blixt.trainer.callbacks.checkpoint",
     "EarlyStopping": "blixt.trainer.callbacks.early_stopping",
@@ -42,17 +61,26 @@ _FILE_OF = {
 }
 
 __all__ = [
+    "AdvancedProfiler",
     "BlixtLogger",
     "CSVLogger",
     "Callback",
+    "DataHooks",
     "DataModule",
     "EarlyStopping",
+    "HParams",
+    "HyperparametersMixin",
     "LearningRateMonitor",
     "Logger",
     "ModelCheckpoint",
     "Module",
+    "ModuleHooks",
+    "PassThroughProfiler",
+    "Profiler",
     "ProgressBar",
+    "PyTorchProfiler",
     "SchedulerConfig",
+    "SimpleProfiler",
     "TensorBoardLogger",
     "ThroughputMonitor",
     "Trainer",

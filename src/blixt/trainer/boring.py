@@ -64,7 +64,7 @@ class RandomIterableDatasetWithLen(RandomIterableDataset):
 
 
 class BoringModel(Module):
-    """One linear layer 32 -> 2 that learns to say one, with all its loaders; override what a test is about."""
+    """One linear layer 32 -> 2 that learns to say one, with all its loaders; override what is tested."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -187,6 +187,6 @@ def _warn_of_modules(owner: str, values: Any) -> None:
         if isinstance(value, nn.Module):
             warnings.warn(
                 f"save_hyperparameters() of {owner} keeps {name!r}, an nn.Module: its weights are in the "
-                f"checkpoint anyway and which a safe loader refuses. Use save_hyperparameters(ignore=[{name!r}]).",
+                f"checkpoint anyway. Use save_hyperparameters(ignore=[{name!r}]).",
                 stacklevel=3,
             )

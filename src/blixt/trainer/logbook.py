@@ -1,6 +1,7 @@
 """`self.log`: takes values in, and gives them out for loggers, callbacks and the progress bar."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from blixt.trainer.logbook_metrics import (
 )
 from blixt.trainer.logbook_values import as_number, taken
 from blixt.trainer.slot_specs import make_slot, restored_slot, spec_of
-from blixt.trainer.slots import Options, Slot, reduction
+from blixt.trainer.slots import Options, Slot, merge, reduction
 
 SUFFIX = "/dataloader_idx_"
 
@@ -97,7 +98,7 @@ class Logbook:
         metric_attribute: str | None,
         given: tuple[Any, ...],
     ) -> None:
-        """Take one value of `module`; `given` are the other arguments of `Module.log`, in `Options`' order."""
+        """Take one value of `module`; `given` are the other arguments, as `Options` has them."""
         hook = self.hook
         if hook is None or self.disabled:
             return self._refuse(name)
@@ -230,8 +231,8 @@ class Logbook:
             other = next((size for size in sizes if size != first), None)
             if other is not None:
                 warnings.warn(
-                    f"log({name!r}): the batch holds tensors of {first} and of {other} rows; the epoch mean is "
-                    f"weighted by {first}. Pass batch_size= if that is wrong.",
+                    f"log({name!r}): the batch holds tensors of {first} and of {other} rows; the epoch mean "
+                    f"is weighted by {first}. Pass batch_size= if that is wrong.",
                     stacklevel=6,
                 )
         return first
@@ -373,6 +374,18 @@ class Logbook:
         slots = [[list(s.key), {**spec_of(s), "pair": list(p)}] for s, p in zip(kept, pairs, strict=True)]
         metrics = {} if self._module is None else metric_states(self._module)
         return {"slots": slots, "metrics": metrics}
+
+    @staticmethod
+    def merged(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What all ranks have half finished as one state, for a run that goes on with another number of them.
+
+        Give it to one rank. The states of metrics are left out: only the metric knows how to merge them.
+        """
+        slots: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for key, spec in (item for state in states for item in state.get("slots", [])):
+            known = slots.setdefault(tuple(key), {**spec, "pair": [0.0, 0.0]})
+            known["pair"] = list(merge(spec["reduce_fx"], [tuple(known["pair"]), tuple(spec["pair"])]))
+        return {"slots": [[list(key), spec] for key, spec in slots.items() if spec["attribute"] is None]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with half-finished epoch values."""

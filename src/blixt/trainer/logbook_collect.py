@@ -59,7 +59,7 @@ class Collector:
         if ranks is None:
             everyone = gather_objects(names, group)
             differing = sorted(set[str]().union(*everyone) - set[str](everyone[0]).intersection(*everyone))
-            reason = f"only some of the ranks log {', '.join(differing)} here (this one, {self._fabric.global_rank})"
+            reason = f"only some ranks log {', '.join(differing)} (this is rank {self._fabric.global_rank})"
             raise ConfigError(
                 "log(sync_dist)", True, reason, "Log the same names on every rank, or rank_zero_only"
             )

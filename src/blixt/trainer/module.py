@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimization, ModuleHooks):
     """An `nn.Module` that says what a training step is and which optimizers run.
 
-    Override `training_step` and `configure_optimizers`, and any of the hooks in `ModuleHooks` and `DataHooks`.
+    Override `training_step` and `configure_optimizers`, and any hook of `ModuleHooks` and `DataHooks`.
 
     Attributes:
         example_input_array: What `forward` takes: a tensor, a tuple of positional or a dict of keyword
@@ -157,7 +157,7 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
         """Compute the loss of a batch; gets `batch` and, if it wants it, `batch_idx`.
 
         Returns:
-            The loss, a dict with "loss" (and "weight", to weigh batches of a window), or None to skip the batch.
+            The loss, a dict with "loss" (and "weight", to weigh it in a window), or None to skip the batch.
         """
         reason = f"{type(self).__name__} has no training_step"
         raise ConfigError("fit(model)", type(self).__name__, reason, "Write one that returns the loss")

@@ -74,7 +74,7 @@ class Loading:
         Random numbers that the constructor draws leave the generators as they were.
 
         Args:
-            checkpoint_path: What a Trainer saved, or Lightning since 1.6: a path, a URL or a binary file object.
+            checkpoint_path: What a Trainer or Lightning >= 1.6 saved: a path, a URL or a binary file object.
             map_location: Where tensors go, as `torch.load` has it; default the device they were saved from if
                 it is there, else the CPU.
             hparams_file: A .yaml or .csv file whose values stand in for those in the checkpoint.
@@ -144,7 +144,7 @@ def _instantiate(cls: type[T], path: str, values: dict[str, Any]) -> T:
     wanted = values.get("_class_path")
     if wanted is not None and not _is_imported_subclass(wanted, cls):
         raise CheckpointError(
-            f"The checkpoint is of {wanted!r}, which is no subclass of {cls.__name__} that has been imported. "
+            f"The checkpoint is of {wanted!r}, which is no imported subclass of {cls.__name__}. "
             "Nothing was run. Import it first if you trust it."
         )
     from blixt.trainer.cli import instantiate_module
@@ -160,6 +160,7 @@ def _is_imported_subclass(path: Any, cls: type) -> bool:
 
 
 def _restore_module(module: Any, content: dict[str, Any], strict: bool | None, source: Any) -> None:
+    from blixt.trainer.checkpoint import load_weights
     from blixt.trainer.hooks import overridden
     from blixt.trainer.module import Module
 
@@ -170,21 +171,9 @@ def _restore_module(module: Any, content: dict[str, Any], strict: bool | None, s
     if overridden(module, "configure_model", Module):
         module.configure_model()
     module.on_load_checkpoint(content)
-    if "state_dict" not in content:
-        raise CheckpointError(f"{source} holds no state_dict, so it is not a checkpoint of a Trainer.")
-    weights: Mapping[str, Any] = content["state_dict"]
-    strictly = module.strict_loading if strict is None else strict
-    try:
-        report = module.load_state_dict(weights, strict=strictly)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"The weights in {source} do not fit {type(module).__name__}: {error} "
-            "Give the hyperparameters it was saved with, or strict=False to take what fits."
-        ) from error
-    for names, where in ((report.missing_keys, "module"), (report.unexpected_keys, "checkpoint")):
-        if names and not strictly:
-            warnings.warn(f"Only the {where} has the weights {', '.join(names)}.", stacklevel=4)
-    device = next((w.device for w in weights.values() if isinstance(w, torch.Tensor)), None)
+    load_weights(module, content, module.strict_loading if strict is None else strict)
+    weights = content["state_dict"].values()
+    device = next((weight.device for weight in weights if isinstance(weight, torch.Tensor)), None)
     if device is not None:
         module.to(device)
 

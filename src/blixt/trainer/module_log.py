@@ -98,7 +98,7 @@ class Speaking:
         if self._fabric is None:
             name = next(iter(values))
             warnings.warn(
-                f"log({name!r}) does nothing: no Trainer runs this {type(self).__name__}. Give it to trainer.fit, "
+                f"log({name!r}) does nothing: no Trainer runs this {type(self).__name__}. Use trainer.fit, "
                 "or call its steps without logging.",
                 stacklevel=5,
             )

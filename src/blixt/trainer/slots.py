@@ -9,7 +9,7 @@ from blixt.fabric import ConfigError
 
 Reduction = Literal["mean", "sum", "min", "max"]
 Pair = tuple[float, float]
-"""(weighted sum, sum of weights) under "mean", else (reduced value, weight); weight 0 means nothing was seen."""
+"""(weighted sum, sum of weights) under "mean", else (reduced value, weight); weight 0: nothing was seen."""
 
 _FOLD_AFTER = 128
 
@@ -46,7 +46,7 @@ class Options:
 
 @dataclass(slots=True)
 class Slot:
-    """Numbers on the host are counted at once, in float64; tensors elsewhere wait until they are worth a kernel.
+    """Numbers on the host are counted at once, in float64; tensors elsewhere wait to share a kernel.
 
     Attributes:
         key: (hook, loader, name), under which `log` finds the slot.
@@ -130,14 +130,8 @@ class Slot:
 
     def pair(self, away: list[float] | None) -> Pair:
         """Everything counted so far; `away` is what `away` gave, brought to the host."""
-        parts = [(self.total, self.weight)] if self.total is not None else []
-        if away is not None:
-            parts.append((away[0], away[1]))
-        if not parts:
-            return (0.0, 0.0)
-        kind = self.options.reduce_fx
-        totals, weight = [total for total, _ in parts], sum(weight for _, weight in parts)
-        return (sum(totals) if kind in ("mean", "sum") else _fold_extremes(kind, totals), weight)
+        here = (self.total, self.weight) if self.total is not None else (0.0, 0.0)
+        return merge(self.options.reduce_fx, [here, (0.0, 0.0) if away is None else (away[0], away[1])])
 
     def load(self, pair: Pair) -> None:
         """Go on counting from `pair`."""
@@ -154,22 +148,26 @@ class Slot:
             self.metric.reset()
 
 
+def merge(kind: Reduction, pairs: list[Pair]) -> Pair:
+    """Several pairs as one; those of weight 0 have seen nothing."""
+    seen = [pair for pair in pairs if pair[1] > 0]
+    if not seen:
+        return (0.0, 0.0)
+    totals, weight = [total for total, _ in seen], sum(weight for _, weight in seen)
+    if kind in ("mean", "sum"):
+        return (sum(totals), weight)
+    result = totals[0]
+    for total in totals[1:]:
+        result = _extreme(kind, result, total)
+    return (result, weight)
+
+
 def finish(kind: Reduction, pairs: list[Pair]) -> float:
     """One number from the pairs of all ranks; NaN when none of them has seen anything."""
-    seen = [(total, weight) for total, weight in pairs if weight > 0]
-    if not seen:
+    total, weight = merge(kind, pairs)
+    if weight == 0:
         return float("nan")
-    totals = [total for total, _ in seen]
-    if kind == "mean":
-        return sum(totals) / sum(weight for _, weight in seen)
-    return sum(totals) if kind == "sum" else _fold_extremes(kind, totals)
-
-
-def _fold_extremes(kind: Reduction, values: list[float]) -> float:
-    result = values[0]
-    for value in values[1:]:
-        result = _extreme(kind, result, value)
-    return result
+    return total / weight if kind == "mean" else total
 
 
 def _extreme(kind: Reduction, one: float, other: float) -> float:

@@ -59,10 +59,10 @@ class Profiler(ABC):
         if self.dirpath is None:
             self.dirpath = log_dir
 
-    def attach(self, module: "nn.Module") -> None:
+    def attach(self, module: "nn.Module") -> None:  # noqa: B027 - most have no use for it
         """The module that the stage is about; called after `setup`."""
 
-    def teardown(self, stage: str | None) -> None:
+    def teardown(self, stage: str | None) -> None:  # noqa: B027
         """A stage is over; let go of what was measured where keeping it costs."""
 
     def summary(self) -> str:

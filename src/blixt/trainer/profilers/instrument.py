@@ -1,4 +1,4 @@
-"""Putting a profiler around what the loop calls; decided once, so that without a profiler nothing is added."""
+"""A profiler around what the loop calls; decided once, so that without a profiler nothing is added."""
 
 from collections.abc import Callable, Generator, Iterable
 from typing import Any

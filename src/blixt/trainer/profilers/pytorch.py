@@ -197,7 +197,7 @@ class PyTorchProfiler(Profiler):
                 self.function_events = profiler.key_averages(group_by_input_shape=self._by_shape)
             if self.function_events is None:
                 warnings.warn(
-                    f"PyTorchProfiler recorded nothing: the schedule had not begun to after {self._steps} step(s).",
+                    f"PyTorchProfiler recorded nothing: its schedule begins after {self._steps} step(s).",
                     stacklevel=2,
                 )
         self._open.close()
