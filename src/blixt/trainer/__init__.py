@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from blixt.trainer.data_hooks import DataHooks
     from blixt.trainer.datamodule import DataModule
     from blixt.trainer.hparams import HParams, HyperparametersMixin
+    from blixt.trainer.interval import Interval
+    from blixt.trainer.loops import EvaluationLoop, FitLoop
     from blixt.trainer.module import Module
     from blixt.trainer.module_hooks import ModuleHooks
+    from blixt.trainer.optimizer_handle import TrainerOptimizer
     from blixt.trainer.optimizers import SchedulerConfig
     from blixt.trainer.profilers import (
         AdvancedProfiler,
@@ -31,9 +34,18 @@ if TYPE_CHECKING:
         PyTorchProfiler,
         SimpleProfiler,
     )
+    from blixt.trainer.state import RunningStage, TrainerFn, TrainerState, TrainerStatus
     from blixt.trainer.trainer import Trainer
 
 _FILE_OF = {
+    "TrainerStatus": "blixt.trainer.state",
+    "TrainerState": "blixt.trainer.state",
+    "TrainerOptimizer": "blixt.trainer.optimizer_handle",
+    "TrainerFn": "blixt.trainer.state",
+    "RunningStage": "blixt.trainer.state",
+    "Interval": "blixt.trainer.interval",
+    "FitLoop": "blixt.trainer.loops",
+    "EvaluationLoop": "blixt.trainer.loops",
     "SimpleProfiler": "blixt.trainer.profilers",
     "PyTorchProfiler": "blixt.trainer.profilers",
     "Profiler": "blixt.trainer.profilers",
@@ -68,8 +80,11 @@ __all__ = [
     "DataHooks",
     "DataModule",
     "EarlyStopping",
+    "EvaluationLoop",
+    "FitLoop",
     "HParams",
     "HyperparametersMixin",
+    "Interval",
     "LearningRateMonitor",
     "Logger",
     "ModelCheckpoint",
@@ -79,11 +94,16 @@ __all__ = [
     "Profiler",
     "ProgressBar",
     "PyTorchProfiler",
+    "RunningStage",
     "SchedulerConfig",
     "SimpleProfiler",
     "TensorBoardLogger",
     "ThroughputMonitor",
     "Trainer",
+    "TrainerFn",
+    "TrainerOptimizer",
+    "TrainerState",
+    "TrainerStatus",
     "seed_everything",
 ]
 

@@ -160,8 +160,8 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     validates = _validates_this_epoch(run)
     batches = run.loader.batches
     index = counters.batch
-    if total is not None and index >= total:
-        return Leave.EPOCH_OVER
+    if counters.epoch_closed or (total is not None and index >= total):
+        return Leave.EPOCH_OVER  # it was saved between its last batch and its end
     for batch in batches:
         if transfer is not None:
             batch = transfer(batch, 0)
