@@ -25,7 +25,7 @@ class Callback:
 
     Every hook gets the trainer and the module. Callbacks run before the module's hook of the same name.
 
-    Callbacks that a package registers as entry points run in every Trainer, see `callbacks_from_entry_points`.
+    Callbacks that a package registers as entry points run in every Trainer: `callbacks_from_entry_points`.
     """
 
     @property

@@ -6,8 +6,6 @@ import functools
 import inspect
 import os
 import sys
-import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch

@@ -48,8 +48,8 @@ class PyTorchProfiler(Profiler):
         record_module_names: Mark the forward pass of every part of the module.
         table_kwargs: More for the table, see `torch.autograd.profiler_util.EventList.table`.
         profiler_kwargs: For `torch.profiler.profile`, such as `schedule`, `activities`, `on_trace_ready`,
-            `record_shapes`, `profile_memory` and `with_stack`; `export_to_flame_graph=True` and `metric` write
-            stacks for flame graphs.
+            `record_shapes`, `profile_memory` and `with_stack`; `export_to_flame_graph=True` and `metric`
+            write stacks for flame graphs.
 
     Raises:
         ConfigError: For an unknown column or argument, or a schedule that is none.
