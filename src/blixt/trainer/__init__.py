@@ -13,11 +13,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from blixt.fabric import BlixtLogger, CSVLogger, Logger, TensorBoardLogger, seed_everything
     from blixt.trainer.callback import Callback
+    from blixt.trainer.callbacks.base import Checkpoint
+    from blixt.trainer.callbacks.batch_size_finder import BatchSizeFinder
     from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
-    from blixt.trainer.callbacks.early_stopping import EarlyStopping
+    from blixt.trainer.callbacks.device_stats import DeviceStatsMonitor
+    from blixt.trainer.callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
+    from blixt.trainer.callbacks.finetuning import BackboneFinetuning, BaseFinetuning
+    from blixt.trainer.callbacks.gradient_accumulation import GradientAccumulationScheduler
+    from blixt.trainer.callbacks.lambda_callback import LambdaCallback
     from blixt.trainer.callbacks.learning_rate import LearningRateMonitor
+    from blixt.trainer.callbacks.learning_rate_finder import LearningRateFinder
+    from blixt.trainer.callbacks.model_summary import ModelSummary, RichModelSummary
+    from blixt.trainer.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
+    from blixt.trainer.callbacks.prediction_writer import BasePredictionWriter, WriteInterval
     from blixt.trainer.callbacks.progress_bar import ProgressBar
+    from blixt.trainer.callbacks.pruning import ModelPruning
+    from blixt.trainer.callbacks.rich_bar import RichProgressBar, RichProgressBarTheme
+    from blixt.trainer.callbacks.spike_detection import SpikeDetection, TrainingSpikeException
+    from blixt.trainer.callbacks.stochastic_weight_averaging import StochasticWeightAveraging
+    from blixt.trainer.callbacks.text_bar import TQDMProgressBar
     from blixt.trainer.callbacks.throughput import ThroughputMonitor
+    from blixt.trainer.callbacks.timer import Timer
+    from blixt.trainer.callbacks.weight_averaging import EMAWeightAveraging, WeightAveraging
+    from blixt.trainer.checkpoint import migrate_checkpoint
+    from blixt.trainer.combined import CombinedLoader
     from blixt.trainer.data_hooks import DataHooks
     from blixt.trainer.datamodule import DataModule
     from blixt.trainer.hparams import HParams, HyperparametersMixin
@@ -36,6 +55,8 @@ if TYPE_CHECKING:
     )
     from blixt.trainer.state import RunningStage, TrainerFn, TrainerState, TrainerStatus
     from blixt.trainer.trainer import Trainer
+    from blixt.trainer.tuner import Tuner
+    from blixt.trainer.tuner_lr import LRFinder
 
 _FILE_OF = {
     "TrainerStatus": "blixt.trainer.state",
@@ -61,6 +82,8 @@ _FILE_OF = {
     "LearningRateMonitor": "blixt.trainer.callbacks.learning_rate",
     "ProgressBar": "blixt.trainer.callbacks.progress_bar",
     "ThroughputMonitor": "blixt.trainer.callbacks.throughput",
+    "migrate_checkpoint": "blixt.trainer.checkpoint",
+    "CombinedLoader": "blixt.trainer.combined",
     "DataModule": "blixt.trainer.datamodule",
     "Module": "blixt.trainer.module",
     "SchedulerConfig": "blixt.trainer.optimizers",
@@ -70,40 +93,94 @@ _FILE_OF = {
     "CSVLogger": "blixt.fabric",
     "TensorBoardLogger": "blixt.fabric",
     "seed_everything": "blixt.fabric",
+    "BackboneFinetuning": "blixt.trainer.callbacks.finetuning",
+    "BaseFinetuning": "blixt.trainer.callbacks.finetuning",
+    "BasePredictionWriter": "blixt.trainer.callbacks.prediction_writer",
+    "BatchSizeFinder": "blixt.trainer.callbacks.batch_size_finder",
+    "Checkpoint": "blixt.trainer.callbacks.base",
+    "DeviceStatsMonitor": "blixt.trainer.callbacks.device_stats",
+    "EMAWeightAveraging": "blixt.trainer.callbacks.weight_averaging",
+    "EarlyStoppingReason": "blixt.trainer.callbacks.early_stopping",
+    "GradientAccumulationScheduler": "blixt.trainer.callbacks.gradient_accumulation",
+    "LRFinder": "blixt.trainer.tuner_lr",
+    "LambdaCallback": "blixt.trainer.callbacks.lambda_callback",
+    "LearningRateFinder": "blixt.trainer.callbacks.learning_rate_finder",
+    "ModelPruning": "blixt.trainer.callbacks.pruning",
+    "ModelSummary": "blixt.trainer.callbacks.model_summary",
+    "OnExceptionCheckpoint": "blixt.trainer.callbacks.on_exception_checkpoint",
+    "RichModelSummary": "blixt.trainer.callbacks.model_summary",
+    "RichProgressBar": "blixt.trainer.callbacks.rich_bar",
+    "RichProgressBarTheme": "blixt.trainer.callbacks.rich_bar",
+    "SpikeDetection": "blixt.trainer.callbacks.spike_detection",
+    "StochasticWeightAveraging": "blixt.trainer.callbacks.stochastic_weight_averaging",
+    "TQDMProgressBar": "blixt.trainer.callbacks.text_bar",
+    "Timer": "blixt.trainer.callbacks.timer",
+    "TrainingSpikeException": "blixt.trainer.callbacks.spike_detection",
+    "Tuner": "blixt.trainer.tuner",
+    "WeightAveraging": "blixt.trainer.callbacks.weight_averaging",
+    "WriteInterval": "blixt.trainer.callbacks.prediction_writer",
 }
 
 __all__ = [
     "AdvancedProfiler",
+    "BackboneFinetuning",
+    "BaseFinetuning",
+    "BasePredictionWriter",
+    "BatchSizeFinder",
     "BlixtLogger",
     "CSVLogger",
     "Callback",
+    "Checkpoint",
+    "CombinedLoader",
     "DataHooks",
     "DataModule",
+    "DeviceStatsMonitor",
+    "EMAWeightAveraging",
     "EarlyStopping",
+    "EarlyStoppingReason",
     "EvaluationLoop",
     "FitLoop",
+    "GradientAccumulationScheduler",
     "HParams",
     "HyperparametersMixin",
     "Interval",
+    "LRFinder",
+    "LambdaCallback",
+    "LearningRateFinder",
     "LearningRateMonitor",
     "Logger",
     "ModelCheckpoint",
+    "ModelPruning",
+    "ModelSummary",
     "Module",
     "ModuleHooks",
+    "OnExceptionCheckpoint",
     "PassThroughProfiler",
     "Profiler",
     "ProgressBar",
     "PyTorchProfiler",
+    "RichModelSummary",
+    "RichProgressBar",
+    "RichProgressBarTheme",
     "RunningStage",
     "SchedulerConfig",
     "SimpleProfiler",
+    "SpikeDetection",
+    "StochasticWeightAveraging",
+    "TQDMProgressBar",
     "TensorBoardLogger",
     "ThroughputMonitor",
+    "Timer",
     "Trainer",
     "TrainerFn",
     "TrainerOptimizer",
     "TrainerState",
     "TrainerStatus",
+    "TrainingSpikeException",
+    "Tuner",
+    "WeightAveraging",
+    "WriteInterval",
+    "migrate_checkpoint",
     "seed_everything",
 ]
 

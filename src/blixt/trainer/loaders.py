@@ -227,8 +227,8 @@ def _check(loader: Any, stage: str) -> None:
         )
     if isinstance(loader, types.GeneratorType) and stage in ("train", "val"):
         warnings.warn(
-            f"The {stage} data is a generator, which gives its batches once: later epochs will have none. Give "
-            "something that can be iterated again.",
+            f"The {stage} data is a generator, which gives its batches once: later epochs will have none. "
+            "Give something that can be iterated again.",
             stacklevel=4,
         )
 
@@ -264,8 +264,8 @@ def _common_length(loader: ResumableLoader, stage: str, fabric: Fabric, allow_em
     _refuse_empty(loader, lengths, stage, allow_empty)
     if len(set(lengths)) > 1 and inf not in lengths:
         warnings.warn(
-            f"The processes have {min(lengths):g} to {max(lengths):g} batches of the {stage} data: an epoch is "
-            "the smallest of these, so that they end together.",
+            f"The processes have {min(lengths):g} to {max(lengths):g} batches of the {stage} data: an epoch "
+            "is the smallest of these, so that they end together.",
             stacklevel=4,
         )
     return inf if inf in lengths else min(lengths)
@@ -287,17 +287,15 @@ def _everywhere(loader: ResumableLoader, fabric: Fabric) -> list[float]:
 def _refuse_empty(loader: ResumableLoader, lengths: Sequence[float], stage: str, allowed: bool) -> None:
     kind = type(loader.loader).__name__
     if not any(lengths):
-        drops = (
-            "drop_last=True and fewer samples than a batch has"
-            if getattr(loader.loader, "drop_last", False)
-            else ""
-        )
-        warnings.warn(f"The {stage} data ({kind}) has no batch{f': {drops}' if drops else ''}.", stacklevel=5)
+        drops = getattr(loader.loader, "drop_last", False)
+        why = ": with drop_last=True it needs the samples of a whole one" if drops else ""
+        warnings.warn(f"The {stage} data ({kind}) has no batch{why}.", stacklevel=5)
     elif not all(lengths) and not allowed:
         empty = ", ".join(str(rank) for rank, each in enumerate(lengths) if not each)
         raise FabricError(
-            f"The {stage} data ({kind}) has no batch on rank(s) {empty}, while others have some. Give it more "
-            "samples or smaller batches, or set allow_zero_length_dataloader_with_multiple_devices = True."
+            f"The {stage} data ({kind}) has no batch on rank(s) {empty}, while others have some. Give it "
+            "more samples or smaller batches, or set "
+            "allow_zero_length_dataloader_with_multiple_devices = True."
         )
 
 

@@ -107,8 +107,8 @@ def _default(stage: str, keepers: list[Any], model_given: bool) -> str | None:
     if stage == "fit" or model_given or not any(getattr(each, "best_model_path", "") for each in keepers):
         return None
     warnings.warn(
-        f"{stage}() without a model evaluates the best checkpoint of the last fit. Say {stage}(ckpt_path='best') "
-        f"for that, or {stage}(model) for the module as it is now.",
+        f"{stage}() without a model evaluates the best checkpoint of the last fit. Say "
+        f"{stage}(ckpt_path='best') for that, or {stage}(model) for the module as it is now.",
         stacklevel=4,
     )
     return _best(stage, keepers)
@@ -117,12 +117,8 @@ def _default(stage: str, keepers: list[Any], model_given: bool) -> str | None:
 def _best(stage: str, keepers: list[Any]) -> str:
     path = next((path for each in keepers if (path := getattr(each, "best_model_path", ""))), None)
     if path is None:
-        with_monitor = [each for each in keepers if hasattr(each, "best_model_path")]
-        reason = (
-            "this trainer has saved no checkpoint yet"
-            if with_monitor
-            else "it has no ModelCheckpoint callback"
-        )
+        keeps = any(hasattr(each, "best_model_path") for each in keepers)
+        reason = "this trainer has saved no checkpoint yet" if keeps else "it has no ModelCheckpoint callback"
         raise ConfigError(f"{stage}(ckpt_path)", "best", reason, "Fit first, or give a path")
     return os.fspath(path)
 

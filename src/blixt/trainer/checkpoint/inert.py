@@ -31,7 +31,7 @@ class Unread:
     arguments: tuple[Any, ...] = ()
     state: Any = None
 
-    def __new__(cls, *arguments: Any) -> "Unread":
+    def __new__(cls, *arguments: Any) -> "Unread":  # noqa: D102 - readers make it without __init__
         made = super().__new__(cls)
         made.arguments = arguments
         return made
@@ -119,8 +119,8 @@ def without_unread(content: Mapping[str, Any], path: object) -> dict[str, Any]:
         )
     if found:
         warnings.warn(
-            f"Not read from {path}: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}. Reading objects "
-            "can run code; pass weights_only=False if you trust the file and need them.",
+            f"Not read from {path}: {', '.join(found[:5])}{' ...' if len(found) > 5 else ''}. Reading "
+            "objects can run code; pass weights_only=False if you trust the file and need them.",
             stacklevel=3,
         )
     return cleaned

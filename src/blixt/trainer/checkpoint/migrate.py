@@ -98,8 +98,8 @@ def _shorten_checkpoint_keys(checkpoint: Checkpoint) -> None:
     }
     if len(shorter) < len(states):
         warnings.warn(
-            "Several ModelCheckpoint callbacks in this checkpoint have keys that are the same today, so which "
-            "state belongs to which is unknown: at least one of them begins anew.",
+            "Several ModelCheckpoint callbacks in this checkpoint have keys that are the same today, so "
+            "which state belongs to which is unknown: at least one of them begins anew.",
             stacklevel=4,
         )
         return
@@ -109,9 +109,7 @@ def _shorten_checkpoint_keys(checkpoint: Checkpoint) -> None:
 def _drop_apex(checkpoint: Checkpoint) -> None:
     """2.0.0: the state of NVIDIA's apex scaler has no reader any more."""
     if checkpoint.pop("amp_scaling_state", None) is not None:
-        warnings.warn(
-            "The checkpoint's apex scaler state is left out: nothing reads it any more.", stacklevel=4
-        )
+        warnings.warn("The checkpoint's apex scaler state is left out: nothing reads it now.", stacklevel=4)
 
 
 def _drop_batch_loop(checkpoint: Checkpoint) -> None:

@@ -51,8 +51,8 @@ def restore_callbacks(checkpoint: dict[str, Any], parts: Parts) -> None:
     unused = [str(key) for key in states if key not in used]
     if unused:
         warnings.warn(
-            f"The checkpoint has the state of callbacks that this trainer does not have: {', '.join(unused)}. "
-            "Add them to Trainer(callbacks=...), with the arguments they had.",
+            f"The checkpoint has the state of callbacks that this trainer does not have: "
+            f"{', '.join(unused)}. Add them to Trainer(callbacks=...), with the arguments they had.",
             stacklevel=2,
         )
 
@@ -91,8 +91,8 @@ def _restore_optimizers(saved: list[Any], parts: Parts) -> None:
             parts.fabric.strategy.load_optimizer_state(parts.module, optimizer, state)
         except (ValueError, KeyError) as error:
             raise CheckpointError(
-                f"Optimizer {index} of the checkpoint does not fit {type(optimizer).__name__} of this module: "
-                f"{error}. Give it the parameters it had when the file was saved."
+                f"Optimizer {index} of the checkpoint does not fit {type(optimizer).__name__} of this "
+                f"module: {error}. Give it the parameters it had when the file was saved."
             ) from error
 
 
@@ -119,6 +119,8 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
     if same_world:
         parts.logbook.load_state_dict(mine["logbook"])
         return
+    merged = parts.logbook.merged([each["logbook"] for each in ranks])
+    parts.logbook.load_state_dict(merged if rank == 0 else parts.logbook.merged([]))
     _seed_apart(rank)
     warnings.warn(
         f"The checkpoint was saved by {len(ranks)} process(es), now there are {world_size}: "

@@ -16,7 +16,7 @@ from blixt.trainer.checkpoint.read import read
 def upgrade_files(
     path: str | os.PathLike[str], extension: str = ".ckpt", *, weights_only: bool = True
 ) -> list[str]:
-    """Bring a checkpoint, or all below a folder, up to today's layout; the old file stays beside it as `.bak`.
+    """Bring a checkpoint, or all below a folder, up to today's layout; the old file stays as `.bak`.
 
     Args:
         path: A file or a folder.
@@ -52,13 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m blixt.trainer.checkpoint.upgrade",
-        description="Rewrite checkpoints of older releases in today's layout, and keep the old files as .bak.",
+        description="Rewrite checkpoints of older releases in today's layout; the old files stay as .bak.",
     )
     parser.add_argument("path", help="a checkpoint, or a folder of them")
     parser.add_argument("--extension", "-e", default=".ckpt", help="of the files in a folder (default .ckpt)")
-    parser.add_argument(
-        "--map-to-cpu", action="store_true", help="accepted; tensors are always read to the CPU"
-    )
+    parser.add_argument("--map-to-cpu", action="store_true", help="tensors are read to the CPU anyway")
     parser.add_argument(
         "--trust", action="store_true", help="let the files make objects, which can run code of theirs"
     )

@@ -41,8 +41,8 @@ def load_weights(
         if not difference:
             raise CheckpointError(f"The checkpoint does not fit this module: {error}") from error
         raise CheckpointError(
-            f"The checkpoint is of another model than {type(module).__name__}: {difference}. Load it into the "
-            "class it was saved from"
+            f"The checkpoint is of another model than {type(module).__name__}: {difference}. Load it into "
+            "the class it was saved from"
             + (", or allow other names with strict_loading=False." if "shape" not in difference else ".")
         ) from error
     if not strict:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import blixt
 from blixt.fabric import all_gather_objects, capture_rng
@@ -10,6 +10,7 @@ from blixt.trainer.checkpoint.migrate import LAYOUT, VERSION_KEY
 from blixt.trainer.checkpoint.parts import Parts
 from blixt.trainer.checkpoint.plain import plain
 from blixt.trainer.checkpoint.sections import loops_of
+from blixt.trainer.hparams import hparams_entries
 
 _TENSOR_SECTIONS = ("state_dict", "optimizer_states", "loops", "blixt")
 _UNSAFE = "Reading the file then needs weights_only=False; keep plain values and tensors instead"
@@ -101,14 +102,13 @@ def _for_resuming(parts: Parts) -> dict[str, Any]:
 
 def _hyper_parameters(parts: Parts) -> dict[str, Any]:
     entries: dict[str, Any] = {}
-    for owner, prefix in ((parts.module, ""), (parts.datamodule, "datamodule_")):
-        if owner is None or not owner.hparams:
-            continue
-        name = getattr(owner, "_hparams_name", None)
-        if name is not None:
-            entries[f"{prefix}hparams_name"] = name
-        kept = plain(dict(owner.hparams), f"Hyper parameters of {type(owner).__name__}", _NOT_KEPT)
-        entries[f"{prefix}hyper_parameters"] = kept
+    for owner in (parts.module, parts.datamodule):
+        found = hparams_entries(owner) if owner is not None else {}
+        for name, value in found.items():
+            if isinstance(value, Mapping):
+                values = cast("Mapping[str, Any]", value)
+                value = plain(values, f"Hyper parameters of {type(owner).__name__}", _NOT_KEPT)
+            entries[name] = value
     return entries
 
 
@@ -125,9 +125,5 @@ def _made_plain(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What others put in, in values that a safe loader reads, as far as that goes."""
     for name in [name for name in checkpoint if name not in _TENSOR_SECTIONS]:
         checkpoint[name] = plain({name: checkpoint[name]}, "The checkpoint", _UNSAFE, keep=True)[name]
-    ranks = checkpoint["blixt"].get("ranks")
-    if ranks is not None:
-        checkpoint["blixt"]["ranks"] = plain({"ranks": ranks}, "The data's position", _UNSAFE, keep=True)[
-            "ranks"
-        ]
+    checkpoint["blixt"] = plain(checkpoint["blixt"], "The data's position", _UNSAFE, keep=True)
     return checkpoint
