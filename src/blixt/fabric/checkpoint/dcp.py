@@ -28,19 +28,24 @@ def save_directory(path: PathLike, content: Mapping[str, Any], *, storage_option
     """
     import torch.distributed.checkpoint as dcp
 
-    tensors, rest = divide(content)
-    rest = _merged(rest)
+    tensors, rest = prepare(content)
     place = working_place(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a single process that saves alone, on purpose
-            dcp.save(tensors, storage_writer=make_writer(place, storage_options), no_dist=not _several())
+            dcp.save(tensors, storage_writer=make_writer(place, storage_options), no_dist=not several())
     except (OSError, RuntimeError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
-    if not _several() or dist.get_rank() == 0:
+    if not several() or dist.get_rank() == 0:
         finish(place, path, rest, storage_options)
-    if _several():
+    if several():
         cast("Any", dist).barrier()
+
+
+def prepare(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """This process's tensors, and what of the content is for `meta.pt`; a collective."""
+    tensors, rest = divide(content)
+    return tensors, _merged(rest)
 
 
 def working_place(path: PathLike) -> PathLike:
@@ -49,11 +54,11 @@ def working_place(path: PathLike) -> PathLike:
         return path
     target = local(path)
     box = [uuid.uuid4().hex[:8]]
-    if not _several() or dist.get_rank() == 0:
+    if not several() or dist.get_rank() == 0:
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(f".{target.name}.*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
-    if _several():
+    if several():
         dist.broadcast_object_list(box, src=0)
     return target.with_name(f".{target.name}.{box[0]}.partial")
 
@@ -103,7 +108,7 @@ def is_directory_checkpoint(path: PathLike) -> bool:
 
         files, inner = filesystem(os.fspath(path), None)
         return bool(files.isdir(inner))
-    return local(path).is_dir() or _set_aside(local(path)) is not None
+    return local(path).is_dir() or (not local(path).exists() and _set_aside(local(path)) is not None)
 
 
 def load_directory(path: PathLike, *, weights_only: bool = True) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def _with_states(item: Any, path: PathLike) -> Any:
 
 def _merged(rest: dict[str, Any]) -> dict[str, Any]:
     """Values of sharded states from all processes; of everything else, rank 0's."""
-    if not _several():
+    if not several():
         return rest
     states: dict[str, Any] = {}
     _collect(rest, "", states)
@@ -186,5 +191,6 @@ def _replace(item: Any, place: str, merged: Mapping[str, Any]) -> Any:
     return item
 
 
-def _several() -> bool:
+def several() -> bool:
+    """Whether this process trains together with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

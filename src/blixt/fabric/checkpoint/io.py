@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,15 +42,15 @@ def save_file(path: PathLike, content: Any, *, storage_options: Any = None) -> N
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
+        torch.save(content, str(partial))
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(partial, target)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise CheckpointError(
             f"The checkpoint {target} could not be written: {error}. Free some space, or use another folder."
         ) from error
@@ -94,7 +95,7 @@ def remove(path: PathLike) -> None:
 
 def _refusal(path: PathLike, error: pickle.UnpicklingError) -> str:
     """What of the file was refused, in a sentence."""
-    named = re.search(r"(?:GLOBAL|Unsupported (?:global|class)[^A-Za-z]*)\s*([\w.]+)", str(error))
+    named = re.search(r"GLOBAL\s+([\w.]+)", str(error))
     what = f"it wants to use {named.group(1)}" if named else str(error).splitlines()[0]
     return (
         f"The checkpoint {path} is damaged or holds more than tensors and plain values ({what}). "

@@ -2,7 +2,10 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
+
+import torch
 
 from blixt.fabric.checkpoint.io import load_file, remove, save_file
 
@@ -37,6 +40,9 @@ class CheckpointIO(ABC):
     def remove_checkpoint(self, path: PathLike) -> None:
         """Delete a checkpoint; one that is not there is no error."""
 
+    def expect_steady(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027
+        """Hear which tensors of the next checkpoint change in optimizer steps only."""
+
     def wait_for_staging(self) -> None:  # noqa: B027 - nothing to wait for is a fine default
         """Return when the live tensors of a save under way may change again."""
 
@@ -62,3 +68,42 @@ class TorchCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: PathLike) -> None:
         """Delete the file, or the directory of a sharded checkpoint."""
         remove(path)
+
+
+class WrappingCheckpointIO(CheckpointIO):
+    """Adds something to another plug-in; everything goes on to that one unless a subclass says otherwise.
+
+    Args:
+        checkpoint_io: The other; a `TorchCheckpointIO` when left out.
+    """
+
+    def __init__(self, checkpoint_io: CheckpointIO | None = None) -> None:
+        self.checkpoint_io = checkpoint_io if checkpoint_io is not None else TorchCheckpointIO()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: PathLike, storage_options: Any = None
+    ) -> None:
+        """Let the other write."""
+        self.checkpoint_io.save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(
+        self, path: PathLike, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Let the other read."""
+        return self.checkpoint_io.load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: PathLike) -> None:
+        """Let the other delete."""
+        self.checkpoint_io.remove_checkpoint(path)
+
+    def expect_steady(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Tell the other."""
+        self.checkpoint_io.expect_steady(tensors)
+
+    def wait_for_staging(self) -> None:
+        """Wait for the other."""
+        self.checkpoint_io.wait_for_staging()
+
+    def teardown(self) -> None:
+        """End the other."""
+        self.checkpoint_io.teardown()

@@ -24,7 +24,7 @@ from blixt.fabric.strategies.clip import clip_norm, clip_value
 from blixt.fabric.strategies.layer_sync import LayerSync
 from blixt.fabric.strategies.materialize import materialize, skip_initialization
 from blixt.fabric.strategies.saving import load_any, save_full
-from blixt.fabric.strategies.states import load_full_module, load_full_optimizer
+from blixt.fabric.strategies.states import load_full_module, load_full_optimizer, tensors_of
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -45,6 +45,8 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         timeout_s: How long a collective waits for the other processes before it fails.
         wraps_evaluation: Whether evaluation steps must be called through `forward_of` too; then their
             forward passes hold collectives, and all processes need equally many batches.
+        guards_forward: Whether methods of the module that compute must run inside its forward pass, although
+            `wrap` returns the module itself.
         world: This process's place among the others; known after `connect`.
         precision: Number formats; None until `configure`.
         checkpoint_io: What reads and writes checkpoint files.
@@ -56,6 +58,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
     state_format: StateFormat = "full"
     timeout_s: float = 1800.0
     wraps_evaluation: bool = False
+    guards_forward: bool = False
 
     world: World = World()
     precision: Precision | None = None
@@ -179,6 +182,9 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """A context in which backward keeps gradients to this process; `module` is what `wrap` returned."""
         return nullcontext()
 
+    def activate(self, module: nn.Module) -> None:  # noqa: B027
+        """Say which module, of several that `wrap` returned, the next backward belongs to."""
+
     def backward(self, tensor: torch.Tensor, **kwargs: Any) -> None:
         """Compute gradients of `tensor`."""
         tensor.backward(**kwargs)  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
@@ -216,6 +222,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         With the state format "full" it is whole on rank 0, and whole or {} elsewhere. Tensors may be the
         live ones: whoever writes them later than now copies them first, as `AsyncCheckpointIO` does.
         """
+        self.checkpoint_io.expect_steady(module.parameters())
         return module.state_dict()
 
     def load_module_state(self, module: nn.Module, state: Mapping[str, Any], strict: bool = True) -> Any:
@@ -228,6 +235,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         With the state format "full", parameters are numbered as torch does, so that any strategy (and plain
         torch) can load it; with "sharded" they are named, so that any number of processes can.
         """
+        self.checkpoint_io.expect_steady(tensors_of(optimizer))
         return optimizer.state_dict()
 
     def load_optimizer_state(self, module: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> None:

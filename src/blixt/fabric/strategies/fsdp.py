@@ -46,6 +46,7 @@ class FSDPStrategy(MeshStrategy):
 
     name = "fsdp"
     wraps_evaluation = True
+    guards_forward = True
 
     def __init__(
         self,

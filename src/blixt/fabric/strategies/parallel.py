@@ -197,7 +197,7 @@ def _style(style: Any) -> Any:
 
 
 def _refuse_uneven(name: str, part: nn.Module, style: Any, size: int) -> None:
-    """Layers whose outputs are used as local tensors must divide evenly, or processes compute other things."""
+    """Layers whose outputs stay local must divide evenly, or processes would compute different things."""
     if not isinstance(part, nn.Linear):
         return
     kind = type(style).__name__

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 
-from blixt.fabric.checkpoint.dcp import is_directory_checkpoint, load_directory, save_directory
+from blixt.fabric.checkpoint.background import AsyncCheckpointIO
+from blixt.fabric.checkpoint.dcp import (
+    is_directory_checkpoint,
+    load_directory,
+    save_directory,
+    several,
+)
 from blixt.fabric.checkpoint.plugin import CheckpointIO
 from blixt.fabric.cluster import World
 from blixt.fabric.errors import CheckpointError
@@ -38,7 +44,10 @@ def save_sharded(
     plugin: CheckpointIO, path: PathLike, content: Mapping[str, Any], storage_options: Any
 ) -> None:
     """Let all processes write their parts of `content`, in the background if the plug-in works there."""
-    save_directory(path, content, storage_options=storage_options)
+    if isinstance(plugin, AsyncCheckpointIO) and several():
+        plugin.save_directory(content, path, storage_options)
+    else:
+        save_directory(path, content, storage_options=storage_options)
 
 
 def on_first_rank(action: Callable[[], None], world: World) -> None:

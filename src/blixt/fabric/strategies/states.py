@@ -1,6 +1,6 @@
 """Whole states into modules and optimizers whose tensors may be shards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -38,6 +38,12 @@ def load_full_optimizer(module: nn.Module, optimizer: Optimizer, state: Mapping[
         }
         state = {**state, "state": cut}
     optimizer.load_state_dict(cast("dict[str, Any]", state))
+
+
+def tensors_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The tensors of an optimizer's state, which only its step changes."""
+    for values in optimizer.state.values():
+        yield from (value for value in values.values() if isinstance(value, torch.Tensor))
 
 
 def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
