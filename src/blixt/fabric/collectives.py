@@ -1,18 +1,20 @@
-"""Collective operations over nested data, between the processes of the default group."""
+"""Collective operations over nested data, between the processes of a group."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed import ProcessGroup
 
+from blixt.fabric.errors import ConfigError, nearest
 from blixt.fabric.tree import map_tensors
 
 # torch leaves the types of what its collectives take open.
 _untyped = cast("Any", dist)
 
 T = TypeVar("T")
-ReduceOp = Literal["mean", "avg", "sum", "min", "max"]
+ReduceOp = Literal["mean", "avg", "sum", "min", "max", "product"]
 
 _OPS = {
     "mean": dist.ReduceOp.SUM,
@@ -20,6 +22,7 @@ _OPS = {
     "sum": dist.ReduceOp.SUM,
     "min": dist.ReduceOp.MIN,
     "max": dist.ReduceOp.MAX,
+    "product": dist.ReduceOp.PRODUCT,
 }
 
 
@@ -28,34 +31,54 @@ def active() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def all_reduce(data: T, op: ReduceOp, device: torch.device) -> T:
+def all_reduce(data: T, op: ReduceOp, device: torch.device, group: ProcessGroup | None = None) -> T:
     """Every tensor and number in `data`, reduced over the processes; a new object, `data` is unchanged.
 
     Integers under "mean" become 32-bit floats, because a mean of integers need not be one.
+
+    Raises:
+        ConfigError: When there is no such operation.
     """
+    key = op.lower()
+    if key not in _OPS:
+        raise ConfigError(
+            "all_reduce(reduce_op)", op, "there is no such operation", nearest(op, _OPS).rstrip("?")
+        )
+    averages = key in ("mean", "avg")
 
     def reduce(tensor: torch.Tensor) -> torch.Tensor:
-        averages = op in ("mean", "avg")
-        if averages and not tensor.is_floating_point():
+        if averages and not (tensor.is_floating_point() or tensor.is_complex()):
             tensor = tensor.float()
         home = tensor.device
         result = tensor.detach().to(device, copy=True)
-        _untyped.all_reduce(result, _OPS[op])
-        return (result / dist.get_world_size() if averages else result).to(home)
+        _untyped.all_reduce(result, _OPS[key], group=group)
+        return (result / dist.get_world_size(group) if averages else result).to(home)
 
     return _with_numbers(data, reduce) if active() else data
 
 
-def all_gather(data: T, device: torch.device) -> T:
-    """Every tensor and number in `data` gets a first dimension of size world_size, in order of rank."""
+def all_gather(
+    data: T, device: torch.device, group: ProcessGroup | None = None, *, sync_grads: bool = False
+) -> T:
+    """Every tensor and number in `data` gets a first dimension of size world_size, in order of rank.
+
+    With `sync_grads` the result is part of the graph: backward sums, on each process, the gradients that
+    all processes have for its tensor.
+    """
 
     def gather(tensor: torch.Tensor) -> torch.Tensor:
         if not active():
-            return tensor.detach().unsqueeze(0)
-        source = tensor.detach().to(device).contiguous()
-        parts = [torch.empty_like(source) for _ in range(dist.get_world_size())]
-        _untyped.all_gather(parts, source)
-        return torch.stack(parts).to(tensor.device)
+            return (tensor if sync_grads else tensor.detach()).unsqueeze(0)
+        source = tensor.to(device).contiguous()
+        if sync_grads:
+            from torch.distributed.nn import functional
+
+            parts = cast("Any", functional).all_gather(source, group=group or dist.group.WORLD)
+        else:
+            source = source.detach()
+            parts = [torch.empty_like(source) for _ in range(dist.get_world_size(group))]
+            _untyped.all_gather(parts, source, group=group)
+        return torch.stack(list(parts)).to(tensor.device)
 
     return _with_numbers(data, gather)
 
@@ -86,8 +109,21 @@ def barrier(device: torch.device) -> None:
 
 def _with_numbers(data: Any, fn: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """`map_tensors`, with bare numbers taken as tensors."""
+
+    def item(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return fn(value)
+        return fn(torch.tensor(value)) if isinstance(value, (bool, int, float, complex)) else value
+
+    return map_leaves(data, item)
+
+
+def map_leaves(data: Any, fn: Callable[[Any], Any]) -> Any:
+    """A copy of nested `data` with `fn(item)` in place of everything that holds nothing else."""
     if isinstance(data, dict):
-        return {key: _with_numbers(value, fn) for key, value in cast("dict[Any, Any]", data).items()}
-    if isinstance(data, (int, float)):
-        return fn(torch.tensor(data))
-    return map_tensors(data, fn)
+        return {key: map_leaves(value, fn) for key, value in cast("dict[Any, Any]", data).items()}
+    if isinstance(data, (list, tuple)) and not isinstance(data, torch.Size):
+        sequence = cast("Any", data)
+        values = [map_leaves(value, fn) for value in sequence]
+        return type(sequence)(*values) if hasattr(sequence, "_fields") else type(sequence)(values)
+    return fn(data) if isinstance(data, (torch.Tensor, bool, int, float, complex)) else map_tensors(data, fn)

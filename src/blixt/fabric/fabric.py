@@ -1,46 +1,70 @@
 """One object with few verbs that lets a PyTorch loop run on any device, precision and number of processes."""
 
-import os
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import functools
+import inspect
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Never, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from blixt.fabric import collectives
 from blixt.fabric.accelerators import Accelerator, Devices
-from blixt.fabric.checkpoint import load_file, restore_state, save_file, state_of
-from blixt.fabric.cluster import World
-from blixt.fabric.collectives import ReduceOp
 from blixt.fabric.data import ResumableLoader, map_style
-from blixt.fabric.errors import ConfigError, LaunchError, reject_unknown
+from blixt.fabric.errors import ConfigError, LaunchError, WrongTypeError, reject_unknown
+from blixt.fabric.exchange import Exchange
+from blixt.fabric.files import Files
 from blixt.fabric.launch import die_with_launcher, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
-from blixt.fabric.plan import Plan, resolve_plan
-from blixt.fabric.precision import Precision
+from blixt.fabric.plan import Plugin, launched_by_cli, resolve_plan
+from blixt.fabric.precision import Precision, PrecisionName
+from blixt.fabric.rank_zero import rank_zero_only
+from blixt.fabric.reports import Reports
 from blixt.fabric.rng import seed_everything
 from blixt.fabric.samplers import shard_loader
+from blixt.fabric.setup import InsideBackward, prepare_module, watches_backward
 from blixt.fabric.strategies import Strategy
 from blixt.fabric.tree import to_device
-from blixt.fabric.wrappers import FabricModule, scaled_optimizer
+from blixt.fabric.wrappers import (
+    FabricModule,
+    FabricOptimizer,
+    unwrap_compiled,
+    unwrap_optimizer,
+    wrap_optimizer,
+)
 
 T = TypeVar("T")
-_ARGUMENTS = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins", "callbacks", "loggers")
+_ARGUMENTS = (
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "plugins",
+    "callbacks",
+    "loggers",
+)
 
 
-class Fabric:
+class Fabric(Exchange, Files, Reports):
     """Everything about devices and processes; knows nothing of epochs.
 
     Args:
-        accelerator: "auto" (the fastest there is), "cpu", "cuda", "gpu" or "mps".
-        strategy: "auto", "single_device", "ddp" or "ddp_find_unused_parameters_true".
-        devices: How many processes on this machine ("auto", a number, -1 for all), or which devices.
-        num_nodes: How many machines; more than one needs torchrun or a blixt Job to start the processes.
-        precision: "32", "bf16-mixed" or "16-mixed".
-        callbacks: Objects whose methods `fabric.call(name)` calls.
-        loggers: Where `fabric.log` sends numbers.
+        accelerator: "auto" (the fastest there is), "cpu", "cuda", "gpu", "mps", the name of one that a
+            package registered, or an `Accelerator`.
+        strategy: "auto", a name such as "ddp" or "fsdp", or a `Strategy`.
+        devices: How many processes on this machine ("auto", a number, -1 for all), or which devices
+            ("0,2" or a list).
+        num_nodes: How many machines. They are started by torchrun, a cluster, a blixt Job, or by hand with
+            MASTER_ADDR, MASTER_PORT and NODE_RANK set.
+        precision: "32-true" (the default), "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true",
+            "float8", one of bitsandbytes ("nf4", "nf4-dq", "fp4", "fp4-dq", "int8", "int8-training"),
+            "transformer-engine", several joined by "+", or a `Precision`.
+        plugins: A `Precision`, `ClusterEnvironment`, `CheckpointIO` or `LayerSync`, or a list. Precisions
+            compose with each other and with `precision`.
+        callbacks: Objects whose methods `fabric.call(name)` calls; one or a list.
+        loggers: Where `fabric.log` sends numbers; one or a list.
 
     Raises:
         ConfigError: When the arguments do not fit each other, this machine or the environment.
@@ -61,182 +85,144 @@ class Fabric:
         strategy: str | Strategy = "auto",
         devices: Devices = "auto",
         num_nodes: int = 1,
-        precision: str | int | Precision | None = None,
-        plugins: Any = None,
+        precision: PrecisionName | Precision | None = None,
+        plugins: Plugin | Iterable[Plugin] | None = None,
         callbacks: object | list[Any] | None = None,
         loggers: Logger | list[Logger] | None = None,
         **unknown: Never,
     ) -> None:
         reject_unknown("Fabric", unknown, _ARGUMENTS)
-        self._plan: Plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
-        self._rebuild: dict[str, Any] = {
-            "accelerator": accelerator,
-            "strategy": strategy,
-            "devices": devices,
-            "num_nodes": num_nodes,
-            "precision": precision,
-            "plugins": plugins,
-            "callbacks": callbacks,
-            "loggers": loggers,
-        }
-        self.callbacks: list[Any] = _as_list(callbacks)
-        self.loggers: list[Logger] = _as_list(loggers)
-        self._strategy = self._plan.strategy
-        self._world = self._plan.world or World(world_size=self._plan.world_size)
-        self._device = self._plan.device_of(self._world)
-        self._scaler = self._plan.precision.make_scaler(self._device)
-        self._launched = False
+        given = (accelerator, strategy, devices, num_nodes, precision, plugins, callbacks, loggers)
+        self._rebuild = dict(zip(_ARGUMENTS, given, strict=True))
+        plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
+        super().__init__(plan, _as_list(callbacks), _as_list(loggers))
+        self._modules: list[FabricModule] = []
+        self._watched = watches_backward(self._strategy, self._scaler is not None)
+        self._own_names = {*vars(self), "_own_names"}
+        if launched_by_cli() and plan.world is not None:
+            self._connect()
 
-    # --- what it is -------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-        return self._device
-
-    @property
-    def global_rank(self) -> int:
-        """The index of this process among all."""
-        return self._world.rank
-
-    @property
-    def local_rank(self) -> int:
-        """The index of this process on its machine."""
-        return self._world.local_rank
-
-    @property
-    def node_rank(self) -> int:
-        """The index of this machine."""
-        return self._world.node_rank
-
-    @property
-    def world_size(self) -> int:
-        """How many processes train together."""
-        return self._world.world_size
-
-    @property
-    def num_devices(self) -> int:
-        """How many processes train together on this machine, each on its device."""
-        return self.world_size if self._plan.world is None else self._world.local_world_size
-
-    @property
-    def num_nodes(self) -> int:
-        """How many machines."""
-        return self.world_size // self.num_devices
-
-    @property
-    def device_ids(self) -> list[int]:
-        """The indices of this machine's devices, one a process."""
-        return self._plan.device_indices[: self.num_devices]
-
-    @property
-    def is_global_zero(self) -> bool:
-        """Whether this process is the one that writes files and talks to people."""
-        return self._world.rank == 0
-
-    @property
-    def strategy(self) -> Strategy:
-        """How parameters and gradients are shared."""
-        return self._strategy
-
-    @property
-    def accelerator(self) -> Accelerator:
-        """The family of devices."""
-        return self._plan.accelerator
-
-    @property
-    def precision(self) -> Precision:
-        """Number formats."""
-        return self._plan.precision
-
-    @property
-    def scaler(self) -> torch.amp.GradScaler | None:
-        """The gradient scaler, when the precision needs one."""
-        return self._scaler
-
-    @property
-    def logger(self) -> Logger:
-        """The first logger."""
-        if not self.loggers:
-            raise ConfigError("Fabric(loggers)", None, "there is no logger", "Give one")
-        return self.loggers[0]
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "run" in vars(cls):
+            setattr(cls, "run", _launching(vars(cls)["run"]))  # noqa: B010 - the class has no such attribute
 
     # --- processes --------------------------------------------------------------------------------
 
-    def launch(self, function: Callable[..., T] | None = None, *args: Any) -> T | None:
+    def launch(self, function: Callable[..., T] | None = None, *args: Any, **kwargs: Any) -> T | None:
         """Be one of `world_size` processes.
 
-        Without a function, and when nobody else (torchrun, a blixt Job) made the processes, the script runs
-        again once per rank, from its beginning; this process waits for them and exits as they did.
+        Without a function, and when nobody else (torchrun, a cluster, a blixt Job) made the processes, the
+        script runs again once per rank, from its beginning; this process waits for them and exits as they
+        did. Further calls without a function do nothing.
 
         Args:
-            function: Called as `function(fabric, *args)`, in fresh processes when more than one is asked
-                for. It and `args` must be picklable then.
+            function: Called as `function(fabric, *args, **kwargs)`, in fresh processes when more than one is
+                asked for. It and its arguments must be picklable then, unless the strategy forks.
             args: For the function.
+            kwargs: For the function.
 
         Returns:
             What the function returned, on rank 0 if the processes were made here.
+
+        Raises:
+            WrongTypeError: When the function is not one that takes the Fabric, or is missing although the
+                strategy spawns.
+            LaunchError: When a process could not be started or failed.
         """
-        if self._plan.world is None:
-            if function is None:
-                launch_script(self._plan.world_size)
-            return launch_function(self._plan.world_size, _run_in_rank, (self._rebuild, function, args))
-        self._connect()
-        return function(self, *args) if function is not None else None
+        if function is not None:
+            _check_function(function)
+        how = self._strategy.launcher
+        if self._plan.world is not None:
+            self._connect()
+            return function(self, *args, **kwargs) if function is not None else None
+        processes, nodes = len(self._plan.device_indices), self._plan.num_nodes
+        several = {"num_nodes": nodes} if nodes > 1 else {}
+        if function is None or how == "script":
+            if how in ("spawn", "fork", "forkserver"):
+                reason = f"strategy {self._rebuild['strategy']!r} makes processes for a function"
+                raise WrongTypeError("launch(function)", None, reason, "Give one: launch(train)")
+            launch_script(processes, **several)
+        extras = {name: value for name, value in vars(self).items() if name not in self._own_names}
+        entry = (type(self), self._rebuild, extras, function, args, kwargs)
+        start = {} if how is None else {"start_method": how}
+        return launch_function(processes, _run_in_rank, entry, **start, **several)
 
     def _connect(self) -> None:
         if self._launched:
             return
-        if self._plan.world is None:
+        plan = self._plan
+        if plan.world is None:
             raise LaunchError(
-                f"Fabric(devices=...) asks for {self._plan.world_size} processes and this is the only one. "
+                f"Fabric(devices=...) asks for {plan.world_size} processes and this is the only one. "
                 "Call fabric.launch() before setup."
             )
         die_with_launcher()
         share_cores(self._world.local_world_size)
-        self._plan.accelerator.setup_device(self._device)
-        self._strategy.connect(self._world, self._plan.accelerator.backend)
+        plan.accelerator.setup_device(self._device)
+        plan.environment.publish(self._world)
+        rank_zero_only.rank = self._world.rank
+        self._strategy.connect(self._world, plan.accelerator.backend)
         self._launched = True
 
     # --- set-up -----------------------------------------------------------------------------------
 
-    def setup(self, module: nn.Module, *optimizers: Optimizer, move_to_device: bool = True) -> Any:
+    def setup(
+        self,
+        module: nn.Module,
+        *optimizers: Optimizer,
+        scheduler: Any = None,
+        move_to_device: bool = True,
+        _reapply_compile: bool = True,
+    ) -> Any:
         """Prepare a module and its optimizers.
+
+        A module that `torch.compile` compiled is unwrapped, prepared, and compiled again with the same
+        options, so that the compiler sees what the strategy made of it.
 
         Args:
             module: Any module.
             optimizers: Optimizers of its parameters.
+            scheduler: A learning-rate scheduler of one of them; it comes back last.
             move_to_device: Move the parameters to this process's device.
+            _reapply_compile: False leaves a compiled module as it is, inside of the strategy's wrapper.
 
         Returns:
-            The wrapped module; with optimizers, the tuple (module, *optimizers).
-        """
-        wrapped = self.setup_module(module, move_to_device=move_to_device)
-        return (wrapped, *(self._setup_optimizer(o) for o in optimizers)) if optimizers else wrapped
+            The wrapped module; with optimizers, the tuple (module, *optimizers), and the scheduler if one
+            was given.
 
-    def setup_module(self, module: nn.Module, *, move_to_device: bool = True) -> FabricModule:
-        """Prepare a module on its own, see `setup`."""
-        self._connect()
-        if isinstance(module, FabricModule):
-            raise ConfigError(
-                "setup(module)", type(module.module).__name__, "it is set up already", "Do it once"
-            )
-        if move_to_device:
-            module.to(self._device)
-        forward_module = self._strategy.wrap(module, self._device)
-        return FabricModule(module, forward_module, self._plan.precision, self._device)
+        Raises:
+            ConfigError: When the module or an optimizer has been set up before.
+        """
+        wrapped = self._prepare(module, optimizers, move_to_device, _reapply_compile)
+        ready = tuple(self._wrap_optimizer(optimizer, wrapped.module) for optimizer in optimizers)
+        self._attach(wrapped, ready)
+        self.call("on_after_setup", fabric=self, module=wrapped)
+        if not optimizers:
+            return wrapped
+        return (wrapped, *ready) if scheduler is None else (wrapped, *ready, scheduler)
+
+    def setup_module(
+        self, module: nn.Module, move_to_device: bool = True, _reapply_compile: bool = True
+    ) -> FabricModule:
+        """Prepare a module on its own, see `setup`. Sharded strategies want it before optimizers are made."""
+        wrapped = self._prepare(module, (), move_to_device, _reapply_compile)
+        self._attach(wrapped, ())
+        return wrapped
 
     def setup_optimizers(self, *optimizers: Optimizer) -> Any:
-        """Prepare optimizers on their own; one comes back as itself, several as a tuple.
-
-        Only precisions with a gradient scaler change them; otherwise they come back untouched.
-        """
+        """Prepare optimizers on their own; one comes back as itself, several as a tuple."""
         self._connect()
-        ready = tuple(self._setup_optimizer(optimizer) for optimizer in optimizers)
+        if not optimizers:
+            raise ConfigError("setup_optimizers()", None, "there is no optimizer", "Give one or more")
+        ready = tuple(self._wrap_optimizer(optimizer, None) for optimizer in optimizers)
         return ready[0] if len(ready) == 1 else ready
 
-    def _setup_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        return optimizer if self._scaler is None else scaled_optimizer(optimizer, self._scaler)
+    def scaled(self, optimizer: Optimizer) -> Optimizer:
+        """The optimizer itself, unless the precision has a gradient scaler; then one that asks it."""
+        if self._scaler is None or isinstance(optimizer, FabricOptimizer):
+            return optimizer
+        return wrap_optimizer(optimizer, self._strategy, self._scaler)
 
     def setup_dataloaders(
         self, *loaders: Iterable[Any], use_distributed_sampler: bool = True, move_to_device: bool = True
@@ -253,6 +239,10 @@ class Fabric:
             One `ResumableLoader`, or a tuple of them.
         """
         self._connect()
+        if not loaders:
+            raise ConfigError("setup_dataloaders()", None, "there is no loader", "Give one or more")
+        if any(isinstance(loader, ResumableLoader) for loader in loaders):
+            raise ConfigError("setup_dataloaders()", "a loader", "it is set up already", "Do it once")
         ready = tuple(
             self.make_loader(loader, shard=use_distributed_sampler, move_to_device=move_to_device)
             for loader in loaders
@@ -266,36 +256,95 @@ class Fabric:
         if isinstance(loader, ResumableLoader):
             return loader
         seed = int(torch.randint(2**62, ()).item())
+        rank, size = self._strategy.data_parallel_rank, self._strategy.data_parallel_size
         if self.world_size > 1:
             seed = self.broadcast(seed)
-            if shard and (indexed := map_style(loader)) is not None:
-                loader = shard_loader(indexed, self.global_rank, self.world_size, even=even)
+        if size > 1 and shard and (indexed := map_style(loader)) is not None:
+            loader = shard_loader(indexed, rank, size, even=even)
         device = self._device if move_to_device else None
-        return ResumableLoader(loader, device=device, rank=self.global_rank, seed=seed)
+        return ResumableLoader(loader, device=device, rank=rank, seed=seed)
 
     def to_device(self, data: T) -> T:
         """Move a module, a tensor or nested tensors to this process's device."""
         return to_device(data, self._device)
 
+    def _prepare(
+        self, module: nn.Module, optimizers: tuple[Optimizer, ...], move: bool, recompile: bool
+    ) -> FabricModule:
+        self._connect()
+        for item, name in ((unwrap_compiled(module)[0], "module"), *((o, "optimizer") for o in optimizers)):
+            if isinstance(item, (FabricModule, FabricOptimizer)):
+                kind = type(unwrap_optimizer(item)).__name__
+                raise ConfigError(f"setup({name})", kind, "it is set up already", "Do it once")
+        wrapped = prepare_module(
+            module,
+            optimizers,
+            strategy=self._strategy,
+            precision=self.precision,
+            device=self._device,
+            scaled=self._scaler is not None,
+            move_to_device=move,
+            recompile=recompile,
+        )
+        self._modules.append(wrapped)
+        return wrapped
+
+    def _wrap_optimizer(self, optimizer: Optimizer, module: nn.Module | None) -> Any:
+        if isinstance(optimizer, FabricOptimizer):
+            kind = type(optimizer.optimizer).__name__
+            raise ConfigError("setup(optimizer)", kind, "it is set up already", "Do it once")
+        return wrap_optimizer(optimizer, self._strategy, self._scaler, self.callbacks, module)
+
+    def _attach(self, wrapped: FabricModule, optimizers: tuple[Any, ...]) -> None:
+        """Let a Trainer's module know that it is in a Fabric; it also takes part in `call`."""
+        original: Any = wrapped.module
+        attach = getattr(original, "attach_fabric", None)
+        if attach is not None:
+            attach(self, list(optimizers))
+            if not any(callback is original for callback in self.callbacks):
+                self.callbacks.append(original)
+
     # --- a step -----------------------------------------------------------------------------------
 
-    def backward(self, tensor: torch.Tensor, **kwargs: Any) -> None:
-        """`tensor.backward()`, scaled when the precision needs it."""
+    def backward(
+        self, tensor: torch.Tensor, *args: Any, model: nn.Module | None = None, **kwargs: Any
+    ) -> None:
+        """Compute gradients, in place of `tensor.backward()`.
+
+        Args:
+            tensor: The loss.
+            args: For `torch.Tensor.backward`.
+            model: The module that was set up, for strategies that need to know when there are several.
+            kwargs: For `torch.Tensor.backward`.
+        """
         if self._scaler is not None:
             tensor = self._scaler.scale(tensor)
-        tensor.backward(**kwargs)  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
+        if args:
+            kwargs = {**kwargs, **dict(zip(("gradient", "retain_graph", "create_graph"), args, strict=False))}
+        if self._watched:
+            with InsideBackward():
+                self._strategy.backward(tensor, **kwargs)
+        else:
+            self._strategy.backward(tensor, **kwargs)
 
     def clip_gradients(
         self,
         module: nn.Module,
         optimizer: Optimizer,
-        *,
         clip_val: float | None = None,
         max_norm: float | None = None,
         norm_type: float = 2.0,
         error_if_nonfinite: bool = True,
     ) -> torch.Tensor | None:
-        """Bound the gradients of `optimizer`'s parameters; give exactly one of `clip_val` and `max_norm`.
+        """Bound gradients before `optimizer.step()`; they are unscaled first.
+
+        Args:
+            module: The module whose gradients they are.
+            optimizer: The optimizer that will step with them.
+            clip_val: Clamp each gradient to [-clip_val, clip_val].
+            max_norm: Scale all gradients so that their total norm is at most this.
+            norm_type: Which norm, such as 2.0 or float("inf").
+            error_if_nonfinite: Raise when the norm is NaN or infinite.
 
         Returns:
             The total norm before clipping, when clipping by norm.
@@ -305,132 +354,108 @@ class Fabric:
             raise ConfigError(
                 "clip_gradients(max_norm)", given, "one bound is needed", "Give clip_val or max_norm"
             )
+        raw = unwrap_optimizer(optimizer)
         if self._scaler is not None:
-            cast("Any", optimizer).unscale()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self._scaler.unscale_(raw)
+        parameters = [p for group in raw.param_groups for p in group["params"]]
         if clip_val is not None:
             return self._strategy.clip_value(parameters, clip_val)
         return self._strategy.clip_norm(parameters, cast("float", max_norm), norm_type, error_if_nonfinite)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """A context that computes in the chosen precision, for code outside `forward`."""
-        return self._plan.precision.autocast(self._device)
+        return self.precision.autocast(self._device)
 
     def no_backward_sync(self, module: nn.Module, enabled: bool = True) -> AbstractContextManager[Any]:
-        """A context in which gradients are not averaged over the processes, for gradient accumulation."""
+        """A context in which gradients are not averaged over the processes, for gradient accumulation.
+
+        Args:
+            module: What `setup` gave back.
+            enabled: False makes the context do nothing: `enabled=not last_of_window`.
+        """
+        wrapped = unwrap_compiled(module)[0]
+        if not isinstance(wrapped, FabricModule):
+            kind = type(wrapped).__name__
+            raise WrongTypeError(
+                "no_backward_sync(module)", kind, "it is not set up", "Give what fabric.setup gave back"
+            )
         if not enabled:
             return nullcontext()
-        wrapped = module.get_submodule("_forward_module") if isinstance(module, FabricModule) else module
-        return self._strategy.no_sync(wrapped)
+        return self._strategy.no_sync(unwrap_compiled(wrapped.get_submodule("_forward_module"))[0])
 
-    # --- between processes ------------------------------------------------------------------------
-
-    def all_reduce(self, data: T, reduce_op: ReduceOp = "mean") -> T:
-        """Tensors and numbers in `data`, reduced over the processes."""
-        return collectives.all_reduce(data, reduce_op, self._device)
-
-    def reduce(self, data: T, reduce_op: ReduceOp = "mean") -> T:
-        """The same as `all_reduce`."""
-        return self.all_reduce(data, reduce_op)
-
-    def all_gather(self, data: T) -> T:
-        """Tensors and numbers in `data`, stacked over the processes in a new first dimension."""
-        return collectives.all_gather(data, self._device)
-
-    def gather(self, data: T) -> T:
-        """The same as `all_gather`."""
-        return self.all_gather(data)
-
-    def broadcast(self, item: T, src: int = 0) -> T:
-        """The object that process `src` holds."""
-        return collectives.broadcast(item, src)
-
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        collectives.barrier(self._device)
-
-    @contextmanager
-    def rank_zero_first(self, local: bool = False) -> Generator[None]:
-        """Rank 0 (of each machine, if `local`) runs the body before the others do: downloads, caches."""
-        first = (self.local_rank if local else self.global_rank) == 0
-        if not first:
-            self.barrier()
-        yield
-        if first:
-            self.barrier()
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """`print` on rank 0."""
-        if self.is_global_zero:
-            print(*args, **kwargs)
-
-    # --- files ------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; call it on all ranks.
+    def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[Any]:
+        """A context to make a module in: its parameters appear where and as they will be kept.
 
         Args:
-            path: The file, which appears whole or not at all.
-            state: Modules, optimizers, loaders (anything with `state_dict`) and plain values, by name.
+            empty_init: Leave parameters unfilled, because a checkpoint will fill them. None lets the strategy
+                choose: sharded ones make them on the meta device.
         """
-        if self.is_global_zero:
-            save_file(path, state_of(state))
-        self.barrier()
+        self._connect()
+        where = self._strategy.init_context(self._device, empty_init)
+        return _together(where, self.precision.init_context())
 
-    def load(
-        self,
-        path: str | os.PathLike[str],
-        state: dict[str, Any] | None = None,
-        *,
-        strict: bool = True,
-        weights_only: bool = True,
-    ) -> dict[str, Any]:
-        """Read a checkpoint.
-
-        Args:
-            path: What `save` wrote.
-            state: Objects to restore in place, by name; plain values in it are replaced.
-            strict: Whether the file must hold every name of `state`.
-            weights_only: Refuse files that hold more than tensors and plain values.
-
-        Returns:
-            What was in the file and not in `state`; all of it without `state`.
-        """
-        content = cast("dict[str, Any]", load_file(path, weights_only=weights_only))
-        self.barrier()
-        if state is None:
-            return content
-        return restore_state(state, content, path, strict=strict)
-
-    # --- people -----------------------------------------------------------------------------------
-
-    def log(self, name: str, value: Any, step: int | None = None) -> None:
-        """Send one number to every logger."""
-        self.log_dict({name: value}, step)
-
-    def log_dict(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Send numbers to every logger, from rank 0."""
-        if self.is_global_zero:
-            numbers = {name: float(value) for name, value in metrics.items()}
-            for logger in self.loggers:
-                logger.log_metrics(numbers, step)
-
-    def call(self, hook_name: str, *args: Any, **kwargs: Any) -> None:
-        """Call the method `hook_name` of every callback that has it."""
-        for callback in self.callbacks:
-            method = getattr(callback, hook_name, None)
-            if method is not None:
-                method(*args, **kwargs)
+    def init_tensor(self) -> AbstractContextManager[Any]:
+        """A context to make tensors in: on this process's device, in the type of the precision."""
+        where = self._strategy.tensor_init_context(self._device)
+        return _together(where, self.precision.tensor_context())
 
     @staticmethod
-    def seed_everything(seed: int | None = None, *, verbose: bool = False) -> int:
+    def seed_everything(seed: int | None = None, workers: bool | None = None, verbose: bool = False) -> int:
         """Seed Python's, numpy's and torch's generators, see `blixt.fabric.seed_everything`."""
-        return seed_everything(seed, verbose=verbose)
+        return seed_everything(seed, workers is not False, verbose)
 
 
-def _run_in_rank(rebuild: dict[str, Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    fabric = Fabric(**rebuild)
-    return fabric.launch(function, *args)
+@contextmanager
+def _together(*contexts: AbstractContextManager[Any]) -> Generator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
+
+
+def _run_in_rank(
+    kind: type[Fabric],
+    rebuild: dict[str, Any],
+    extras: dict[str, Any],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    fabric = object.__new__(kind)
+    Fabric.__init__(fabric, **rebuild)
+    vars(fabric).update(extras)
+    return fabric.launch(function, *args, **kwargs)
+
+
+def _launching(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A subclass's `run`, which launches before it runs."""
+
+    @functools.wraps(run)
+    def launched(self: Fabric, *args: Any, **kwargs: Any) -> Any:
+        if self._plan.world is not None:  # pyright: ignore[reportPrivateUsage]
+            self.launch()
+            return run(self, *args, **kwargs)
+        if self.strategy.launcher in (None, "script"):
+            return self.launch()
+        return self.launch(_call_run, *args, **kwargs)
+
+    return launched
+
+
+def _call_run(fabric: Any, *args: Any, **kwargs: Any) -> Any:
+    return fabric.run(*args, **kwargs)
+
+
+def _check_function(function: Any) -> None:
+    if not callable(function):
+        raise WrongTypeError(
+            "launch(function)", function, "it cannot be called", "Give the function itself, not its result"
+        )
+    if not inspect.signature(function).parameters:
+        name = getattr(function, "__name__", function)
+        raise WrongTypeError(
+            "launch(function)", name, "it takes no argument", "Let it take the fabric as its first"
+        )
 
 
 def _as_list(items: Any) -> list[Any]:

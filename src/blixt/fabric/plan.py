@@ -8,13 +8,14 @@ from typing import Any, cast
 import torch
 
 from blixt.fabric.accelerators import Accelerator, Devices, resolve_accelerator
+from blixt.fabric.accelerators.base import is_all
 from blixt.fabric.checkpoint.plugin import CheckpointIO
-from blixt.fabric.cluster import World, detect_world
+from blixt.fabric.cluster import ClusterEnvironment, LocalEnvironment, World, detect_environment
 from blixt.fabric.errors import ConfigError, WrongTypeError
 from blixt.fabric.precision import Precision, PrecisionName, compose, resolve_precision
 from blixt.fabric.strategies import LayerSync, SingleDeviceStrategy, Strategy, resolve_strategy
 
-Plugin = Precision | CheckpointIO | LayerSync
+Plugin = Precision | ClusterEnvironment | CheckpointIO | LayerSync
 """What `plugins=` takes, one or a list."""
 
 
@@ -27,6 +28,7 @@ class Plan:
         device_indices: One per process on this machine.
         strategy: How parameters and gradients are shared.
         precision: Number formats.
+        environment: Who started the processes, or will.
         world: This process's place; None when `launch` still has to make the processes.
         world_size: Number of processes that will train together.
         num_nodes: Number of machines.
@@ -36,6 +38,7 @@ class Plan:
     device_indices: list[int]
     strategy: Strategy
     precision: Precision
+    environment: ClusterEnvironment
     world: World | None
     world_size: int
     num_nodes: int
@@ -52,6 +55,7 @@ class Plugins:
     """What was in `plugins=`, by kind."""
 
     precisions: list[Precision] = field(default_factory=list[Precision])
+    environment: ClusterEnvironment | None = None
     checkpoint_io: CheckpointIO | None = None
     layer_sync: LayerSync | None = None
 
@@ -80,21 +84,15 @@ def resolve_plan(
     sorted_plugins = sort_plugins(plugins)
     policy = _policy(precision, sorted_plugins.precisions, strategy)
     family = resolve_accelerator(accelerator)
-    world = detect_world()
-    if world is None:
-        indices = family.parse_devices(devices)
-        world_size = _own_world_size(indices, num_nodes)
-        world = World() if world_size == 1 else None
-    else:
-        indices = _indices_in(world, devices, family, num_nodes)
-        world_size = world.world_size
+    environment = sorted_plugins.environment or detect_environment() or LocalEnvironment()
+    world, indices, world_size = _placed(environment, family, devices, num_nodes)
     if world_size > 1 and not family.backend:
         raise ConfigError("devices", devices, f"{family.name} has a single device", "Use devices=1")
     chosen = resolve_strategy(strategy, world_size)
     chosen.configure(
         precision=policy, checkpoint_io=sorted_plugins.checkpoint_io, layer_sync=sorted_plugins.layer_sync
     )
-    return Plan(family, indices, chosen, policy, world, world_size, num_nodes)
+    return Plan(family, indices, chosen, policy, environment, world, world_size, num_nodes)
 
 
 def sort_plugins(plugins: Plugin | Iterable[Plugin] | None) -> Plugins:
@@ -108,6 +106,8 @@ def sort_plugins(plugins: Plugin | Iterable[Plugin] | None) -> Plugins:
     for plugin in cast("Iterable[Any]", plugins if several else [] if plugins is None else [plugins]):
         if isinstance(plugin, Precision):
             found.precisions.append(plugin)
+        elif isinstance(plugin, ClusterEnvironment):
+            found.environment = _only_one("ClusterEnvironment", found.environment, plugin)
         elif isinstance(plugin, CheckpointIO):
             found.checkpoint_io = _only_one("CheckpointIO", found.checkpoint_io, plugin)
         elif isinstance(plugin, LayerSync):
@@ -158,31 +158,38 @@ def _positive(name: str, value: Any) -> int:
     return number
 
 
-def _own_world_size(indices: list[int], num_nodes: int) -> int:
-    if num_nodes != 1:
-        raise ConfigError(
-            "num_nodes",
-            num_nodes,
-            "one process cannot start processes on other machines",
-            "Start the script on every machine with torchrun, or as a blixt Job with machines=N",
-        )
-    return len(indices)
+def _placed(
+    environment: ClusterEnvironment, family: Accelerator, devices: Devices, num_nodes: int
+) -> tuple[World | None, list[int], int]:
+    """This process's place (None while processes are to be made), this machine's devices, all processes."""
+    given = None if is_all(devices) else family.parse_devices(devices)
+    world = environment.world(len(given or [0]), num_nodes)
+    if world is not None and world.world_size > 1:
+        indices = _indices_in(world, devices, given, family, num_nodes)
+        nodes = world.world_size // world.local_world_size if num_nodes == 1 else num_nodes
+        environment.validate_settings(len(indices), nodes)
+        return world, indices, world.world_size
+    indices = given or family.parse_devices(devices)
+    world_size = len(indices) * num_nodes
+    if num_nodes > 1:
+        environment.validate_settings(len(indices), num_nodes)
+    return (World() if world_size == 1 else None), indices, world_size
 
 
-def _indices_in(world: World, devices: Devices, family: Accelerator, num_nodes: int) -> list[int]:
-    if devices == "auto":
+def _indices_in(
+    world: World, devices: Devices, given: list[int] | None, family: Accelerator, num_nodes: int
+) -> list[int]:
+    if given is None:
         here = world.local_world_size if family.name == "cpu" else family.auto_device_count()
-        indices = list(range(here))
-    else:
-        indices = family.parse_devices(devices)
-        if len(indices) != world.local_world_size:
-            reason = f"{world.started_by} started {world.local_world_size} process(es) on this machine"
-            raise ConfigError("devices", devices, reason, "Make the two equal, or use devices='auto'")
+        given = list(range(here))
+    elif len(given) != world.local_world_size:
+        reason = f"{world.started_by} started {world.local_world_size} process(es) on this machine"
+        raise ConfigError("devices", devices, reason, "Make the two equal, or use devices='auto'")
     nodes = world.world_size // world.local_world_size
     if num_nodes not in (1, nodes):
         reason = f"{world.started_by} started processes on {nodes} machine(s)"
         raise ConfigError("num_nodes", num_nodes, reason, "Make the two equal")
-    if world.local_rank >= len(indices):
-        reason = f"local rank {world.local_rank} has no device: {len(indices)} {family.name} device(s) here"
+    if world.local_rank >= len(given):
+        reason = f"local rank {world.local_rank} has no device: {len(given)} {family.name} device(s) here"
         raise ConfigError("devices", devices, reason, "Start fewer processes, or use accelerator='cpu'")
-    return indices
+    return given

@@ -1,63 +1,106 @@
-"""What `Fabric.setup` gives back: the same module and optimizers, with precision taken care of."""
+"""What `Fabric.setup` gives back: the same module and optimizers, seen by precision and strategy."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from types import MethodType
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
+from blixt.fabric.data import ResumableLoader
+from blixt.fabric.errors import ConfigError, UsageError, WrongTypeError, nearest
 from blixt.fabric.precision import Precision
+from blixt.fabric.strategies import Strategy
+
+_STEP_METHODS = ("training_step", "validation_step", "test_step", "predict_step")
+_OWN = "_fabric_ready"
 
 
 class FabricModule(nn.Module):
     """Runs the forward pass under the chosen precision and through the strategy's wrapper.
 
-    Attributes, methods and `state_dict` keys are those of the module that was set up.
+    Attributes, methods and `state_dict` keys are those of the module that was set up, and setting an
+    attribute sets it there. Methods that compute have to be marked, see `mark_forward_method`; the `*_step`
+    methods of a Trainer's module are.
     """
 
     def __init__(
-        self, original: nn.Module, forward_module: nn.Module, precision: Precision, device: torch.device
+        self,
+        original: nn.Module,
+        forward_module: nn.Module,
+        precision: Precision,
+        device: torch.device,
+        *,
+        guarded: bool = False,
+        check_output: Callable[[Any], None] | None = None,
     ) -> None:
         super().__init__()
         self._forward_module = forward_module
-        vars(self)["_original"] = original
-        vars(self)["_precision"] = precision
-        vars(self)["_run"] = precision.wrap(forward_module, device)
+        own = vars(self)
+        own["_original"] = original
+        own["_precision"] = precision
+        own["_run"] = precision.wrap(forward_module, device)
+        own["_plain"] = precision.compute_dtype is None and not precision.converts_input
+        own["_check_output"] = check_output
+        own["_guarded"] = guarded
+        own["_device"] = device
+        own["_marked"] = {name for name in _STEP_METHODS if hasattr(original, name)}
         self.train(original.training)
+        own[_OWN] = True
 
     @property
     def module(self) -> nn.Module:
         """The module that was set up."""
         return vars(self)["_original"]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module runs."""
+        return vars(self)["_device"]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In what the module's parameters are kept; torch's default type for a module without any."""
+        first = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        return torch.get_default_dtype() if first is None else first.dtype
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's forward; outputs in half precision come back as 32 bit."""
-        output = self._run(*args, **kwargs)
-        return output if self._precision.compute_dtype is None else self._precision.restore_output(output)
+        """The module's forward; outputs in the policy's own type come back in torch's default type."""
+        if self._plain:
+            output = self._run(*args, **kwargs)
+        else:
+            precision: Precision = self._precision
+            args, kwargs = precision.convert_input((args, kwargs))
+            output = precision.restore_output(self._run(*args, **kwargs))
+        if self._check_output is not None:
+            self._check_output(output)
+        return output
 
-    def mark_forward_method(self, name: str) -> None:
-        """Let the method `name` run like `forward`: under the precision and through the strategy."""
-        method = getattr(self.module, name)
+    def mark_forward_method(self, method: str | MethodType) -> None:
+        """Let a method run like `forward`: under the precision and through the strategy.
 
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return self._through_forward(method, args, kwargs)
+        Args:
+            method: Its name, or the bound method.
 
-        vars(self)[name] = run
-
-    def _through_forward(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        original = self.module
-        own = vars(original).get("forward")
-
-        def call_method(*inner_args: Any, **inner_kwargs: Any) -> Any:
-            _put_back_forward(original, own)
-            return method(*inner_args, **inner_kwargs)
-
-        original.forward = call_method
-        try:
-            return self(*args, **kwargs)
-        finally:
-            _put_back_forward(original, own)
+        Raises:
+            WrongTypeError: When it is neither.
+            ConfigError: For "forward" itself, or a name that is no method of the module.
+        """
+        if not isinstance(method, (str, MethodType)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise WrongTypeError("mark_forward_method(method)", method, "it is no method", "Give its name")
+        name = method if isinstance(method, str) else method.__name__
+        if name == "forward":
+            raise ConfigError(
+                "mark_forward_method(method)", name, "forward needs no mark", "Leave this call out"
+            )
+        if not isinstance(getattr(self.module, name, None), MethodType):
+            owner = type(self.module).__name__
+            hint = nearest(name, [n for n in dir(type(self.module)) if not n.startswith("_")]).rstrip("?")
+            raise ConfigError("mark_forward_method(method)", name, f"{owner} has no such method", hint)
+        vars(self)["_marked"].add(name)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """That of the module that was set up."""
@@ -73,11 +116,76 @@ class FabricModule(nn.Module):
         """Those of the module that was set up, under its names."""
         return self.module.named_parameters(*args, **kwargs)
 
+    def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        """Those of the module that was set up, under its names."""
+        return self.module.named_buffers(*args, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
+        own = vars(self)
+        if name in own.get("_marked", ()):
+            return self._through_forward(name)
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(vars(self)["_original"], name)
+            if "_original" not in own:
+                raise
+        found = getattr(own["_original"], name)
+        return self._watched(name, found) if own["_guarded"] and isinstance(found, MethodType) else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self)
+        if _OWN not in own or name in own or hasattr(type(self), name):
+            super().__setattr__(name, value)
+            if _OWN not in own or not hasattr(own["_original"], name):
+                return
+        setattr(own["_original"], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self if name in vars(self) else self.module, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.module)})
+
+    def _through_forward(self, name: str) -> Callable[..., Any]:
+        """`name` as a forward pass: strategies only watch `forward`, so it is lent to the method."""
+        original = self.module
+        method = getattr(original, name)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            own = vars(original).get("forward")
+
+            def lent(*inner_args: Any, **inner_kwargs: Any) -> Any:
+                _put_back_forward(original, own)
+                return method(*inner_args, **inner_kwargs)
+
+            original.forward = lent
+            try:
+                return self(*args, **kwargs)
+            finally:
+                _put_back_forward(original, own)
+
+        return run
+
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """`method`, which may do anything but compute: the strategy would not see it."""
+        original = self.module
+
+        def refuse(*_: Any) -> None:
+            raise UsageError(
+                f"You called {type(original).__name__}.{name}(), which computes, around the wrapper, so that "
+                f"the strategy cannot see it. Call model.mark_forward_method({name!r}) once after "
+                "fabric.setup()."
+            )
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            handles = [child.register_forward_pre_hook(refuse) for child in original.modules()]
+            try:
+                return method(*args, **kwargs)
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+        return run
 
 
 def _put_back_forward(module: nn.Module, own: Callable[..., Any] | None) -> None:
@@ -87,37 +195,153 @@ def _put_back_forward(module: nn.Module, own: Callable[..., Any] | None) -> None
         module.forward = own
 
 
-def scaled_optimizer(optimizer: Optimizer, scaler: torch.amp.GradScaler) -> Optimizer:
-    """`optimizer`, still an instance of its class, whose `step` goes through the gradient scaler.
+class FabricOptimizer:
+    """An optimizer whose `step` goes through strategy and gradient scaler; still an instance of its class.
 
-    State and parameter groups are shared with the original. Optimizers that need no scaler are not wrapped.
+    Everything else, state and parameter groups above all, is that of the optimizer that was set up, so
+    schedulers may have been made with either.
+
+    Attributes:
+        optimizer: The one that was set up.
+        module: The module that was set up together with it, or None.
     """
-    base = type(optimizer)
 
-    def step(self: Any, closure: Callable[[], Any] | None = None) -> Any:
-        loss = closure() if closure is not None else None
-        scaler.step(self.unscaled)
-        scaler.update()
-        vars(optimizer)["_opt_called"] = True  # what torch's schedulers look at to see that a step came first
-        return loss
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        strategy: Strategy,
+        scaler: torch.amp.GradScaler | None = None,
+        callbacks: list[Any] | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        if scaler is not None and isinstance(optimizer, LBFGS):
+            reason = "it evaluates the loss several times a step, which a gradient scaler cannot follow"
+            raise ConfigError("setup(optimizer)", "LBFGS", reason, "Use precision='bf16-mixed' or '32-true'")
+        own = vars(self)
+        own["optimizer"] = optimizer
+        own["module"] = module
+        own["zero_grad"] = optimizer.zero_grad
+        own["_strategy"] = strategy
+        own["_scaler"] = scaler
+        own["_callbacks"] = callbacks if callbacks is not None else []
+        if scaler is not None:
+            own["unscale"] = lambda: scaler.unscale_(optimizer)
 
-    twin = object.__new__(type(f"Scaled{base.__name__}", (base,), {"step": step}))
-    vars(twin).update({name: value for name, value in vars(optimizer).items() if name != "step"})
-    unscaled = cast("Optimizer", _Unscaled(twin, base))
-    vars(twin).update(unscaled=unscaled, unscale=lambda: scaler.unscale_(unscaled))
-    return twin
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of the optimizer that was set up."""
+        return self.optimizer.param_groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
 
-class _Unscaled:
-    """The scaled optimizer as the scaler needs to see it: the same, with a `step` that only steps."""
+    @property
+    def state(self) -> Any:
+        """That of the optimizer that was set up."""
+        return self.optimizer.state
 
-    def __init__(self, twin: Optimizer, base: type[Optimizer]) -> None:
-        self._twin = twin
-        self._base = base
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
 
-    def step(self) -> Any:
-        """The step of the optimizer's own class."""
-        return self._base.step(self._twin)
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Those of the optimizer that was set up."""
+        return self.optimizer.defaults
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step. With a gradient scaler it is left out when gradients overflowed.
+
+        Args:
+            closure: Computes the loss and its gradients once more.
+
+        Returns:
+            What the optimizer, or with a scaler the closure, returned.
+        """
+        scaler = self._scaler
+        if scaler is None:
+            output = self._strategy.step(self.optimizer, closure)
+        else:
+            output = closure() if closure is not None else None
+            scaler.step(self.optimizer)
+            scaler.update()
+        for callback in self._callbacks:
+            hook = getattr(callback, "on_after_optimizer_step", None)
+            if callable(hook):
+                hook(strategy=self._strategy, optimizer=self.optimizer)
+        return output
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, whole, whichever way the strategy keeps it; call it on all processes."""
+        if self.module is None:
+            return self.optimizer.state_dict()
+        return self._strategy.optimizer_state(self.module, self.optimizer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        if self.module is None:
+            self.optimizer.load_state_dict(state_dict)
+        else:
+            self._strategy.load_optimizer_state(self.module, self.optimizer, state_dict)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """To the optimizer that was set up."""
+        self.optimizer.add_param_group(param_group)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._twin, name)
+        if name.startswith("__") or "optimizer" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
+
+    def __repr__(self) -> str:
+        return f"Fabric{self.optimizer!r}"
+
+    def __reduce__(self) -> tuple[Callable[[Optimizer], Optimizer], tuple[Optimizer]]:
+        """Copies and pickles are of the optimizer itself: they belong to no Fabric."""
+        return _itself, (self.optimizer,)
+
+
+def wrap_optimizer(
+    optimizer: Optimizer,
+    strategy: Strategy,
+    scaler: torch.amp.GradScaler | None = None,
+    callbacks: list[Any] | None = None,
+    module: nn.Module | None = None,
+) -> Any:
+    """A `FabricOptimizer` that also is an instance of the class of `optimizer`."""
+    made = object.__new__(_class_for(type(optimizer)))
+    FabricOptimizer.__init__(cast("Any", made), optimizer, strategy, scaler, callbacks, module)
+    return made
+
+
+@cache
+def _class_for(base: type[Optimizer]) -> type[Any]:
+    return type(f"Fabric{base.__name__}", (FabricOptimizer, base), {})
+
+
+def _itself(optimizer: Optimizer) -> Optimizer:
+    return optimizer
+
+
+def unwrap_compiled(module: Any) -> tuple[Any, Callable[[nn.Module], Any] | None]:
+    """A module without `torch.compile`, and a function that compiles another in the same way.
+
+    Returns:
+        (module, None) for anything that is not compiled.
+    """
+    compiler = sys.modules.get("torch._dynamo.eval_frame")  # importing it costs a second
+    if compiler is None or not isinstance(module, compiler.OptimizedModule):
+        return module, None
+    compiled = cast("Any", module)
+    return compiled._orig_mod, compiled.dynamo_ctx
+
+
+def unwrap_optimizer(optimizer: Any) -> Any:
+    """The optimizer that was set up; any other object as it is."""
+    return optimizer.optimizer if isinstance(optimizer, FabricOptimizer) else optimizer
+
+
+def is_wrapped(item: object) -> bool:
+    """Whether `item` came out of a set-up verb of Fabric, compiled or not."""
+    return isinstance(unwrap_compiled(item)[0], (FabricModule, FabricOptimizer, ResumableLoader))

@@ -86,6 +86,10 @@ class Precision:
         """Around the making of a module or tensor, so that it is made as it will be kept."""
         return nullcontext()
 
+    def tensor_context(self) -> AbstractContextManager[Any]:
+        """Around the making of a tensor, so that it is made in the type that modules take."""
+        return self.init_context()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 

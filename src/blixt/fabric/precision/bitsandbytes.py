@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -88,6 +88,10 @@ class BitsandbytesPrecision(Precision):
         with torch.device("cpu"), default_dtype(self.dtype):
             yield
 
+    def tensor_context(self) -> AbstractContextManager[Any]:
+        """In the type in which the layers compute."""
+        return default_dtype(self.dtype)
+
     def _ignored(self, name: str) -> bool:
         return any(name == prefix or name.startswith(f"{prefix}.") for prefix in self.ignore_modules)
 
@@ -131,7 +135,7 @@ class _Layers:
                     self.take(weight, quantise_on=device if self.weight.bnb_quantized else None)
                 if key in own:
                     own[key] = self.weight.data
-                super()._load_from_state_dict(own, prefix, *rest)
+                cast("Any", super())._load_from_state_dict(own, prefix, *rest)
 
             def take(self: Any, weight: torch.Tensor, quantise_on: torch.device | None = None) -> None:
                 """Make `weight` the layer's, quantised if it was."""
@@ -161,7 +165,7 @@ class _Layers:
                 elif quantised and self.weight.SCB is None:
                     # After a forward pass the scales are in `state`; loading looks for them at the weight.
                     self.weight.CB, self.weight.SCB = self.state.CB, self.state.SCB
-                super()._load_from_state_dict(own, prefix, *rest)
+                cast("Any", super())._load_from_state_dict(own, prefix, *rest)
 
             def take(self: Any, weight: torch.Tensor) -> None:
                 """Make `weight` the layer's; it is quantised when it is moved."""
@@ -177,7 +181,7 @@ class _Layers:
 
     def make(self, linear: nn.Linear, mode: Mode, dtype: torch.dtype) -> nn.Module:
         """The quantised layer in place of `linear`, with its parameters."""
-        sizes, bias = (linear.in_features, linear.out_features), linear.bias is not None
+        sizes, bias = (linear.in_features, linear.out_features), cast("Any", linear).bias is not None
         with torch.device("meta"):
             if mode.startswith("int8"):
                 trains = mode == "int8-training"

@@ -74,6 +74,14 @@ class ComposedPrecision(Precision):
                 stack.enter_context(part.init_context())
             yield
 
+    @contextmanager
+    def tensor_context(self) -> Generator[None]:
+        """All contexts, the first outermost."""
+        with ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part.tensor_context())
+            yield
+
 
 def _first(values: Iterable[T | None]) -> T | None:
     return next((value for value in values if value is not None), None)
