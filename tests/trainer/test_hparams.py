@@ -46,7 +46,7 @@ def test_all_arguments_are_kept_and_read_as_attributes_or_items() -> None:
     module = Sized(3, rate=0.5)
     assert dict(module.hparams) == {"width": 3, "rate": 0.5, "name": "small"}
     assert module.hparams.rate == module.hparams["rate"]
-    with pytest.raises(AttributeError, match="no hyperparameter 'depth'. Known: width, rate, name"):
+    with pytest.raises(AttributeError, match="no hyperparameter 'depth'"):
         _ = module.hparams.depth
 
 
@@ -67,7 +67,7 @@ def test_a_name_that_init_does_not_have_is_an_error_that_names_it() -> None:
             super().__init__()
             self.save_hyperparameters("widht")
 
-    with pytest.raises(ConfigError, match="widht.*Known: width"):
+    with pytest.raises(ConfigError, match=r"widht.*Known: width"):
         Misspelt()
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from blixt.trainer.combined import CombinedLoader
     from blixt.trainer.data_hooks import DataHooks
     from blixt.trainer.datamodule import DataModule
-    from blixt.trainer.hparams import HParams, HyperparametersMixin
+    from blixt.trainer.hparams import AttributeDict, HParams, HyperparametersMixin
     from blixt.trainer.interval import Interval
     from blixt.trainer.loops import EvaluationLoop, FitLoop
     from blixt.trainer.module import Module
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from blixt.trainer.tuner_lr import LRFinder
 
 _FILE_OF = {
+    "AttributeDict": "blixt.trainer.hparams",
     "TrainerStatus": "blixt.trainer.state",
     "TrainerState": "blixt.trainer.state",
     "TrainerOptimizer": "blixt.trainer.optimizer_handle",
@@ -123,6 +124,7 @@ _FILE_OF = {
 
 __all__ = [
     "AdvancedProfiler",
+    "AttributeDict",
     "BackboneFinetuning",
     "BaseFinetuning",
     "BasePredictionWriter",

@@ -37,6 +37,9 @@ class HParams(dict[str, Any]):
         return "\n".join(f"{f'{name!r}:':{width}} {value}" for name, value in sorted(self.items()))
 
 
+AttributeDict = HParams
+"""The name that users of Lightning know."""
+
 _given: ContextVar[dict[str, Any] | None] = ContextVar("blixt_given_hyperparameters", default=None)
 
 
