@@ -1,41 +1,67 @@
 """Keep the best, the last, and every so many checkpoints."""
 
 import os
-import re
-from pathlib import Path
+import warnings
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from blixt.fabric import ConfigError
-from blixt.trainer.callback import Callback
+from blixt.trainer.callbacks import checkpoint_files as files
+from blixt.trainer.callbacks.base import Checkpoint
+from blixt.trainer.callbacks.checkpoint_rules import Triggers, make_triggers
+from blixt.trainer.callbacks.metrics import missing_metric
+from blixt.trainer.callbacks.ranking import Ranking
+from blixt.trainer.callbacks.timed import TimedDecision
 
 if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
 
 
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(Checkpoint):
     """Saves after validation, so that a monitored metric is never older than the weights beside it.
 
+    When steps or time say that a checkpoint is due, but the monitored metric comes from validation, the
+    ranked checkpoint waits for the next validation; `last` does not wait.
+
     Args:
-        dirpath: Folder; default `<log_dir>/checkpoints`.
+        dirpath: Folder or URL; default `<log_dir>/checkpoints`.
         filename: Pattern such as "{epoch}-{step}-{val_loss:.2f}"; default "{epoch}-{step}".
         monitor: Metric that says which is best; None keeps the newest.
         verbose: Say what is saved.
-        save_last: Also keep `last.ckpt`.
+        save_last: Also keep `last.ckpt`; "link" makes it a link to the newest ranked one where possible.
         save_top_k: How many to keep: -1 all, 0 none.
+        save_on_exception: Save when the run ends with an error.
         save_weights_only: Leave out what resuming needs.
         mode: Whether a small or a large value of `monitor` is good.
         auto_insert_metric_name: Write "epoch=1" instead of "1" into file names.
         every_n_train_steps: Save at every so many optimizer steps.
-        every_n_epochs: Save at every so many epochs; the default is 1 without `every_n_train_steps`.
+        train_time_interval: Save whenever so much time has passed: a timedelta, or "10min".
+        every_n_epochs: Save at every so many epochs; the default is 1 without the two above.
         save_on_train_epoch_end: At the end of the epoch rather than after each validation; default: yes,
             unless validation runs within epochs or not in all of them.
+        enable_version_counter: Append "-v1" to a name that another run has; else overwrite its file.
+
+    Attributes:
+        best_model_path: The best checkpoint, or without `monitor` the newest; "" before the first.
+        best_model_score: Its metric.
+        current_score: The metric of the checkpoint saved last.
+        best_k_models: Metric by path of the ones that are kept.
+        kth_best_model_path: The one that goes next.
+        kth_value: Its metric.
+        last_model_path: Where `last` is.
+
+    Raises:
+        ConfigError: For values and pairs of arguments that cannot work.
     """
 
+    CHECKPOINT_JOIN_CHAR = "-"
+    CHECKPOINT_EQUALS_CHAR = "="
     CHECKPOINT_NAME_LAST = "last"
     FILE_EXTENSION = ".ckpt"
+    STARTING_VERSION = 1
 
     def __init__(
         self,
@@ -43,72 +69,130 @@ class ModelCheckpoint(Callback):
         filename: str | None = None,
         monitor: str | None = None,
         verbose: bool = False,
-        save_last: bool | None = None,
+        save_last: bool | Literal["link"] | None = None,
         save_top_k: int = 1,
+        save_on_exception: bool = False,
         save_weights_only: bool = False,
         mode: Literal["min", "max"] = "min",
         auto_insert_metric_name: bool = True,
         every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | str | None = None,
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
+        enable_version_counter: bool = True,
     ) -> None:
-        _check(monitor, save_top_k, mode, every_n_train_steps, every_n_epochs)
-        self.dirpath: str | None = str(dirpath) if dirpath is not None else None
-        self.filename = filename or "{epoch}-{step}"
+        self._when: Triggers = make_triggers(every_n_train_steps, train_time_interval, every_n_epochs)
+        _check(monitor, save_top_k, mode, save_last, dirpath)
+        self.dirpath: str | None = _folder(dirpath)
+        self.filename = filename
         self.monitor = monitor
         self.verbose = verbose
         self.save_last = save_last
         self.save_top_k = save_top_k
+        self.save_on_exception = save_on_exception
         self.save_weights_only = save_weights_only
         self.mode: Literal["min", "max"] = mode
         self.auto_insert_metric_name = auto_insert_metric_name
-        self.every_n_train_steps = every_n_train_steps or 0
-        self.every_n_epochs = (0 if every_n_train_steps else 1) if every_n_epochs is None else every_n_epochs
         self.save_on_train_epoch_end = save_on_train_epoch_end
+        self.enable_version_counter = enable_version_counter
+        self._ranking = Ranking(mode, save_top_k)
+        self.kth_value = self._ranking.hopeless
+        self.kth_best_model_path = ""
         self.best_model_path = ""
         self.best_model_score: torch.Tensor | None = None
-        self.best_k_models: dict[str, float] = {}
+        self.current_score: torch.Tensor | None = None
         self.last_model_path = ""
-        self._saved_step = -1
-        self._seen_validations = 0
+        self._saved_step = 0
+        self._validated = False
+        self._validated_step = -1
+        self._before_validation: Any = None
+        self._of_validation = False
+        self._waiting = False
+        self._clock: TimedDecision | None = None
+        self._last_time = 0.0
+
+    # --- what it remembers ------------------------------------------------------------------------
+
+    @property
+    def every_n_train_steps(self) -> int:
+        """Optimizer steps between checkpoints; 0 when steps do not matter."""
+        return self._when.steps
+
+    @property
+    def every_n_epochs(self) -> int:
+        """Epochs between checkpoints; 0 when epochs do not matter."""
+        return self._when.epochs
+
+    @property
+    def train_time_interval(self) -> timedelta | None:
+        """Time between checkpoints; None when time does not matter."""
+        return self._when.time
+
+    @property
+    def best_k_models(self) -> dict[str, torch.Tensor]:
+        """The monitored metric of each checkpoint that is kept."""
+        return self._ranking.scores
 
     @property
     def state_key(self) -> str:
         """Distinguishes several of these in one run."""
-        when = (self.every_n_train_steps, self.every_n_epochs)
-        return (
-            f"ModelCheckpoint{{'monitor': {self.monitor!r}, 'mode': {self.mode!r}, "
-            f"'every_n_train_steps': {when[0]}, 'every_n_epochs': {when[1]}, 'train_time_interval': None}}"
-        )
+        what = {"monitor": self.monitor, "mode": self.mode}
+        when = {"every_n_train_steps": self._when.steps, "every_n_epochs": self._when.epochs}
+        return f"{type(self).__qualname__}{what | when | {'train_time_interval': self._when.time}!r}"
 
     def state_dict(self) -> dict[str, Any]:
         """Which files are kept and how good they are."""
         return {
-            "dirpath": self.dirpath,
-            "best_model_path": self.best_model_path,
+            "monitor": self.monitor,
             "best_model_score": self.best_model_score,
+            "best_model_path": self.best_model_path,
+            "current_score": self.current_score,
+            "dirpath": self.dirpath,
             "best_k_models": dict(self.best_k_models),
+            "kth_best_model_path": self.kth_best_model_path,
+            "kth_value": self.kth_value,
             "last_model_path": self.last_model_path,
             "saved_step": self._saved_step,
-            "seen_validations": self._seen_validations,
+            "validated": self._validated,
+            "validated_step": self._validated_step,
+            "waiting": self._waiting,
+            "of_validation": self._of_validation,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the files of the run before, unless they went to another folder."""
-        self._saved_step = state_dict.get("saved_step", -1)
-        self._seen_validations = state_dict.get("seen_validations", 0)
-        if self.dirpath is not None and state_dict["dirpath"] != self.dirpath:
-            return
-        self.dirpath = state_dict["dirpath"]
+        """Go on with the files of the run before; in another folder, remember only which was best."""
+        self._saved_step = state_dict.get("saved_step", 0)
+        self._validated = state_dict.get("validated", False)
+        self._validated_step = state_dict.get("validated_step", -1)
+        self._waiting = state_dict.get("waiting", False)
+        self._of_validation = state_dict.get("of_validation", False)
         self.best_model_path = state_dict["best_model_path"]
+        before = state_dict.get("dirpath")
+        if self.dirpath is not None and before != self.dirpath:
+            warnings.warn(
+                f"ModelCheckpoint saves to {self.dirpath} now and no longer to {before}: the ranking begins "
+                "anew, the files there stay.",
+                stacklevel=2,
+            )
+            return
+        self.dirpath = before
         self.best_model_score = state_dict["best_model_score"]
-        self.best_k_models = {k: float(v) for k, v in state_dict["best_k_models"].items()}
-        self.last_model_path = state_dict["last_model_path"]
+        self.current_score = state_dict.get("current_score")
+        scores = state_dict.get("best_k_models", {})
+        self._ranking.scores = {path: torch.as_tensor(score) for path, score in scores.items()}
+        self.kth_best_model_path = state_dict.get("kth_best_model_path", "")
+        self.kth_value = torch.as_tensor(state_dict.get("kth_value", self._ranking.hopeless))
+        self.last_model_path = state_dict.get("last_model_path", "")
+
+    # --- when -------------------------------------------------------------------------------------
 
     def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
         """Settle the folder, the same one on all ranks."""
-        if self.dirpath is None and stage == "fit":
-            self.dirpath = trainer.fabric.broadcast(str(trainer.checkpoint_dir))
+        if self.dirpath is None:
+            root = str(trainer.log_dir or trainer.default_root_dir)
+            self.dirpath = trainer.fabric.broadcast(os.path.join(root, "checkpoints"))
+        if self.save_last == "link":
+            _refuse_remote_link(self.dirpath)
 
     def on_fit_start(self, trainer: "Trainer", module: "Module") -> None:
         """Decide when an epoch's checkpoint is saved."""
@@ -117,111 +201,226 @@ class ModelCheckpoint(Callback):
             within = config.val_check_interval != 1.0 or config.check_val_every_n_epoch != 1
             self.save_on_train_epoch_end = not (within and config.limit_val_batches)
 
+    def on_train_start(self, trainer: "Trainer", module: "Module") -> None:
+        """Start the clock."""
+        self._clock = self._when.clock(trainer.fabric)
+
+    def on_validation_start(self, trainer: "Trainer", module: "Module") -> None:
+        """Remember the metric, to see whether validation is what logs it."""
+        if self.monitor is not None:
+            self._before_validation = trainer.logbook.callback_metrics.get(self.monitor)
+
+    def on_validation_end(self, trainer: "Trainer", module: "Module") -> None:
+        """See whether validation logged the metric."""
+        if self.monitor is not None:
+            now = trainer.logbook.callback_metrics.get(self.monitor)
+            self._of_validation = now is not None and now is not self._before_validation
+            self._before_validation = None
+        if trainer.stage == "fit" and not trainer.sanity_checking:
+            self._validated, self._validated_step = True, trainer.global_step
+
     def on_checkpoint_due(self, trainer: "Trainer", module: "Module", at_epoch_end: bool) -> None:
         """Save if it is time."""
-        every_steps, counters = self.every_n_train_steps, trainer.counters
-        if every_steps and counters.global_step % every_steps == 0 and not at_epoch_end:
+        step, epoch = trainer.counters.global_step, trainer.counters.epoch
+        validated, self._validated = self._validated, False
+        by_epoch = (epoch + 1) % (self._when.epochs or 1) == 0 and (self._when.epochs > 0 or self._only_last)
+        if at_epoch_end:
+            due = by_epoch and (bool(self.save_on_train_epoch_end) or not trainer.enable_validation)
+        else:
+            due = self._triggered(step)
+            due |= validated and (self._waiting or (by_epoch and not self.save_on_train_epoch_end))
+        if due:
             self._save(trainer)
-        elif self.every_n_epochs and (counters.epoch + 1) % self.every_n_epochs == 0:
-            validated = counters.validations != self._seen_validations
-            if at_epoch_end if self.save_on_train_epoch_end or not trainer.validates else validated:
-                self._seen_validations = counters.validations
-                self._save(trainer)
 
-    def format_checkpoint_name(self, metrics: dict[str, torch.Tensor], epoch: int, step: int) -> str:
-        """The file's name without its ending.
+    def on_train_end(self, trainer: "Trainer", module: "Module") -> None:
+        """Whatever the triggers were, there is a `last` if one was asked for."""
+        if self.save_last and not self.last_model_path and trainer.global_step:
+            self._save_last(trainer, self._metrics(trainer), None)
 
-        Example:
-            >>> ModelCheckpoint(filename="{epoch}-{loss:.2f}").format_checkpoint_name(
-            ...     {"loss": torch.tensor(0.5)}, epoch=3, step=10
-            ... )
-            'epoch=3-loss=0.50'
-        """
-        values: dict[str, Any] = {name: float(value) for name, value in metrics.items()}
-        values.update(epoch=epoch, step=step)
-
-        def fill(match: re.Match[str]) -> str:
-            name, form = match.group(1), match.group(2) or ""
-            text = format(values.get(name, float("nan")), form)
-            return f"{name}={text}" if self.auto_insert_metric_name else text
-
-        return re.sub(r"{([^:}]+)(?::([^}]*))?}", fill, self.filename)
-
-    def _save(self, trainer: "Trainer") -> None:
-        if trainer.counters.global_step == self._saved_step:
+    def on_exception(self, trainer: "Trainer", module: "Module", exception: BaseException) -> None:
+        """Keep what has been reached, if that was asked for."""
+        unsaved = self._saved_step != trainer.global_step
+        if not self.save_on_exception or trainer.sanity_checking or not unsaved or self.dirpath is None:
             return
-        self._saved_step = trainer.counters.global_step
-        if self.save_top_k != 0:
-            self._save_ranked(trainer)
+        metrics = self._metrics(trainer)
+        path = self._free(trainer, metrics, None)
+        self._write(trainer, path)
         if self.save_last:
-            self.last_model_path = str(self._path(self.CHECKPOINT_NAME_LAST))
-            trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
-
-    def _save_ranked(self, trainer: "Trainer") -> None:
-        metrics = trainer.callback_metrics
-        score = float(trainer.counters.global_step) if self.monitor is None else self._score(metrics)
-        dropped = self._to_drop(score)
-        if dropped is False:
-            return
-        name = self.format_checkpoint_name(metrics, trainer.counters.epoch, trainer.counters.global_step)
-        path = str(self._free(trainer, name))
-        self.best_k_models[path] = score
-        best = max if self._larger_is_better else min
-        self.best_model_path = best(self.best_k_models, key=lambda kept: self.best_k_models[kept])
-        if self.monitor is not None:
-            self.best_model_score = torch.tensor(self.best_k_models[self.best_model_path])
-        if isinstance(dropped, str):
-            del self.best_k_models[dropped]
-        trainer.save_checkpoint(path, self.save_weights_only)
-        if isinstance(dropped, str) and trainer.is_global_zero:
-            Path(dropped).unlink(missing_ok=True)
-        if self.verbose:
-            trainer.print(f"saved {path}" + (f" ({self.monitor} {score:g})" if self.monitor else ""))
+            self._save_last(trainer, metrics, path)
+        trainer.print(f"ModelCheckpoint: saved {path} because of {type(exception).__name__}")
 
     @property
-    def _larger_is_better(self) -> bool:
-        return self.monitor is None or self.mode == "max"
+    def _only_last(self) -> bool:
+        return bool(self.save_last) and not self._when.steps and self._when.time is None
 
-    def _to_drop(self, score: float) -> str | bool | None:
-        """The file that has to go for a new one of this score; None if there is room, False if it loses."""
-        if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
-            return None
-        worst_of = min if self._larger_is_better else max
-        worst = worst_of(self.best_k_models, key=lambda kept: self.best_k_models[kept])
-        value = self.best_k_models[worst]
-        better = score > value if self._larger_is_better else score < value
-        return worst if better else False
+    def _triggered(self, step: int) -> bool:
+        by_step = bool(self._when.steps) and step % self._when.steps == 0
+        by_time = self._clock is not None and self._clock.due(step)
+        if by_time:
+            self._when.restart()
+        return by_step or by_time
 
-    def _score(self, metrics: dict[str, torch.Tensor]) -> float:
+    # --- saving -----------------------------------------------------------------------------------
+
+    def _save(self, trainer: "Trainer") -> None:
+        """Save the ranked one and the last."""
+        if trainer.counters.global_step == self._saved_step or trainer.config.fast_dev_run:
+            return
+        metrics = self._metrics(trainer)
+        saved = removed = None
+        ranks = self.save_top_k != 0 and (self._when.epochs or not self._only_last)
+        if ranks and self.monitor is None:
+            saved, removed = self._save_newest(trainer, metrics)
+        elif ranks and self._may_rank(trainer, metrics):
+            saved, removed = self._save_ranked(trainer, metrics)
+        if self.save_last:
+            self._save_last(trainer, metrics, saved)
+        self._remove(trainer, removed, saved)
+
+    def _may_rank(self, trainer: "Trainer", metrics: dict[str, Any]) -> bool:
+        """Whether the metric is there and belongs to these weights; else it is waited for."""
         assert self.monitor is not None
-        if self.monitor not in metrics:
-            known = ", ".join(sorted(metrics)) or "none"
-            reason = f"no such metric has been logged; known: {known}"
-            raise ConfigError("ModelCheckpoint(monitor)", self.monitor, reason, "Log it, or correct the name")
-        score = float(metrics[self.monitor])
-        worst = float("-inf") if self.mode == "max" else float("inf")
-        return worst if score != score else score
+        known, fresh = self.monitor in metrics, self._validated_step == trainer.global_step
+        self._waiting = trainer.enable_validation and not fresh and (self._of_validation or not known)
+        if self._waiting and known and self.save_top_k == -1:
+            metrics[self.monitor] = self._ranking.hopeless
+            return True
+        if (
+            not known
+            and not self._waiting
+            and not (trainer.enable_validation and not trainer.counters.validations)
+        ):
+            raise missing_metric("ModelCheckpoint(monitor)", self.monitor, trainer.callback_metrics)
+        return known and not self._waiting
 
-    def _path(self, name: str) -> Path:
-        assert self.dirpath is not None
-        return Path(self.dirpath) / f"{name}{self.FILE_EXTENSION}"
+    def _save_newest(self, trainer: "Trainer", metrics: dict[str, Any]) -> tuple[str, str | None]:
+        before = self.best_model_path
+        self.best_model_path = self._free(trainer, metrics, before)
+        self._write(trainer, self.best_model_path)
+        return self.best_model_path, before if before and self.save_top_k == 1 else None
 
-    def _free(self, trainer: "Trainer", name: str) -> Path:
-        """`name`, or `name-v1` and so on where a file of another run has it."""
-        path, version = self._path(name), 0
-        while path.exists() and str(path) not in self.best_k_models:
-            version += 1
-            path = self._path(f"{name}-v{version}")
-        return Path(trainer.fabric.broadcast(str(path)))
+    def _save_ranked(self, trainer: "Trainer", metrics: dict[str, Any]) -> tuple[str | None, str | None]:
+        ranking = self._ranking
+        score = torch.as_tensor(metrics[self.monitor or ""]).detach().cpu()
+        if torch.isnan(score):
+            score = ranking.hopeless
+        if not ranking.admits(float(score)):
+            self._tell(trainer, f"{self.monitor} {float(score):g} is not among the best {self.save_top_k}")
+            return None, None
+        evicted = ranking.evicted()
+        path = self._free(trainer, metrics, evicted)
+        if evicted is not None:
+            del ranking.scores[evicted]
+        self.current_score = ranking.scores[path] = score
+        if len(ranking.scores) == self.save_top_k or self.save_top_k == -1:
+            self.kth_best_model_path = ranking.worst
+            self.kth_value = ranking.scores[ranking.worst]
+        self.best_model_path = ranking.best
+        self.best_model_score = ranking.scores[ranking.best]
+        self._tell(trainer, f"{self.monitor} {float(score):g}: saving {path}")
+        self._write(trainer, path)
+        return path, evicted
+
+    def _save_last(self, trainer: "Trainer", metrics: dict[str, Any], saved: str | None) -> None:
+        before, name = self.last_model_path, self.CHECKPOINT_NAME_LAST
+        self.last_model_path = path = self._free(trainer, metrics, before, name)
+        if self.save_last == "link" and saved is not None:
+            if trainer.is_global_zero:
+                files.point_to(saved, path)
+            trainer.fabric.barrier()
+        else:
+            self._write(trainer, path)
+        self._remove(trainer, before, path)
+
+    def _write(self, trainer: "Trainer", path: str) -> None:
+        self._saved_step = trainer.counters.global_step
+        trainer.save_checkpoint(path, self.save_weights_only)
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if hasattr(logger, "after_save_checkpoint"):
+                    logger.after_save_checkpoint(self)
+
+    def _remove(self, trainer: "Trainer", path: str | None, instead: str | None) -> None:
+        if (
+            path
+            and path != instead
+            and files.may_remove(path, self.dirpath or "", getattr(trainer, "ckpt_path", None))
+        ):
+            trainer.fabric.strategy.remove_checkpoint(path)
+
+    def _metrics(self, trainer: "Trainer") -> dict[str, Any]:
+        """What names and ranking are made of, as rank 0 sees it, so that all ranks do the same."""
+        values: dict[str, Any] = {
+            name: value.detach().cpu() for name, value in trainer.callback_metrics.items()
+        }
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        values |= {name: int(values[name]) if name in values else number for name, number in place.items()}
+        return values if trainer.world_size == 1 else trainer.fabric.broadcast(values)
+
+    def _tell(self, trainer: "Trainer", sentence: str) -> None:
+        if self.verbose:
+            trainer.print(
+                f"ModelCheckpoint: epoch {trainer.current_epoch}, step {trainer.global_step}: {sentence}"
+            )
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def format_checkpoint_name(
+        self,
+        metrics: dict[str, Any],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
+    ) -> str:
+        """The path of a checkpoint with these metrics.
+
+        Args:
+            metrics: Numbers or tensors of one element, with "epoch" and "step" among them.
+            filename: Pattern to use instead of the callback's.
+            ver: Number to append, as in "-v1".
+            prefix: What to put before the name.
+
+        Example:
+            >>> namer = ModelCheckpoint(filename="{epoch}-{loss:.2f}")
+            >>> namer.format_checkpoint_name({"epoch": 3, "loss": torch.tensor(0.5)})
+            'epoch=3-loss=0.50.ckpt'
+        """
+        join = self.CHECKPOINT_JOIN_CHAR
+        pattern = filename or self.filename or f"{{epoch}}{join}{{step}}"
+        name = files.fill_pattern(pattern, metrics, self.auto_insert_metric_name, self.CHECKPOINT_EQUALS_CHAR)
+        parts = [prefix, name, None if ver is None else f"v{ver}"]
+        name = join.join(part for part in parts if part is not None) + self.FILE_EXTENSION
+        return os.path.join(self.dirpath, name) if self.dirpath else name
+
+    def _free(
+        self, trainer: "Trainer", metrics: dict[str, Any], own: str | None, pattern: str | None = None
+    ) -> str:
+        """The path to write, beside files of other runs; `own` may be overwritten."""
+
+        def make(version: int | None) -> str:
+            return self.format_checkpoint_name(metrics, pattern, version)
+
+        path = make(None)
+        if self.enable_version_counter and trainer.is_global_zero:
+            path = files.first_free(
+                make, lambda path: path != own and files.exists(path), self.STARTING_VERSION
+            )
+        return path if trainer.world_size == 1 else trainer.fabric.broadcast(path)
+
+    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
+        """Write paths and scores of the kept checkpoints to a YAML file, by default beside them."""
+        target = filepath if filepath is not None else os.path.join(self.dirpath or ".", "best_k_models.yaml")
+        files.write_text(str(target), "".join(f"{p}: {float(s)}\n" for p, s in self.best_k_models.items()))
 
 
-def _check(
-    monitor: str | None,
-    save_top_k: int,
-    mode: str,
-    every_n_train_steps: int | None,
-    every_n_epochs: int | None,
-) -> None:
+def _folder(dirpath: str | os.PathLike[str] | None) -> str | None:
+    if dirpath is None:
+        return None
+    folder = os.fspath(dirpath)
+    return os.path.realpath(os.path.expanduser(folder)) if files.is_local(folder) else folder
+
+
+def _check(monitor: str | None, save_top_k: int, mode: str, save_last: Any, dirpath: Any) -> None:
     if mode not in ("min", "max"):
         raise ConfigError("ModelCheckpoint(mode)", mode, "it is unknown", "Use 'min' or 'max'")
     if save_top_k < -1:
@@ -231,11 +430,15 @@ def _check(
         raise ConfigError(
             "ModelCheckpoint(save_top_k)", save_top_k, reason, "Name a monitor, or use -1, 0 or 1"
         )
-    for name, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
-        if value is not None and value < 0:
-            raise ConfigError(f"ModelCheckpoint({name})", value, "it counts", "Use 1 or more")
-    if every_n_train_steps and every_n_epochs:
-        reason = "every_n_train_steps is given as well"
+    if save_last not in (None, True, False, "link"):
         raise ConfigError(
-            "ModelCheckpoint(every_n_epochs)", every_n_epochs, reason, "Use two ModelCheckpoints"
+            "ModelCheckpoint(save_last)", save_last, "it is unknown", "Use True, False or 'link'"
         )
+    if save_last == "link" and dirpath is not None:
+        _refuse_remote_link(os.fspath(dirpath))
+
+
+def _refuse_remote_link(folder: str) -> None:
+    if not files.is_local(folder):
+        reason = f"there are no links in {folder}"
+        raise ConfigError("ModelCheckpoint(save_last)", "link", reason, "Use save_last=True")

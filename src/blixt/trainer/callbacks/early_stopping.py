@@ -1,16 +1,29 @@
 """Stop when a metric no longer gets better."""
 
 import math
+import warnings
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from blixt.fabric import ConfigError
 from blixt.trainer.callback import Callback
+from blixt.trainer.callbacks.metrics import missing_metric
 
 if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
+
+
+class EarlyStoppingReason(IntEnum):
+    """Why an `EarlyStopping` asked to stop."""
+
+    NOT_STOPPED = 0
+    STOPPING_THRESHOLD = 1
+    DIVERGENCE_THRESHOLD = 2
+    PATIENCE_EXHAUSTED = 3
+    NON_FINITE_METRIC = 4
 
 
 class EarlyStopping(Callback):
@@ -24,9 +37,18 @@ class EarlyStopping(Callback):
         mode: Whether a small or a large value is good.
         strict: Whether a missing metric is an error.
         check_finite: Stop when the metric is NaN or infinite.
-        stopping_threshold: Stop when it is this good.
-        divergence_threshold: Stop when it is this bad.
-        check_on_train_epoch_end: Check then rather than after validation; default: when there is none.
+        stopping_threshold: Stop when it is better than this.
+        divergence_threshold: Stop when it is worse than this.
+        check_on_train_epoch_end: Check then rather than after validation; default: only when there is no
+            validation, or one at the end of each epoch.
+        log_rank_zero_only: With `verbose`, let only rank 0 say what happens.
+
+    Attributes:
+        wait_count: Checks without improvement so far.
+        best_score: The best value so far.
+        stopped_epoch: The epoch in which it asked to stop; 0 before.
+        stopping_reason: Why, as an `EarlyStoppingReason`.
+        stopping_reason_message: Why, in words; None before.
     """
 
     def __init__(
@@ -41,6 +63,7 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
+        log_rank_zero_only: bool = False,
     ) -> None:
         if mode not in ("min", "max"):
             raise ConfigError("EarlyStopping(mode)", mode, "it is unknown", "Use 'min' or 'max'")
@@ -54,15 +77,17 @@ class EarlyStopping(Callback):
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
         self.check_on_train_epoch_end = check_on_train_epoch_end
+        self.log_rank_zero_only = log_rank_zero_only
         self.wait_count = 0
         self.stopped_epoch = 0
-        self.stopping_reason: str | None = None
+        self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+        self.stopping_reason_message: str | None = None
         self.best_score = torch.tensor(math.inf if mode == "min" else -math.inf)
 
     @property
     def state_key(self) -> str:
         """Distinguishes several of these in one run."""
-        return f"EarlyStopping{{'monitor': {self.monitor!r}, 'mode': {self.mode!r}}}"
+        return f"{type(self).__qualname__}{ {'monitor': self.monitor, 'mode': self.mode}!r}"
 
     def state_dict(self) -> dict[str, Any]:
         """How patient it still is."""
@@ -71,6 +96,8 @@ class EarlyStopping(Callback):
             "stopped_epoch": self.stopped_epoch,
             "best_score": self.best_score,
             "patience": self.patience,
+            "stopping_reason": int(self.stopping_reason),
+            "stopping_reason_message": self.stopping_reason_message,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -78,6 +105,17 @@ class EarlyStopping(Callback):
         self.wait_count = state_dict["wait_count"]
         self.stopped_epoch = state_dict["stopped_epoch"]
         self.best_score = state_dict["best_score"]
+        self.patience = state_dict["patience"]
+        self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
+        self.stopping_reason_message = state_dict.get("stopping_reason_message")
+
+    def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
+        """Decide when to check."""
+        if self.check_on_train_epoch_end is None:
+            config = trainer.config
+            self.check_on_train_epoch_end = (
+                config.val_check_interval == 1.0 and config.check_val_every_n_epoch == 1
+            )
 
     def on_validation_end(self, trainer: "Trainer", module: "Module") -> None:
         """Check after validation."""
@@ -86,43 +124,53 @@ class EarlyStopping(Callback):
 
     def on_checkpoint_due(self, trainer: "Trainer", module: "Module", at_epoch_end: bool) -> None:
         """Check when the epoch's numbers are there."""
-        at_end = self.check_on_train_epoch_end
-        if at_epoch_end and (not trainer.validates if at_end is None else at_end):
+        if at_epoch_end and (self.check_on_train_epoch_end or not trainer.enable_validation):
             self._check(trainer)
 
     def _check(self, trainer: "Trainer") -> None:
         metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            if self.strict:
-                known = ", ".join(sorted(metrics)) or "none"
-                reason = f"no such metric has been logged; known: {known}"
-                raise ConfigError(
-                    "EarlyStopping(monitor)", self.monitor, reason, "Log it, or correct the name"
-                )
+        if trainer.config.fast_dev_run:
             return
-        reason = self._judge(float(metrics[self.monitor]))
-        if trainer.fabric.all_reduce(float(reason is not None), "max"):
+        if self.monitor not in metrics:
+            error = missing_metric("EarlyStopping(monitor)", self.monitor, metrics)
+            if self.strict:
+                raise error
+            if self.verbose:
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+            return
+        message = self._judge(metrics[self.monitor].detach().cpu().reshape(()))
+        mine = self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED
+        if trainer.world_size > 1:
+            others = trainer.fabric.all_reduce(float(self.stopping_reason), "max")
+            if others and not mine:
+                self.stopping_reason = EarlyStoppingReason(int(others))
+                message = "another rank wanted to stop"
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch
-            self.stopping_reason = reason or "another rank wanted to stop"
-            if self.verbose:
-                trainer.print(f"EarlyStopping: {self.stopping_reason}")
+            self.stopping_reason_message = message
+        if message and self.verbose and (trainer.is_global_zero or not self.log_rank_zero_only):
+            rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
+            print(f"{rank}EarlyStopping: {message}")
 
-    def _judge(self, value: float) -> str | None:
-        """Why to stop, or None; counts the checks without improvement."""
-        sign = 1.0 if self.mode == "min" else -1.0
-        best = float(self.best_score)
-        if self.check_finite and not math.isfinite(value):
-            return f"{self.monitor} is {value}"
-        if self.stopping_threshold is not None and sign * value < sign * self.stopping_threshold:
-            return f"{self.monitor} {value:g} is better than the threshold {self.stopping_threshold:g}"
-        if self.divergence_threshold is not None and sign * value > sign * self.divergence_threshold:
-            return f"{self.monitor} {value:g} is worse than the threshold {self.divergence_threshold:g}"
-        if sign * value < sign * best - self.min_delta:
-            self.best_score = torch.tensor(value)
-            self.wait_count = 0
-            return None
+    def _judge(self, value: torch.Tensor) -> str | None:
+        """What to say about a value; sets the reason to stop and counts checks without improvement."""
+        number, sign, best = float(value), 1.0 if self.mode == "min" else -1.0, float(self.best_score)
+        reasons, self.stopping_reason = EarlyStoppingReason, EarlyStoppingReason.NOT_STOPPED
+        if self.check_finite and not math.isfinite(number):
+            self.stopping_reason = reasons.NON_FINITE_METRIC
+            return f"{self.monitor} is {number}, the best was {best:g}"
+        if self.stopping_threshold is not None and sign * number < sign * self.stopping_threshold:
+            self.stopping_reason = reasons.STOPPING_THRESHOLD
+            return f"{self.monitor} {number:g} is better than the threshold {self.stopping_threshold:g}"
+        if self.divergence_threshold is not None and sign * number > sign * self.divergence_threshold:
+            self.stopping_reason = reasons.DIVERGENCE_THRESHOLD
+            return f"{self.monitor} {number:g} is worse than the threshold {self.divergence_threshold:g}"
+        if sign * number < sign * best - self.min_delta:
+            self.best_score, self.wait_count = value, 0
+            return f"{self.monitor} is better: {number:g} (before: {best:g})"
         self.wait_count += 1
         if self.wait_count < self.patience:
             return None
+        self.stopping_reason = reasons.PATIENCE_EXHAUSTED
         return f"{self.monitor} has not improved on {best:g} in {self.wait_count} checks"

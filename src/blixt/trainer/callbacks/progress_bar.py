@@ -1,8 +1,6 @@
-"""One line that says how far training is, drawn by time and not by step."""
+"""What every progress bar knows, and the way to write one of your own."""
 
-import sys
-import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from blixt.trainer.callback import Callback
 
@@ -10,86 +8,131 @@ if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
 
-_WIDTH = 24
+_TITLES = {
+    "train": "Training",
+    "sanity_check": "Sanity checking",
+    "validate": "Validation",
+    "test": "Testing",
+    "predict": "Predicting",
+}
 
 
 class ProgressBar(Callback):
-    """Redraws its line on a terminal, and writes a line every few seconds elsewhere.
+    """Base of progress bars; derive from it and draw in the hooks, from the numbers it gives.
 
-    Args:
-        refresh_s: Time between drawings on a terminal.
-        quiet_refresh_s: Time between lines where the output is no terminal.
-        stream: Where to write; default standard error.
+    Called itself, `ProgressBar(...)` makes the usual bar, a `TQDMProgressBar`.
     """
 
-    def __init__(
-        self, refresh_s: float = 0.1, quiet_refresh_s: float = 5.0, stream: IO[str] | None = None
-    ) -> None:
-        self._stream = stream if stream is not None else sys.stderr
-        self._live = self._stream.isatty()
-        self._every_s = refresh_s if self._live else quiet_refresh_s
-        self._next = 0.0
-        self._began = 0.0
-        self._first_batch = 0
-        self._width = 0
+    _trainer: "Trainer | None" = None
 
-    def on_train_epoch_start(self, trainer: "Trainer", module: "Module") -> None:
-        """Begin to measure the speed anew."""
-        self._began = time.monotonic()
-        self._first_batch = trainer.counters.batch
-        self._next = self._began + self._every_s
+    def __new__(cls, *args: Any, **options: Any) -> "ProgressBar":
+        """The usual bar when no particular one is asked for."""
+        if cls is ProgressBar:
+            from blixt.trainer.callbacks.text_bar import TQDMProgressBar
 
-    def on_train_batch_end(
-        self, trainer: "Trainer", module: "Module", outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw if it is time."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + self._every_s
-            self._draw(trainer, now)
+            return super().__new__(TQDMProgressBar)
+        return super().__new__(cls)
 
-    def on_train_epoch_end(self, trainer: "Trainer", module: "Module") -> None:
-        """Leave the epoch's last line behind."""
-        if trainer.is_global_zero:
-            self._draw(trainer, time.monotonic(), last=True)
-
-    def on_exception(self, trainer: "Trainer", module: "Module", exception: BaseException) -> None:
-        """Do not leave the error in the middle of a line."""
-        if self._live and self._width:
-            self._stream.write("\n")
-
-    def _draw(self, trainer: "Trainer", now: float, last: bool = False) -> None:
+    def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
+        """Only rank 0 draws."""
+        self._trainer = trainer
         if not trainer.is_global_zero:
-            return
-        line = self.line(trainer, now)
-        if self._live:
-            padding = " " * max(0, self._width - len(line))
-            self._stream.write(f"\r{line}{padding}" + ("\n" if last else ""))
-            self._width = 0 if last else len(line)
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self.disable()
 
-    def line(self, trainer: "Trainer", now: float) -> str:
-        """What is shown."""
-        counters, total = trainer.counters, trainer.num_training_batches
-        elapsed = max(now - (self._began or now), 1e-9)
-        speed = (counters.batch - self._first_batch) / elapsed
-        epochs = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
-        parts = [f"epoch {counters.epoch + 1}{epochs}"]
-        if isinstance(total, int) and total:
-            filled = _WIDTH * counters.batch // total
-            parts.append("━" * filled + "─" * (_WIDTH - filled) if self._live else "")
-            left = _clock((total - counters.batch) / speed) if speed > 0 else "-"
-            parts += [f"{counters.batch}/{total}", f"{_clock(elapsed)}<{left}"]
-        else:
-            parts += [f"{counters.batch} batches", _clock(elapsed)]
-        parts.append(f"{speed:.1f} it/s" if speed >= 1 or not speed else f"{1 / speed:.1f} s/it")
-        parts += [f"{name}={value:.4g}" for name, value in trainer.logbook.peek().items()]
-        return "  ".join(part for part in parts if part)
+    # --- what to override -------------------------------------------------------------------------
 
+    def disable(self) -> None:
+        """Stop drawing."""
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def enable(self) -> None:
+        """Draw again."""
+
+    def print(self, *args: Any, **options: Any) -> None:
+        """Print without tearing the bar apart."""
+        print(*args, **options)
+
+    def get_metrics(self, trainer: "Trainer", pl_module: "Module") -> dict[str, Any]:
+        """What stands beside the bar; called only when it is drawn, because it may wait for the device."""
+        version = None if trainer.logger is None else trainer.logger.version
+        shown: dict[str, Any] = {} if version is None else {"v_num": version}
+        return {**shown, **trainer.progress_bar_metrics}
+
+    # --- numbers ----------------------------------------------------------------------------------
+
+    @property
+    def trainer(self) -> "Trainer":
+        """The trainer whose progress is shown."""
+        if self._trainer is None:
+            raise TypeError(f"{type(self).__name__} belongs to no trainer yet; give it to one as a callback.")
+        return self._trainer
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether nothing is drawn."""
+        return False
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it draws."""
+        return not self.is_disabled
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches in a training epoch; infinite when nobody knows."""
+        return self.trainer.num_training_batches
+
+    @property
+    def total_val_batches_current_dataloader(self) -> int | float:
+        """Batches of the running validation loader."""
+        trainer = self.trainer
+        return self._of_current(
+            trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        )
+
+    @property
+    def total_test_batches_current_dataloader(self) -> int | float:
+        """Batches of the running test loader."""
+        return self._of_current(self.trainer.num_test_batches)
+
+    @property
+    def total_predict_batches_current_dataloader(self) -> int | float:
+        """Batches of the running predict loader."""
+        return self._of_current(self.trainer.num_predict_batches)
+
+    @property
+    def total_val_batches(self) -> int | float:
+        """Batches of all validation loaders."""
+        return sum(self.trainer.num_val_batches) if self.trainer.enable_validation else 0
+
+    def title(self, stage: str) -> str:
+        """What stands before the bar in a stage."""
+        return _TITLES.get(stage, stage)
+
+    @property
+    def sanity_check_description(self) -> str:
+        """What stands before the bar of the sanity check."""
+        return self.title("sanity_check")
+
+    @property
+    def train_description(self) -> str:
+        """What stands before the training bar."""
+        return self.title("train")
+
+    @property
+    def validation_description(self) -> str:
+        """What stands before the validation bar."""
+        return self.title("validate")
+
+    @property
+    def test_description(self) -> str:
+        """What stands before the test bar."""
+        return self.title("test")
+
+    @property
+    def predict_description(self) -> str:
+        """What stands before the predict bar."""
+        return self.title("predict")
+
+    def _of_current(self, totals: list[int | float]) -> int | float:
+        index = self.trainer.logbook.loader
+        return totals[index] if index < len(totals) else float("inf")
