@@ -1,95 +1,102 @@
 """Make the processes that train together, and never leave one behind.
 
 A script is run again once per rank, with torchrun's variables; the first process only watches over the
-others and ends with their exit code. A function is called in spawned processes. In both cases the
-watching process holds the store where the ranks meet, so that no port has to be guessed, and a pipe whose
-end tells the ranks that it is gone.
+others and ends with their exit code. A function is called in spawned or forked processes. In both cases
+the watching process of the first machine holds the store where the ranks meet, so that on one machine no
+port has to be guessed, and every rank has a pipe whose end tells it that its launcher is gone.
 """
 
+import multiprocessing
 import os
-import queue
-import signal
-import subprocess
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
-from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] - public, but not listed
-from torch.multiprocessing.spawn import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,  # pyright: ignore[reportUnknownVariableType] - torch leaves it untyped
-)
+from blixt.fabric.cluster.base import CHOSEN_VARIABLE, World, rank_variables
+from blixt.fabric.launch_place import Place, find_place
 
-from blixt.fabric.errors import LaunchError
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _GUARD_VARIABLE = "BLIXT_LAUNCHER_FD"
-_GRACE_S = 10.0
+FORKED_VARIABLE = "BLIXT_FORKED"
+"""Set in forked ranks: OpenMP's threads did not come along, and waiting for them would never end."""
+_kept: list[object] = []  # a pipe that nobody refers to would be closed under its reader
 
 
-def launch_script(world_size: int) -> NoReturn:
-    """Run this program once per rank, wait, and exit as they did."""
-    command = _own_command()
-    store = _meeting_point(world_size)
-    guard, write_end = os.pipe()
-    os.set_inheritable(guard, True)
-    ranks: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(world_size):
-            environment = {**os.environ, **rank_environment(rank, world_size, store.port)}
-            environment[_GUARD_VARIABLE] = str(guard)
-            ranks.append(subprocess.Popen(command, env=environment, pass_fds=[guard]))
-        code = _watch(ranks)
-    finally:
-        _stop(ranks)
-        os.close(guard)
-        os.close(write_end)
-    raise SystemExit(code)
+def launch_script(processes: int, num_nodes: int = 1) -> NoReturn:
+    """Run this program once per rank of this machine, wait, and exit as they did.
 
-
-def launch_function(world_size: int, entry: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call `entry(*args)` in `world_size` new processes; returns what rank 0 returned.
-
-    `entry` and `args` must be picklable. When one process fails, the others are stopped and its traceback
-    is part of the error.
+    Args:
+        processes: Ranks on this machine.
+        num_nodes: Machines. The script is started on each of them, with MASTER_ADDR, MASTER_PORT and
+            NODE_RANK in the environment.
     """
-    store = _meeting_point(world_size)
-    with TemporaryDirectory() as folder:
-        answer = Path(folder) / "rank0.pt"
-        try:
-            start_processes(
-                _function_rank,
-                args=(world_size, store.port, str(answer), entry, args),
-                nprocs=world_size,
-                start_method="spawn",
-            )
-        except ProcessRaisedException as error:
-            first = _first_failure(Path(folder)) or str(error)
-            raise LaunchError(f"A rank failed and the others were stopped.\n\n{first}") from error
-        except ProcessExitedException as error:
-            raise LaunchError(f"A rank died and the others were stopped: {error}.") from error
-        return torch.load(answer, weights_only=False)
+    from blixt.fabric.launch_script import run_ranks
+
+    raise SystemExit(run_ranks(find_place(processes, num_nodes)))
+
+
+def launch_function(
+    processes: int,
+    entry: Callable[..., Any],
+    args: tuple[Any, ...],
+    start_method: str = "spawn",
+    num_nodes: int = 1,
+) -> Any:
+    """Call `entry(*args)` in new processes of this machine; returns what rank 0 returned.
+
+    Args:
+        processes: Ranks on this machine.
+        entry: What each rank runs.
+        args: For `entry`; both must be picklable, except with "fork".
+        start_method: "spawn" (fresh processes), "fork" (copies of this one; for notebooks) or "forkserver".
+        num_nodes: Machines, as for `launch_script`. Elsewhere than on the first, the answer is None.
+
+    Raises:
+        LaunchError: When a rank failed: the others were stopped, its traceback is part of the message and
+            its exception the error's cause.
+        ConfigError: When this process cannot be forked any more.
+    """
+    from blixt.fabric.launch_function import call_in_ranks
+
+    return call_in_ranks(find_place(processes, num_nodes), entry, args, start_method)
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
     """torchrun's variables for one rank of this machine, whose launcher holds the store."""
+    return environment_of(Place(world_size, 1, 0, "127.0.0.1", port, None), rank)
+
+
+def environment_of(place: Place, local_rank: int) -> dict[str, str]:
+    """torchrun's variables for one rank of a place, whose launcher holds the store."""
+    world = World(
+        rank=place.node_rank * place.processes + local_rank,
+        local_rank=local_rank,
+        world_size=place.world_size,
+        local_world_size=place.processes,
+        node_rank=place.node_rank,
+    )
     return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "NODE_RANK": "0",
-        "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        **rank_variables(world),
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": str(place.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
+        CHOSEN_VARIABLE: "",
     }
+
+
+def interactive() -> bool:
+    """Whether a person types at this process, in a terminal or a notebook, so that there is no script."""
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+
+
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel."""
+    shell = sys.modules.get("IPython")
+    current = shell.get_ipython() if shell is not None else None
+    return type(current).__name__ == "ZMQInteractiveShell"
 
 
 def share_cores(processes: int) -> None:
@@ -97,123 +104,35 @@ def share_cores(processes: int) -> None:
 
     Otherwise all of them would use all cores, and spend most of the time waiting for each other.
     """
-    if processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+    import torch
+
+    if processes > 1 and "OMP_NUM_THREADS" not in os.environ and FORKED_VARIABLE not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
-def die_with_launcher() -> None:
-    """End this process when the one that launched it is gone, however it went."""
-    descriptor = os.environ.pop(_GUARD_VARIABLE, None)
-    if descriptor is None:
+def die_with_launcher(guard: "Connection | None" = None) -> None:
+    """End this process when the one that launched it is gone, however it went.
+
+    Args:
+        guard: The reading end of the launcher's pipe; None takes the one in the environment, if any.
+    """
+    if guard is not None:
+        descriptor = guard.fileno()
+    elif _GUARD_VARIABLE in os.environ:
+        descriptor = int(os.environ.pop(_GUARD_VARIABLE))
+    else:
         return
 
     def wait_for_end() -> None:
-        os.read(int(descriptor), 1)
+        os.read(descriptor, 1)
+        for child in multiprocessing.active_children():
+            child.kill()
         os._exit(1)
 
+    _kept.append(guard)
     threading.Thread(target=wait_for_end, name="blixt-launcher-guard", daemon=True).start()
 
 
-def _function_rank(
-    rank: int, world_size: int, port: int, answer: str, entry: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    os.environ.update(rank_environment(rank, world_size, port))
-    try:
-        result = entry(*args)
-    except BaseException:
-        report = f"Rank {rank} failed:\n{traceback.format_exc()}"
-        Path(answer).with_name(f"{time.monotonic_ns():020}-{rank}.failed").write_text(report)
-        raise
-    if rank == 0:
-        torch.save(result, answer)
-
-
-def _first_failure(folder: Path) -> str:
-    """The earliest report of a rank: the others' come of losing it. "" when there is none."""
-    reports = sorted(folder.glob("*.failed"))
-    return reports[0].read_text() if reports else ""
-
-
-def _meeting_point(world_size: int) -> TCPStore:
-    return TCPStore("127.0.0.1", 0, world_size, is_master=True, wait_for_workers=False)
-
-
-def _own_command() -> list[str]:
-    arguments = sys.orig_argv[1:]
-    if hasattr(sys, "ps1") or not arguments or arguments[-1] == "-":
-        raise LaunchError(
-            "An interactive session cannot be run once per rank. Put the code into a function and call "
-            "fabric.launch(function), or into a script."
-        )
-    return [sys.executable, *arguments]
-
-
-def _watch(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all; at the first failure say which rank it was and return its code."""
-    ended: queue.Queue[int] = queue.Queue()
-
-    def report(rank: int) -> None:
-        ranks[rank].wait()
-        ended.put(rank)
-
-    for rank in range(len(ranks)):
-        threading.Thread(target=report, args=(rank,), name=f"blixt-rank-{rank}", daemon=True).start()
-    with _forwarded_signals(ranks):
-        codes = [0]
-        for _ in ranks:
-            rank = ended.get()
-            codes.append(_shell_code(ranks[rank].returncode))
-            if codes[-1] not in (0, 128 + signal.SIGTERM):
-                _say_who_failed(rank, ranks[rank])
-                return codes[-1]
-    return max(codes)
-
-
-def _say_who_failed(rank: int, process: subprocess.Popen[bytes]) -> None:
-    code = process.returncode
-    how = f"exited with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
-    print(
-        f"blixt: rank {rank} (process {process.pid}) {how}; the other ranks were stopped. "
-        "Its own message is above.",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _shell_code(code: int) -> int:
-    return code if code >= 0 else 128 - code
-
-
-def _stop(ranks: list[subprocess.Popen[bytes]]) -> None:
-    for process in ranks:
-        if process.poll() is None:
-            process.terminate()
-    deadline = time.monotonic() + _GRACE_S
-    for process in ranks:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-class _forwarded_signals:
-    """While inside, SIGTERM and SIGUSR1 to this process go to every rank."""
-
-    def __init__(self, ranks: list[subprocess.Popen[bytes]]) -> None:
-        self._ranks = ranks
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                self._previous[number] = signal.signal(number, self._forward)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _forward(self, number: int, _frame: object) -> None:
-        for process in self._ranks:
-            if process.poll() is None:
-                process.send_signal(number)
+def guard_environment(descriptor: int) -> dict[str, str]:
+    """Tell a rank which inherited pipe ends with its launcher."""
+    return {_GUARD_VARIABLE: str(descriptor)}

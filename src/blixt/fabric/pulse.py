@@ -1,0 +1,195 @@
+"""Find out which rank died or hangs, so that the others can say so.
+
+Every rank writes once a second into the store where the ranks met: a beat, and in how many collectives of
+the whole group it has taken part. Nothing of it happens in a training step. When a rank fails because it
+waited in vain, the beats tell who is to blame: whose beat has stopped is dead, and who has taken part in
+the fewest collectives never came to the one the others wait in.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import torch.distributed as dist
+
+from blixt.fabric.cluster.base import World
+
+_PERIOD_S = 1.0
+_DEAD_AFTER_S = 2.5
+_STORE_S = 2.0
+_ACCUSED = "blixt/accused"
+_WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "tcpstore", "broken pipe")
+
+_current: "Pulse | None" = None
+
+
+class Pulse:
+    """This rank's beat.
+
+    Args:
+        rank: Of this process.
+        world_size: Number of processes.
+        store: A connection of its own to the store where they met.
+    """
+
+    def __init__(self, rank: int, world_size: int, store: Any) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._store = store
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="blixt-pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._over.set()
+        self._thread.join(_STORE_S)
+
+    def explain(self, error: BaseException) -> str:
+        """Say which other rank is to blame for `error`, if one is, and let the others and the launcher know.
+
+        The beat goes on meanwhile, because the other ranks may ask the same question.
+        """
+        try:
+            if not _about_others(error):
+                name = type(error).__name__
+                _accuse_once(self._store, f"rank {self.rank} failed with {name}: {_short(error)}")
+                return ""
+            known = _accused(self._store)
+            return known or _accuse_once(self._store, find_guilty(self._store, self.world_size, self.rank))
+        except (dist.DistError, RuntimeError):
+            return "the store where the ranks met is gone: the launcher or the machine of rank 0 has ended"
+
+    def _beat(self) -> None:
+        count = 0
+        try:
+            while not self._over.wait(_PERIOD_S if count else 0):
+                count += 1
+                self._store.set(f"blixt/pulse/{self.rank}", f"{count} {_collectives()}")
+                if f"rank {self.rank} hangs" in _accused(self._store):
+                    _show_main_thread(self.rank)
+                    return
+        except (dist.DistError, RuntimeError):
+            return  # the store is gone: whoever needs it will say so
+
+
+def start_pulse(world: World, store: Any) -> None:
+    """Let this rank beat for as long as its process lives, and explain an error that ends the process."""
+    global _current
+    if _current is not None or store is None:
+        return
+    _current = Pulse(world.rank, world.world_size, store)
+    _current.start()
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        usual(kind, error, trace)
+        said = explain(error)
+        if said and not issubclass(kind, KeyboardInterrupt):
+            print(f"blixt: rank {world.rank} stops: {said}.", file=sys.stderr, flush=True)
+
+    sys.excepthook = hook
+
+
+def stop_pulse() -> None:
+    """End this rank's beat, before its connection to the store is closed."""
+    global _current
+    if _current is not None:
+        _current.stop()
+        _current = None
+
+
+def explain(error: BaseException) -> str:
+    """Which rank is to blame for `error`, as far as this process can find out; "" when it trains alone."""
+    return _current.explain(error) if _current is not None else ""
+
+
+def accuse(store: Any, world_size: int) -> str | None:
+    """For a launcher: what the ranks have said about each other, else what their beats tell."""
+    if store is None:
+        return None
+    try:
+        return _accused(store) or None
+    except (dist.DistError, RuntimeError):
+        return None
+
+
+def find_guilty(store: Any, world_size: int, asking: int) -> str:
+    """Compare the beats of the other ranks for a moment."""
+    before = _beats(store, world_size)
+    time.sleep(_DEAD_AFTER_S)
+    after = _beats(store, world_size)
+    others = [rank for rank in range(world_size) if rank != asking]
+    dead = [rank for rank in others if after.get(rank, (0, 0))[0] == before.get(rank, (0, 0))[0]]
+    if dead:
+        return f"rank {_join(dead)} died: no sign of life for {_DEAD_AFTER_S:g} s"
+    mine = _collectives()
+    behind = min((after[rank][1] for rank in others), default=mine)
+    if behind < mine:
+        slow = [rank for rank in others if after[rank][1] == behind]
+        return (
+            f"rank {_join(slow)} hangs: alive, but it took part in {behind} collective operations and this "
+            f"rank in {mine}"
+        )
+    return f"all ranks are alive and took part in as many collective operations as this one ({mine})"
+
+
+def _beats(store: Any, world_size: int) -> dict[int, tuple[int, int]]:
+    found: dict[int, tuple[int, int]] = {}
+    for rank in range(world_size):
+        key = f"blixt/pulse/{rank}"
+        if store.check([key]):
+            count, collectives = store.get(key).decode().split()
+            found[rank] = (int(count), int(collectives))
+    return found
+
+
+def _collectives() -> int:
+    """How many collectives of the whole group this process has begun."""
+    if not dist.is_initialized():
+        return 0
+    group: Any = dist.distributed_c10d._get_default_group()  # pyright: ignore[reportPrivateUsage]
+    try:
+        return group._get_sequence_number_for_group()
+    except RuntimeError:
+        return 0
+
+
+def _accused(store: Any) -> str:
+    return store.get(_ACCUSED).decode() if store.check([_ACCUSED]) else ""
+
+
+def _accuse_once(store: Any, text: str) -> str:
+    """The first accusation counts: what comes later comes of it."""
+    store.set_timeout(timedelta(seconds=_STORE_S))
+    return store.compare_set(_ACCUSED, "", text).decode()
+
+
+def _about_others(error: BaseException) -> bool:
+    """Whether an error may come of other ranks, by its type or its words."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError)) and any(word in text for word in _WORDS)
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:200]
+
+
+def _join(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))
+
+
+def _show_main_thread(rank: int) -> None:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # pyright: ignore[reportPrivateUsage]
+    where = "".join(traceback.format_stack(frame)) if frame is not None else "nobody knows where\n"
+    text = f"blixt: the other ranks wait for rank {rank} (process {os.getpid()}), which is here:\n{where}"
+    print(text, file=sys.stderr, flush=True)
