@@ -5,7 +5,7 @@ fetches one batch ahead, so that the last one is known to be the last while it i
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class CombinedBatches:
         self._arrange = arrange
         self._limits = limits
         self._world_size = world_size
-        self._seeds = [loader.seed for loader in loaders]
+        self.seeds = [loader.seed for loader in loaders]
         self._course = Course.begin(len(loaders))
         self._resuming = False
 
@@ -83,7 +83,7 @@ class CombinedBatches:
 
     def _open(self, index: int) -> Iterator[Any]:
         loader, turn = self.loaders[index], self._course.rounds[index]
-        loader.seed = mix(self._seeds[index], turn) if turn else self._seeds[index]
+        loader.seed = mix(self.seeds[index], turn) if turn else self.seeds[index]
         return iter(loader)
 
     def set_epoch(self, epoch: int) -> None:
@@ -95,7 +95,7 @@ class CombinedBatches:
         """Say that the epoch is over, so that the position is the beginning of the next."""
         self.delivered, self._resuming = 0, False
         self._course = Course.begin(len(self.loaders))
-        for loader, seed in zip(self.loaders, self._seeds, strict=True):
+        for loader, seed in zip(self.loaders, self.seeds, strict=True):
             loader.seed = seed
             loader.end_epoch()
 
@@ -103,7 +103,7 @@ class CombinedBatches:
         """The position after the batches delivered so far."""
         return {
             "loaders": [loader.state_dict() for loader in self.loaders],
-            "seeds": list(self._seeds),
+            "seeds": list(self.seeds),
             "batches": self.delivered,
             "mode": self.mode,
             "world_size": self._world_size,
@@ -115,7 +115,7 @@ class CombinedBatches:
         before = state_dict.get("world_size", self._world_size)
         self.delivered = state_dict["batches"] * before // self._world_size
         count = len(self.loaders)
-        self._seeds = list(state_dict.get("seeds", self._seeds))
+        self.seeds = list(state_dict.get("seeds", self.seeds))
         self._course = Course(
             index=state_dict.get("index", self.delivered) * before // self._world_size,
             current=state_dict.get("current", 0),
@@ -242,3 +242,26 @@ def close(batches: Any) -> None:
     """End whatever iteration runs, with its workers, where that is possible."""
     if hasattr(batches, "close"):
         batches.close()
+
+
+def seeds_of(batches: Any) -> list[int]:
+    """The seeds that order the loaders in `batches`."""
+    if isinstance(batches, AheadBatches):
+        return seeds_of(batches.batches)
+    return list(batches.seeds) if isinstance(batches, CombinedBatches) else [batches.seed]
+
+
+def reseed(batches: Any, seeds: Sequence[int]) -> None:
+    """Order the loaders in `batches` as those were ordered from which `seeds_of` got the seeds."""
+    if isinstance(batches, AheadBatches):
+        reseed(batches.batches, seeds)
+    elif isinstance(batches, CombinedBatches):
+        batches.seeds = list(seeds)
+    elif seeds:
+        batches.seed = seeds[0]
+
+
+def drain(batches: Any, state: Mapping[str, Any]) -> None:
+    """Let loaders that keep their own position see that they are at their end, so that they begin anew."""
+    if "inner" in state or any("inner" in each for each in state.get("loaders", ())):
+        next(iter(batches), None)

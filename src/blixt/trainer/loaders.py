@@ -29,8 +29,7 @@ class StageLoader:
     """The batches of a stage and how much of them counts.
 
     Attributes:
-        batches: Where batches come from. If it has an attribute `last`, that is True while the epoch's last
-            batch is out; otherwise `total` tells.
+        batches: Where batches come from.
         total: How many there will be; None when nobody knows.
         cut: Whether to stop after `total` although there is more.
         loaders: The loaders in it, as the user made them.
@@ -44,6 +43,11 @@ class StageLoader:
     loaders: tuple[Any, ...] = ()
     limits: tuple[float, ...] = ()
     given: Any = None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether `batches.last` tells the last batch, because the data may end before `total`."""
+        return isinstance(self.batches, AheadBatches)
 
     def close(self) -> None:
         """End the running iterations and their workers; harmless when there are none."""

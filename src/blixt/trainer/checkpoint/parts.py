@@ -1,6 +1,6 @@
 """What of a trainer a checkpoint is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ class Batches(Protocol):
 
     delivered: int
 
+    def __iter__(self) -> Iterator[Any]: ...
+
     def state_dict(self) -> dict[str, Any]:
         """The position."""
         ...
@@ -34,7 +36,7 @@ class EvaluationLoader(Protocol):
     """A loader of the running fit's validation."""
 
     @property
-    def batches(self) -> Batches:
+    def batches(self) -> Any:
         """Where its batches come from."""
         ...
 

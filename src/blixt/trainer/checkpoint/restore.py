@@ -13,6 +13,7 @@ from blixt.fabric import CheckpointError, restore_rng
 from blixt.trainer.checkpoint.parts import Parts
 from blixt.trainer.checkpoint.sections import counters_of, loader_states_of
 from blixt.trainer.checkpoint.weights import load_weights
+from blixt.trainer.combined_batches import drain, reseed
 
 _SCALER_KEYS = ("MixedPrecision", "MixedPrecisionPlugin", "native_amp_scaling_state")
 
@@ -113,8 +114,10 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
         parts.loader.load_state_dict(mine["loader"])
         if not same_world and not parts.counters.epoch_closed:
             parts.counters.batch = parts.loader.delivered
-    for loader, state in zip(parts.evaluation, mine.get("evaluation", ()), strict=False):
-        loader.batches.load_state_dict(state)
+        if parts.counters.epoch_closed and not parts.counters.epoch_done:
+            drain(parts.loader, mine["loader"])
+    for loader, seeds in zip(parts.evaluation, mine.get("evaluation", ()), strict=False):
+        reseed(loader.batches, seeds)
     restore_rng(mine["rng"], parts.fabric.device)
     if same_world:
         parts.logbook.load_state_dict(mine["logbook"])

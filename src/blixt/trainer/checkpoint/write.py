@@ -10,6 +10,7 @@ from blixt.trainer.checkpoint.migrate import LAYOUT, VERSION_KEY
 from blixt.trainer.checkpoint.parts import Parts
 from blixt.trainer.checkpoint.plain import plain
 from blixt.trainer.checkpoint.sections import loops_of
+from blixt.trainer.combined_batches import seeds_of
 from blixt.trainer.hparams import hparams_entries
 
 _TENSOR_SECTIONS = ("state_dict", "optimizer_states", "loops", "blixt")
@@ -116,7 +117,7 @@ def _of_this_rank(parts: Parts, position: dict[str, Any] | None) -> dict[str, An
     return {
         "rng": capture_rng(parts.fabric.device),
         "loader": position,
-        "evaluation": [loader.batches.state_dict() for loader in parts.evaluation],
+        "evaluation": [seeds_of(loader.batches) for loader in parts.evaluation],
         "logbook": parts.logbook.state_dict(),
     }
 
