@@ -63,7 +63,7 @@ TABLE: dict[str, Callable[[Any], Any]] = {
     "max_epochs": lambda t: 2,
     "max_steps": lambda t: -1,
     "min_epochs": lambda t: 1,
-    "min_steps": lambda t: 0,
+    "min_steps": lambda t: None,
     "node_rank": lambda t: 0,
     "num_devices": lambda t: 1,
     "num_nodes": lambda t: 1,

@@ -107,6 +107,6 @@ class ConfigViews:
         return self.config.min_epochs
 
     @property
-    def min_steps(self) -> int:
-        """Optimizer steps that are made whatever wants to stop."""
-        return self.config.min_steps
+    def min_steps(self) -> int | None:
+        """Optimizer steps that are made whatever wants to stop; None for no such limit."""
+        return self.config.min_steps or None

@@ -28,7 +28,7 @@ class EvaluateStage(FitStage):
         self, wanted: str | os.PathLike[str] | None, fn: TrainerFn, model_given: bool = True
     ) -> str | None:
         found = checkpoints.find_checkpoint(
-            wanted, str(fn), self.callbacks, self.default_root_dir, self.fabric, model_given=model_given
+            wanted, fn.value, self.callbacks, self.default_root_dir, self.fabric, model_given=model_given
         )
         self.ckpt_path = None if found is None else str(found)
         return self.ckpt_path
@@ -59,7 +59,7 @@ class EvaluateStage(FitStage):
 
     def _rows(self, fn: TrainerFn, result: Any, count: int, verbose: bool) -> list[dict[str, float]]:
         rows = by_loader(result, count)
-        text = table(str(fn), rows) if verbose and self.is_global_zero else ""
+        text = table(fn.value, rows) if verbose and self.is_global_zero else ""
         if text:
             print(text)
         return rows
@@ -71,10 +71,10 @@ def check_evaluation(fn: TrainerFn, module: Module, datamodule: DataModule | Non
     name = f"{SHORT[kind]}_dataloader"
     in_data = datamodule is not None and overridden(datamodule, name, DataModule)
     if given is None and not in_data and not overridden(module, name, Module):
-        reason = f"there is nothing to {fn}"
-        raise ConfigError(f"{fn}(dataloaders)", None, reason, f"Give a loader, or write {name}")
+        reason = f"there is nothing to {fn.value}"
+        raise ConfigError(f"{fn.value}(dataloaders)", None, reason, f"Give a loader, or write {name}")
     step = f"{kind}_step"
     needed = overridden(module, step, Module) or (kind == "predict" and overridden(module, "forward", Module))
     if not needed:
-        reason = f"it says nothing about what to do with a batch to {fn}"
-        raise ConfigError(f"{fn}(model)", type(module).__name__, reason, f"Write {step}")
+        reason = f"it says nothing about what to do with a batch to {fn.value}"
+        raise ConfigError(f"{fn.value}(model)", type(module).__name__, reason, f"Write {step}")

@@ -158,14 +158,15 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     log_every, max_steps = config.log_every_n_steps, config.max_steps
     manual, has_schedules = not run.module.automatic_optimization, schedules.any
     validates = _validates_this_epoch(run)
-    batches = run.loader.batches
+    batches, ahead = run.loader.batches, run.loader.ahead
+    several = getattr(batches, "loader_index", None) is not None
     index = counters.batch
     if counters.epoch_closed or (total is not None and index >= total):
         return Leave.EPOCH_OVER  # it was saved between its last batch and its end
     for batch in batches:
         if transfer is not None:
-            batch = transfer(batch, 0)
-        run.last = last = batches.last if total is None else index + 1 == total
+            batch = transfer(batch, batches.loader_index if several else 0)
+        run.last = last = batches.last if ahead else index + 1 == total
         run.index, logbook.batch = index, batch
         skips = False
         for hook in batch_start:
@@ -269,4 +270,5 @@ def _validate(run: Run, boundary: bool) -> None:
     if evaluation is not None:
         evaluation.run(run.counters.epoch, row_step=run.counters.optimizer_steps - run.lag)
         run.counters.validations += 1
+        run.counters.validated_at = run.counters.batches
     run.validated_at = time.monotonic()

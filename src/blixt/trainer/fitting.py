@@ -13,7 +13,7 @@ from blixt.trainer import checkpoint as checkpoints
 from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
-from blixt.trainer.evaluate import Evaluation, step_arguments
+from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
 from blixt.trainer.fit import Leave, Run, fit, is_over
 from blixt.trainer.hooks import HookPlan, overridden, profiled
 from blixt.trainer.loader_stage import LoaderStage
@@ -23,9 +23,15 @@ from blixt.trainer.module import Module
 from blixt.trainer.optimizers import parse_optimizers
 from blixt.trainer.progress import Counters
 from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
-from blixt.trainer.step import Step, make_step
+from blixt.trainer.step import NoOptimizer, Step, make_step
 from blixt.trainer.stop import SignalHandlers, StopAgreement
 
+_EVALUATED: dict[TrainerFn, Kind] = {
+    TrainerFn.FITTING: "validation",
+    TrainerFn.VALIDATING: "validation",
+    TrainerFn.TESTING: "test",
+    TrainerFn.PREDICTING: "predict",
+}
 _RUNS = itertools.count(1)
 """Tells the fits of a process apart, alike on all ranks."""
 
@@ -41,8 +47,9 @@ class FitStage(LoaderStage):
     def take_up(self, fn: TrainerFn, module: Module, datamodule: DataModule | None) -> HookPlan:
         """Work with these from now on; returns which hooks they and the callbacks have."""
         self._module, self.datamodule, self._model = module, datamodule, None
-        self._evaluations.clear()
-        self._train = self._run = None
+        self._evaluations.pop(_EVALUATED[fn], None)
+        if fn is TrainerFn.FITTING:
+            self._train = self._run = None
         self._given = {}
         self._left_epoch_before(fn)
         module.trainer = self  # pyright: ignore[reportAttributeAccessIssue] - this is the Trainer's base
@@ -116,14 +123,14 @@ class FitStage(LoaderStage):
             logbook.training = page
             stack.callback(setattr, logbook, "training", None)
             stack.enter_context(torch.autograd.set_detect_anomaly(self.config.detect_anomaly))
+            if run.evaluation is not None and "validation" not in self._evaluations:
+                run.evaluation()
             if content is not None:
                 checkpoints.restore_position(content, self._parts())
                 run.resumed = self.counters.batch > 0
                 if is_over(run):
                     self._say_why_over(run)
                     return Leave.FINISHED
-            if run.evaluation is not None and not self._evaluations:
-                run.evaluation()
             hooks.call("on_train_start")
             stop.start(self.counters.batches)
             stack.callback(stop.close)
@@ -151,7 +158,7 @@ class FitStage(LoaderStage):
         found, self.lr_scheduler_configs = parse_optimizers(
             module.configure_optimizers(), automatic=module.automatic_optimization
         )
-        self.optimizers = found
+        self.optimizers = found or ([NoOptimizer()] if module.automatic_optimization else [])
         fabric = self.fabric
         forward, no_sync = fabric.strategy.forward_of(module, "training_step", fabric.device)
         forward = fabric.precision.wrap(forward, fabric.device)

@@ -82,9 +82,9 @@ class FitLoop(_View):
         return self.trainer.config.max_steps
 
     @property
-    def min_steps(self) -> int:
-        """Optimizer steps that are made whatever wants to stop."""
-        return self.trainer.config.min_steps
+    def min_steps(self) -> int | None:
+        """Optimizer steps that are made whatever wants to stop; None for no such limit."""
+        return self.trainer.min_steps
 
     @property
     def max_batches(self) -> int | float:
@@ -150,9 +150,9 @@ class TrainingEpochLoop(_View):
         self.trainer.config.max_steps = at_least("max_steps", steps, -1)
 
     @property
-    def min_steps(self) -> int:
-        """Optimizer steps that are made whatever wants to stop."""
-        return self.trainer.config.min_steps
+    def min_steps(self) -> int | None:
+        """Optimizer steps that are made whatever wants to stop; None for no such limit."""
+        return self.trainer.min_steps
 
     @min_steps.setter
     def min_steps(self, steps: int | None) -> None:
@@ -162,9 +162,11 @@ class TrainingEpochLoop(_View):
     def batch_progress(self) -> Progress:
         """How many batches have begun and ended."""
         counters, ready = self.trainer.counters, self.trainer.batch_index + 1
-        before = counters.batches - counters.batch
-        current = Tracker(ready, ready, counters.batch, counters.batch)
-        total = Tracker(before + ready, before + ready, counters.batches, counters.batches)
+        before = counters.batches - counters.batch if counters.batch else counters.batches - ready
+        running = counters.batch == ready - 1 and self.trainer.training
+        done = ready - (running or self.trainer.logbook.hook == "on_train_batch_end")
+        current = Tracker(ready, ready, ready - running, done)
+        total = Tracker(before + ready, before + ready, before + ready - running, before + done)
         return Progress(total, current, self.trainer.is_last_batch)
 
     @property

@@ -65,20 +65,22 @@ class Running:
         fn, module, datamodule, trainer = self._fn, self._module, self._datamodule, self._trainer
         if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             reason = "it is not a blixt.trainer.Module"
-            raise ConfigError(f"{fn}(model)", type(module).__name__, reason, "Derive your model from Module")
+            raise ConfigError(
+                f"{fn.value}(model)", type(module).__name__, reason, "Derive your model from Module"
+            )
         fabric = trainer.fabric
         fabric.launch()
         hooks = self._hooks = trainer.take_up(fn, module, datamodule)
         if trainer.profiler is not None:
             rank = trainer.local_rank if trainer.world_size > 1 else None
-            trainer.profiler.setup(stage=str(fn), local_rank=rank, log_dir=trainer.log_dir)
+            trainer.profiler.setup(stage=fn.value, local_rank=rank, log_dir=trainer.log_dir)
         self._prepare_data()
         for logger in trainer.loggers:
             _ = getattr(logger, "experiment", None)  # made here, so that it has its folder in setup
         fabric.barrier()
         if datamodule is not None:
-            datamodule.setup(str(fn))
-        hooks.call("setup", str(fn))
+            datamodule.setup(fn.value)
+        hooks.call("setup", fn.value)
         fabric.barrier()
         with trainer.init_module():
             module.configure_model()
@@ -101,8 +103,8 @@ class Running:
         if fn is TrainerFn.FITTING:
             hooks.call("on_fit_end")
         if self._datamodule is not None:
-            self._datamodule.teardown(str(fn))
-        hooks.call("teardown", str(fn))
+            self._datamodule.teardown(fn.value)
+        hooks.call("teardown", fn.value)
         interrupted = trainer.interrupted
         for logger in trainer.loggers if trainer.is_global_zero else []:
             if fn is TrainerFn.FITTING:

@@ -1,10 +1,10 @@
 """What a trainer is doing, as enums whose values read like Lightning's."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 
-class TrainerStatus(StrEnum):
+class TrainerStatus(str, Enum):
     """How far the last call of the trainer has come."""
 
     INITIALIZING = "initializing"
@@ -18,7 +18,7 @@ class TrainerStatus(StrEnum):
         return self in (TrainerStatus.FINISHED, TrainerStatus.INTERRUPTED)
 
 
-class TrainerFn(StrEnum):
+class TrainerFn(str, Enum):
     """Which method of the trainer was called."""
 
     FITTING = "fit"
@@ -27,7 +27,7 @@ class TrainerFn(StrEnum):
     PREDICTING = "predict"
 
 
-class RunningStage(StrEnum):
+class RunningStage(str, Enum):
     """Which batches run now: a fit trains, validates, and checks its sanity."""
 
     TRAINING = "train"

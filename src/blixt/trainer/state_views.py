@@ -20,8 +20,8 @@ class StateViews:
     def stage(self) -> Stage | None:
         """Which of its methods runs; None between calls."""
         fn = self.state.fn
-        running = fn is not None and self.state.status is TrainerStatus.RUNNING
-        return cast("Stage", str(fn)) if running else None
+        running = self.state.status is TrainerStatus.RUNNING
+        return cast("Stage", fn.value) if fn is not None and running else None
 
     @property
     def interrupted(self) -> bool:

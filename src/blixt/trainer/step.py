@@ -64,10 +64,9 @@ def make_step(
     if len(optimizers) > 1:
         reason = f"{len(optimizers)} optimizers need an order that only you know"
         raise ConfigError("configure_optimizers()", "several", reason, "Set automatic_optimization = False")
-    if not optimizers:
+    if isinstance(optimizers[0].optimizer, NoOptimizer):
         warnings.warn("configure_optimizers returned None: this fit moves no weights.", stacklevel=2)
-    optimizer = optimizers[0] if optimizers else TrainerOptimizer(NoOptimizer(), fabric, module)
-    return AutomaticStep(forward, no_sync, module, fabric, optimizer, hooks, config, counters)
+    return AutomaticStep(forward, no_sync, module, fabric, optimizers[0], hooks, config, counters)
 
 
 class NoOptimizer(Optimizer):
@@ -75,6 +74,7 @@ class NoOptimizer(Optimizer):
 
     def __init__(self) -> None:
         super().__init__([torch.zeros(1)], {})
+        self.param_groups.clear()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Only compute."""

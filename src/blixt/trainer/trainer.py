@@ -1,11 +1,16 @@
 """The loop you do not want to write: epochs, validation, logging, checkpoints, exact resume."""
 
 import os
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, Literal, Never
 
 from blixt.fabric import ConfigError, Fabric, Logger, reject_unknown
+from blixt.fabric.accelerators import Accelerator
+from blixt.fabric.plan import Plugin
+from blixt.fabric.precision import Precision
+from blixt.fabric.strategies import Strategy
 from blixt.trainer.callback import Callback
 from blixt.trainer.compiling import Compile, check_compile
 from blixt.trainer.config import (
@@ -24,6 +29,7 @@ from blixt.trainer.logbook import Logbook
 from blixt.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
 from blixt.trainer.module import Module
 from blixt.trainer.numerics import set_numerics
+from blixt.trainer.profilers import Profiler, resolve_profiler
 from blixt.trainer.progress import Counters
 from blixt.trainer.stage import Running
 from blixt.trainer.state import TrainerFn, TrainerState
@@ -96,12 +102,12 @@ class Trainer(EvaluateStage):
     def __init__(
         self,
         *,
-        accelerator: Any = "auto",
-        strategy: Any = "auto",
-        devices: Any = "auto",
+        accelerator: str | Accelerator = "auto",
+        strategy: str | Strategy = "auto",
+        devices: list[int] | str | int = "auto",
         num_nodes: int = 1,
-        precision: Any = None,
-        logger: bool | Logger | list[Logger] | None = None,
+        precision: str | int | Precision | None = None,
+        logger: Logger | Iterable[Logger] | bool | None = None,
         callbacks: Callback | list[Callback] | None = None,
         fast_dev_run: bool | int = False,
         max_epochs: int | None = None,
@@ -128,10 +134,10 @@ class Trainer(EvaluateStage):
         benchmark: bool | None = None,
         inference_mode: bool = True,
         use_distributed_sampler: bool = True,
-        profiler: Any = None,
+        profiler: str | Profiler | None = None,
         detect_anomaly: bool = False,
         barebones: bool = False,
-        plugins: Any = None,
+        plugins: Plugin | list[Plugin] | None = None,
         sync_batchnorm: bool = False,
         reload_dataloaders_every_n_epochs: int = 0,
         default_root_dir: PathLike | None = None,
@@ -171,8 +177,6 @@ class Trainer(EvaluateStage):
         self._begin_state(profiler, check_compile(compile))
 
     def _begin_state(self, profiler: Any, compile_: Compile) -> None:
-        from blixt.trainer.profilers import resolve_profiler
-
         self.profiler = resolve_profiler(profiler)
         self._compile = compile_
         self.state = TrainerState()
@@ -318,7 +322,7 @@ class Trainer(EvaluateStage):
         self._save(os.fspath(filepath), bool(weights_only), storage_options)
 
     @contextmanager
-    def init_module(self, empty_init: bool | None = None) -> Any:
+    def init_module(self, empty_init: bool | None = None) -> Generator[None]:
         """Around the making of a module: tensors appear on the device and in the precision of this trainer.
 
         Args:
@@ -366,7 +370,7 @@ class Trainer(EvaluateStage):
         weights_only: bool | None,
         keep: bool = False,
     ) -> tuple[Any, int]:
-        given, datamodule = _sort_data(f"{fn}(dataloaders)", given, datamodule)
+        given, datamodule = _sort_data(f"{fn.value}(dataloaders)", given, datamodule)
         module = model if model is not None else self.lightning_module
         if model is None and given is None and datamodule is None:
             datamodule = self.datamodule

@@ -258,8 +258,9 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
 
     @property
     def log_dir(self) -> str | None:
-        """The folder of the first logger that has one, the same on all ranks."""
+        """The folder of the first logger that has one, else `default_root_dir`; the same on all ranks."""
         found = next((logger.log_dir for logger in self._loggers if logger.log_dir), None)
+        found = found or self.default_root_dir
         return self.fabric.broadcast(found) if self.fabric.world_size > 1 else found
 
     @property
@@ -267,9 +268,7 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
         """Where checkpoints go."""
         callback = self.checkpoint_callback
         given = getattr(callback, "dirpath", None)
-        return (
-            Path(given) if given is not None else Path(self.log_dir or self.default_root_dir) / "checkpoints"
-        )
+        return Path(given) if given is not None else Path(self.log_dir or "") / "checkpoints"
 
     # --- callbacks --------------------------------------------------------------------------------
 

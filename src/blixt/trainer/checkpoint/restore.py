@@ -79,6 +79,10 @@ def restore_optimizers(checkpoint: dict[str, Any], parts: Parts) -> None:
     if parts.fabric.scaler is not None and state:
         parts.fabric.scaler.load_state_dict(state)
     parts.counters.load(counters_of(checkpoint))
+    watches = any(config.reduce_on_plateau for config in parts.schedulers)
+    if watches and "blixt" not in checkpoint:
+        # What the scheduler watches is not in the file, so it cannot step for an epoch whose batches are done.
+        parts.counters.epoch_done |= parts.counters.epoch_closed
 
 
 def _restore_optimizers(saved: list[Any], parts: Parts) -> None:
@@ -118,6 +122,7 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
             drain(parts.loader, mine["loader"])
     for loader, seeds in zip(parts.evaluation, mine.get("evaluation", ()), strict=False):
         reseed(loader.batches, seeds)
+    parts.logbook.callback_metrics.update(mine.get("metrics", {}))
     restore_rng(mine["rng"], parts.fabric.device)
     if same_world:
         parts.logbook.load_state_dict(mine["logbook"])

@@ -119,6 +119,7 @@ def _of_this_rank(parts: Parts, position: dict[str, Any] | None) -> dict[str, An
         "loader": position,
         "evaluation": [seeds_of(loader.batches) for loader in parts.evaluation],
         "logbook": parts.logbook.state_dict(),
+        "metrics": {name: value.detach().cpu() for name, value in parts.logbook.callback_metrics.items()},
     }
 
 
