@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from blixt.trainer.callbacks.timer import Timer
     from blixt.trainer.callbacks.weight_averaging import EMAWeightAveraging, WeightAveraging
     from blixt.trainer.checkpoint import migrate_checkpoint
+    from blixt.trainer.cli import (
+        CLI,
+        ArgumentParser,
+        LRSchedulerCallable,
+        OptimizerCallable,
+        SaveConfigCallback,
+        instantiate_class,
+    )
     from blixt.trainer.combined import CombinedLoader
     from blixt.trainer.data_hooks import DataHooks
     from blixt.trainer.datamodule import DataModule
@@ -120,10 +128,18 @@ _FILE_OF = {
     "Tuner": "blixt.trainer.tuner",
     "WeightAveraging": "blixt.trainer.callbacks.weight_averaging",
     "WriteInterval": "blixt.trainer.callbacks.prediction_writer",
+    "ArgumentParser": "blixt.trainer.cli",
+    "CLI": "blixt.trainer.cli",
+    "LRSchedulerCallable": "blixt.trainer.cli",
+    "OptimizerCallable": "blixt.trainer.cli",
+    "SaveConfigCallback": "blixt.trainer.cli",
+    "instantiate_class": "blixt.trainer.cli",
 }
 
 __all__ = [
+    "CLI",
     "AdvancedProfiler",
+    "ArgumentParser",
     "AttributeDict",
     "BackboneFinetuning",
     "BaseFinetuning",
@@ -147,6 +163,7 @@ __all__ = [
     "HyperparametersMixin",
     "Interval",
     "LRFinder",
+    "LRSchedulerCallable",
     "LambdaCallback",
     "LearningRateFinder",
     "LearningRateMonitor",
@@ -157,6 +174,7 @@ __all__ = [
     "Module",
     "ModuleHooks",
     "OnExceptionCheckpoint",
+    "OptimizerCallable",
     "PassThroughProfiler",
     "Profiler",
     "ProgressBar",
@@ -165,6 +183,7 @@ __all__ = [
     "RichProgressBar",
     "RichProgressBarTheme",
     "RunningStage",
+    "SaveConfigCallback",
     "SchedulerConfig",
     "SimpleProfiler",
     "SpikeDetection",
@@ -182,6 +201,7 @@ __all__ = [
     "Tuner",
     "WeightAveraging",
     "WriteInterval",
+    "instantiate_class",
     "migrate_checkpoint",
     "seed_everything",
 ]
