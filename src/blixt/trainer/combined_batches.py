@@ -261,7 +261,23 @@ def reseed(batches: Any, seeds: Sequence[int]) -> None:
         batches.seed = seeds[0]
 
 
-def drain(batches: Any, state: Mapping[str, Any]) -> None:
-    """Let loaders that keep their own position see that they are at their end, so that they begin anew."""
-    if "inner" in state or any("inner" in each for each in state.get("loaders", ())):
-        next(iter(batches), None)
+def settle(batches: Any, state: Mapping[str, Any], *, at_end: bool) -> None:
+    """Let loaders that keep their own position see that they are at their end, so that they begin anew.
+
+    Such a loader gives nothing when it is iterated from a state that was taken at its end, and the next epoch
+    only after that.
+
+    Args:
+        batches: What has loaded `state`.
+        state: Taken at the end of an epoch (`at_end`), or, if it counts no batches, between two.
+        at_end: Whether all batches have been delivered.
+    """
+    if isinstance(batches, AheadBatches):
+        settle(batches.batches, state, at_end=at_end)
+    elif isinstance(batches, CombinedBatches):
+        for loader, each in zip(batches.loaders, state["loaders"], strict=True):
+            settle(loader, each, at_end=at_end)
+    elif "inner" in state and (at_end or state["batches"] == 0):
+        first = next(iter(batches), _NONE)
+        if first is not _NONE and not at_end:
+            batches.load_state_dict(state)

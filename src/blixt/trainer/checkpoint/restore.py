@@ -13,7 +13,7 @@ from blixt.fabric import CheckpointError, restore_rng
 from blixt.trainer.checkpoint.parts import Parts
 from blixt.trainer.checkpoint.sections import counters_of, loader_states_of
 from blixt.trainer.checkpoint.weights import load_weights
-from blixt.trainer.combined_batches import drain, reseed
+from blixt.trainer.combined_batches import reseed, settle
 
 _SCALER_KEYS = ("MixedPrecision", "MixedPrecisionPlugin", "native_amp_scaling_state")
 
@@ -118,8 +118,7 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
         parts.loader.load_state_dict(mine["loader"])
         if not same_world and not parts.counters.epoch_closed:
             parts.counters.batch = parts.loader.delivered
-        if parts.counters.epoch_closed and not parts.counters.epoch_done:
-            drain(parts.loader, mine["loader"])
+        settle(parts.loader, mine["loader"], at_end=_at_end(parts))
     for loader, seeds in zip(parts.evaluation, mine.get("evaluation", ()), strict=False):
         reseed(loader.batches, seeds)
     parts.logbook.callback_metrics.update(mine.get("metrics", {}))
@@ -155,13 +154,20 @@ def _position_by_count(checkpoint: dict[str, Any], parts: Parts) -> None:
         return
     state = loader.state_dict()
     inner = iter(loader_states_of(checkpoint))
-    loader.load_state_dict(_at(state, counters.epoch, counters.batch, inner))
+    position = _at(state, counters.epoch, counters.batch, inner)
+    loader.load_state_dict(position)
+    settle(loader, position, at_end=_at_end(parts))
     if not counters.epoch_closed:
         warnings.warn(
             f"The checkpoint holds no random numbers and no order of samples: the epoch goes on after its "
             f"{counters.batch} batches, which is exact only for data that is not shuffled.",
             stacklevel=2,
         )
+
+
+def _at_end(parts: Parts) -> bool:
+    """Whether all batches of the epoch are done, but not what comes after them."""
+    return parts.counters.epoch_closed and not parts.counters.epoch_done
 
 
 def _at(state: dict[str, Any], epoch: int, batches: int, inner: Any) -> dict[str, Any]:

@@ -27,16 +27,18 @@ def loops_of(
     Args:
         counters: How far the fit has come.
         manual: Whether the module steps its optimizers itself.
-        plateau: Whether a scheduler watches a metric: it has stepped already when an epoch is closed.
+        plateau: Whether a scheduler watches a metric.
         validation_batches: Batches of a whole validation, over all loaders.
         scheduler_steps: Steps of all schedulers.
         loader_states: Of the training loaders that keep their own state.
     """
-    total, current, last = _batches(counters, plateau)
+    over = _is_over(counters, plateau)
+    total, current, last = _batches(counters, over)
     unstepped = 1 if total["completed"] < total["processed"] else 0
     steps = counters.optimizer_steps or counters.global_step
+    keeps = loader_states and not over
     fit: Section = {
-        "state_dict": {"combined_loader": [dict(s) for s in loader_states]} if loader_states else {},
+        "state_dict": {"combined_loader": [dict(s) for s in loader_states]} if keeps else {},
         "epoch_loop.state_dict": {"_batches_that_stepped": max(0, steps - unstepped)},
         "epoch_loop.batch_progress": {"total": total, "current": current, "is_last_batch": last},
         "epoch_loop.scheduler_progress": _pair(_done(scheduler_steps), _done(0)),
@@ -48,7 +50,7 @@ def loops_of(
         ),
         "epoch_loop.val_loop.state_dict": {},
         "epoch_loop.val_loop.batch_progress": _validation(validation_batches if counters.validations else 0),
-        "epoch_progress": _epochs(counters),
+        "epoch_progress": _epochs(counters, over),
     }
     return {
         "fit_loop": fit,
@@ -129,24 +131,28 @@ def _value(progress: Mapping[str, Any], span: str, name: str) -> int:
     return cast("int", progress.get(span, {}).get(name, 0))
 
 
-def _batches(counters: Counters, plateau: bool) -> tuple[Section, Section, bool]:
-    """Batch progress: within an epoch as if saved in the hooks after a batch, which any reader can resume.
+def _is_over(counters: Counters, plateau: bool) -> bool:
+    """Whether the epoch is told to be over.
 
-    After the last batch's validation that form would validate again, so there the hooks have run; not if a
-    scheduler has seen the validation's result, because it would see it twice.
+    Between the last batch and the hooks of the epoch's end Lightning can go on only after a validation that
+    no scheduler watches: it forgets what was logged. Otherwise those hooks are left out for it.
     """
+    validated = counters.validated_at == counters.batches and not plateau
+    return counters.epoch_done or (counters.epoch_closed and not validated)
+
+
+def _batches(counters: Counters, over: bool) -> tuple[Section, Section, bool]:
+    """Batch progress: within an epoch as if saved in the hooks after a batch, which any reader can resume."""
     total, current = _all(counters.batches), _all(counters.batch)
-    mid = counters.batch > 0 and not counters.epoch_done
-    validated = counters.epoch_closed and counters.validated_at == counters.batches and not plateau
-    if mid and not validated:
+    if counters.batch > 0 and not over and not counters.epoch_closed:
         total["completed"] -= 1
         current["completed"] -= 1
-    return total, current, counters.epoch_closed or counters.epoch_done
+    return total, current, over or counters.epoch_closed
 
 
-def _epochs(counters: Counters) -> Section:
+def _epochs(counters: Counters, over: bool) -> Section:
     epoch = counters.epoch
-    if counters.epoch_done:
+    if over:
         numbers = {"ready": epoch + 1, "completed": epoch, "started": epoch + 1, "processed": epoch + 1}
     elif counters.batch > 0:
         numbers = {"ready": epoch + 1, "completed": epoch, "started": epoch + 1, "processed": epoch}

@@ -1,0 +1,128 @@
+"""Lightning goes on from our checkpoints, and we from Lightning's, and both end where one alone would."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from blixt.trainer import Callback, Module, Trainer
+
+from .lightning_pair import EPOCHS, make_loader, make_stateful, model_of, options, weights
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
+
+
+class OurSaves(Callback):
+    """Saves whenever the loop says that it is time, at the end of epochs apart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_checkpoint_due(self, trainer: Trainer, module: Any, at_epoch_end: bool) -> None:
+        kind = "end" if at_epoch_end else "step"
+        trainer.save_checkpoint(self.folder / f"{kind}{trainer.counters.batches}.ckpt")
+
+
+class TheirSaves(pl.Callback):
+    """Saves in every hook in which users save."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _save(self, trainer: Any, kind: str) -> None:
+        trainer.save_checkpoint(self.folder / f"{kind}{trainer.fit_loop.epoch_loop.total_batch_idx + 1}.ckpt")
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self._save(trainer, "step")
+
+    def on_validation_end(self, trainer: Any, *_: Any) -> None:
+        self._save(trainer, "val")
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self._save(trainer, "end")
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulation": {"accumulate_grad_batches": 3},
+    "validation within epochs": {"val_check_interval": 4},
+    "a schedule of steps": {"schedule": "step"},
+    "a plateau": {"schedule": "plateau"},
+}
+
+
+def ours(folder: Path, ckpt: Path | None = None, schedule: str = "epoch", **more: Any) -> Any:
+    module, trainer = model_of(Module, schedule), Trainer(**options(folder, **more))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The checkpoint holds no random numbers")
+        trainer.fit(module, make_stateful(), make_loader(rows=4), ckpt_path=ckpt)
+    return trainer, module
+
+
+def theirs(folder: Path, ckpt: Path | None = None, schedule: str = "epoch", **more: Any) -> Any:
+    module, trainer = model_of(pl.LightningModule, schedule), pl.Trainer(**options(folder, **more))
+    trainer.fit(module, make_stateful(), make_loader(rows=4), ckpt_path=ckpt)
+    return trainer, module
+
+
+def files_in(folder: Path, every: int) -> list[Path]:
+    """Some of the checkpoints, in the order in which they were saved; those at ends of epochs all."""
+    found = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime_ns)
+    assert len(found) >= 15
+    return [file for place, file in enumerate(found) if place % every == 0 or "0." in file.name]
+
+
+def steps_of(settings: dict[str, Any]) -> int:
+    return -(-10 // settings.get("accumulate_grad_batches", 1)) * EPOCHS
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lightning_goes_on_from_any_of_our_checkpoints(case: str, tmp_path: Path) -> None:
+    settings = CASES[case]
+    _, whole = ours(tmp_path, **settings, callbacks=[OurSaves(tmp_path)])
+    for file in files_in(tmp_path, 4):
+        if case == "a plateau" and file.name.startswith("step") and "0." in file.name:
+            continue  # Lightning forgets the metric that the scheduler is about to see
+        trainer, module = theirs(tmp_path, file, **settings)
+        assert torch.equal(weights(module), weights(whole)), file.name
+        assert (trainer.current_epoch, trainer.global_step) == (EPOCHS, steps_of(settings)), file.name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_we_go_on_from_any_of_lightnings_checkpoints(case: str, tmp_path: Path) -> None:
+    settings = CASES[case]
+    _, whole = theirs(tmp_path, **settings, callbacks=[TheirSaves(tmp_path)])
+    for file in files_in(tmp_path, 5):
+        if settings.get("accumulate_grad_batches") and not _stepped(file):
+            continue  # the gradients of an open window are in no checkpoint
+        if case == "a plateau" and "0." in file.name:
+            continue  # the metric that the scheduler is about to see is not in the file
+        trainer, module = ours(tmp_path, file, **settings)
+        assert torch.equal(weights(module), weights(whole)), file.name
+        assert trainer.global_step == steps_of(settings), file.name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_we_go_on_from_any_of_our_own_checkpoints(case: str, tmp_path: Path) -> None:
+    settings = CASES[case]
+    _, whole = ours(tmp_path, **settings, callbacks=[OurSaves(tmp_path)])
+    for file in files_in(tmp_path, 4):
+        trainer, module = ours(tmp_path, file, **settings)
+        assert torch.equal(weights(module), weights(whole)), file.name
+        assert trainer.global_step == steps_of(settings), file.name
+
+
+def _stepped(file: Path) -> bool:
+    within = torch.load(file)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+    return within % 3 == 0 or within == 10
