@@ -44,6 +44,17 @@ class Endless(API):
             self.closed.set()
 
 
+class Held(API):
+    def __init__(self):
+        super().__init__()
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def predict(self, x: int) -> int:
+        self.began.set()
+        self.may_end.wait(10)
+        return 2 * x
+
+
 pace = threading.Event()
 
 
@@ -63,14 +74,15 @@ def elastic_worker(api):
         except FrontGone:
             return
 
-    def join(slot):
+    def join(slot, busy=False):
         here, there = socket.socketpair()
         here.settimeout(10)
         socket.send_fds(outside, [struct.pack("<I", slot)], [there.fileno()])
         there.close()
         front = Front(here)
         fronts.append(front)
-        assert front.next() == (0, Kind.READY, b"")
+        if not busy:
+            assert front.next() == (0, Kind.READY, b"")
         return front
 
     thread = threading.Thread(target=serve)
@@ -109,6 +121,21 @@ def test_a_front_that_dies_is_replaced_in_its_place_and_the_others_go_on(api):
         assert page.started_of(1) == 0
         again.send((1, Kind.REQUEST, b"5"))
         assert again.next() == (1, Kind.OK, b"10")
+
+
+def test_a_successor_that_comes_while_the_worker_is_busy_gets_no_answer_of_the_dead_front():
+    api = Held()
+    with elastic_worker(api) as (join, page):
+        one = join(1)
+        one.send((1, Kind.REQUEST, b"1"))
+        assert api.began.wait(10)
+        one.sock.close()
+        again = join(1, busy=True)
+        again.send((1, Kind.REQUEST, b"5"))
+        api.may_end.set()
+        assert again.next() == (0, Kind.READY, b"")
+        assert again.next() == (1, Kind.OK, b"10")
+        assert page.started_of(1) == 1
 
 
 def test_the_streams_of_a_front_that_died_are_closed():

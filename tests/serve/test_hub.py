@@ -289,18 +289,36 @@ async def test_a_client_in_a_hurry_is_504_at_its_own_deadline():
     assert request.deadline - request.admitted_at == 60
 
 
-async def test_without_a_running_timeout_only_the_queue_can_be_late():
-    rig = Rig(timeout_s=0.05, running_timeout=False)
+async def test_without_a_running_timeout_only_what_waits_can_be_late_wherever_it_waits():
+    rig = Rig(timeout_s=0.05, kill_grace_s=0.05, running_timeout=False)
     worker = await rig.worker()
     running = rig.ask(b"runs")
     await worker.frame()
-    rig.ask(b"prefetched")
+    worker.link.page.started = 1
+    prefetched, _ = rig.ask(b"prefetched")
     waiting, _ = rig.ask(b"waits")
+    assert await prefetched.status() == 504
     assert await waiting.status() == 504
     client, request = running
     assert client.got == []
     await worker.reply((request.id, Kind.OK, b"1"))
     assert await client.status() == 200
+
+
+async def test_a_worker_is_not_killed_for_a_late_request_that_it_has_not_begun():
+    rig = Rig(timeout_s=60, kill_grace_s=0.01)
+    worker = await rig.worker()
+    rig.ask(b"runs")
+    worker.link.page.started = 1
+    late, request = rig.ask(b"prefetched", timeout_s=0.01)
+    assert await late.status() == 504
+    first_timer = request.kill_timer
+    while request.kill_timer is first_timer:  # it was looked at, and may stay
+        await asyncio.sleep(0)
+    assert rig.killed == []
+    worker.link.page.started = 2
+    while not rig.killed:
+        await asyncio.sleep(0)
 
 
 async def test_a_request_is_tried_again_after_a_crash_only_if_asked_and_not_for_ever():

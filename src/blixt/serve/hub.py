@@ -22,6 +22,7 @@ from blixt.serve.wire import FINAL, Kind, Message
 
 _CHUNK, _CALL, _OPEN = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN)
 MAX_PENDING = 64
+LEAST_GRACE_S = 0.1
 OnCall = Callable[[Link, int, bytes], None]
 
 
@@ -319,10 +320,19 @@ class Hub:
             request.kill_timer.cancel()
 
     def _kill_if_held(self, link: Link, request: Request) -> None:
-        if link.in_flight.get(request.id) is request:
+        if link.in_flight.get(request.id) is not request:
+            return
+        if link.hangs_with(request):
             self._kill(link)
+        else:  # it waits in there behind another one, and will be passed over
+            again_s = max(self.limits.kill_grace_s, LEAST_GRACE_S)
+            request.kill_timer = self._loop.call_later(again_s, self._kill_if_held, link, request)
 
     def _on_late(self, request: Request) -> None:
+        if not self.limits.running_timeout and request.state is State.SENT:
+            link = request.link
+            if link is not None and link.has_begun(request):
+                return
         waited_s = request.deadline - request.admitted_at
         self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."))
 
@@ -337,7 +347,7 @@ class Hub:
     # -- inside: to the workers ------------------------------------------------------------------------------
 
     def _send(self, link: Link, requests: list[Request]) -> None:
-        now, sent, timed = self._loop.time(), State.SENT, self.limits.running_timeout
+        now, sent = self._loop.time(), State.SENT
         waits_s = [now - request.admitted_at for request in requests]
         self.metrics.batch_sizes.observe(len(requests))
         self.metrics.queue_seconds.observe_all(waits_s)
@@ -347,7 +357,7 @@ class Hub:
             request.state = sent
             request.link = link
             request.sent_at = now
-            if request.kind == _OPEN or not timed:
+            if request.kind == _OPEN:
                 self._deadlines.forget(request)  # a session may be silent for as long as it likes
         link.send_requests(requests)
         for request in requests:

@@ -101,6 +101,15 @@ class Link(asyncio.Protocol):
         """Whether the worker has touched this request."""
         return request.sequence <= self.page.started_of(self.slot)
 
+    def hangs_with(self, request: "Request") -> bool:
+        """Whether the worker computes this request, or begins nothing although it has nothing else to do.
+
+        What it does for another front is not to be seen here; then it has the benefit of the doubt.
+        """
+        if self.has_begun(request):
+            return True
+        return not (self.page.serves_others(self.slot) or any(map(self.has_begun, self.in_flight.values())))
+
     def close(self) -> None:
         """End the worker: it exits when its socket closes."""
         if self._transport is not None:

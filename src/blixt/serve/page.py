@@ -75,6 +75,11 @@ class Page(SharedMemory):
         """Requests begun for the front in this slot."""
         return _STARTED.unpack_from(self._map, slot * _STARTED.size)[0]
 
+    def serves_others(self, slot: int) -> bool:
+        """Whether requests were begun for any front but the one in this slot."""
+        counts = _STARTED.iter_unpack(self._map[: MAX_FRONTS * _STARTED.size])
+        return any(count for other, (count,) in enumerate(counts) if other != slot)
+
     def set_started(self, slot: int, count: int) -> None:
         """Note how many requests of the front in this slot were begun."""
         _STARTED.pack_into(self._map, slot * _STARTED.size, count)

@@ -8,7 +8,7 @@ from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind, Message
 from blixt.serve.worker.aio_calls import AsyncCalls
 from blixt.serve.worker.aio_hooks import AsyncHooks
-from blixt.serve.worker.channel import SLOT_SHIFT, Channel, FrontGone
+from blixt.serve.worker.channel import FRONT_SHIFT, Channel, FrontGone
 from blixt.serve.worker.desk import Desk
 from blixt.serve.worker.inbox import Inbox
 from blixt.serve.worker.sessions import Sessions
@@ -121,7 +121,7 @@ class AsyncWorker:
 
     def _control(self, id: int, kind: int, payload: bytes) -> None:
         if kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
-            for lost in [i for i in self._tasks if i >> SLOT_SHIFT == id >> SLOT_SHIFT]:
+            for lost in [i for i in self._tasks if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
                 self._cancel(lost)
         elif kind == Kind.CANCEL:
             self._cancel(id)

@@ -39,7 +39,7 @@ class AsyncCalls:
 
     async def _ask(self, target: str, x: Any, timeout_s: float | None) -> Any:
         channel = self._inbox.channel
-        id = channel.recent_slot << 32 | next(self._count) & 0x7FFF_FFFF
+        id = channel.recent_front << 32 | next(self._count) & 0x7FFF_FFFF
         waiting = self._waiting[id] = asyncio.get_running_loop().create_future()
         try:
             self._inbox.asked.add(id)

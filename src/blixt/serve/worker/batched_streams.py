@@ -6,7 +6,7 @@ from typing import Any
 from blixt.serve.codec import to_json
 from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind, Message
-from blixt.serve.worker.channel import SLOT_SHIFT, Channel
+from blixt.serve.worker.channel import FRONT_SHIFT, Channel
 from blixt.serve.worker.desk import Desk
 from blixt.serve.worker.inbox import Inbox
 from blixt.serve.worker.loops import Batch, outputs_of
@@ -98,7 +98,7 @@ class BatchedStreams:
             self._channel.answer(id, Kind.END)
             self._leave(id)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
-            for lost in [i for i in self._wanted if i >> SLOT_SHIFT == id >> SLOT_SHIFT]:
+            for lost in [i for i in self._wanted if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
                 self._leave(lost)
 
     def _leave(self, id: int) -> None:

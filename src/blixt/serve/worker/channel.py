@@ -2,10 +2,12 @@
 
 A worker begins with one front, in slot 0. If it is given a `door`, further fronts come in through it, each
 with a socket and perhaps shared memory, and may go again; the worker lives as long as the front in slot 0.
-Requests are known by `slot << 32 | id`, which for the only front of most servers is the id itself; a worker's
-own calls are counted in the same way.
+Requests are known by `front << 32 | id`, where fronts are numbered as they come in: the successor in a slot
+must never get the answer to a request of a dead front. For the only front of most servers that is the id
+itself; a worker's own calls are counted in the same way.
 """
 
+import array
 import select
 import socket
 import struct
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from blixt.serve.slab import Slab
 
 FLUSH_AFTER_S = 0.0005
-SLOT_SHIFT = 32
+FRONT_SHIFT = 32
 ID_MASK = 0xFFFF_FFFF
 _SLAB = int(Kind.SLAB)
 _SLOT = struct.Struct("<I")
@@ -33,17 +35,29 @@ class FrontGone(Exception):
 
 
 class _Front:
-    """One front: its socket, what came of a frame, what waits to be sent."""
+    """One front: its number, its slot in the page, its socket, what came of a frame, what waits to go."""
 
-    __slots__ = ("out", "reader", "slab", "slot", "sock", "started")
+    __slots__ = ("number", "out", "reader", "slab", "slot", "sock", "started")
 
-    def __init__(self, slot: int, sock: socket.socket, slab: "Slab | None") -> None:
+    def __init__(self, number: int, slot: int, sock: socket.socket, slab: "Slab | None") -> None:
+        self.number = number
         self.slot = slot
         self.sock = sock
         self.slab = slab
         self.reader = FrameReader()
         self.out: list[Message] = []
         self.started = 0
+
+
+def _receive_descriptors(door: socket.socket) -> tuple[bytes, list[int]]:
+    """A datagram and the descriptors with it; `socket.recv_fds` would wait, for it ignores its flags."""
+    fds = array.array("i")
+    space = socket.CMSG_LEN(2 * fds.itemsize)
+    payload, ancillary, _, _ = door.recvmsg(64, space, socket.MSG_DONTWAIT)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return payload, fds.tolist()
 
 
 class Channel:
@@ -65,11 +79,12 @@ class Channel:
     ) -> None:
         self._page = page
         self._door = door
-        self._first = _Front(0, sock, slab)
+        self._first = _Front(0, 0, sock, slab)
         self._fronts: dict[int, _Front] = {0: self._first}
         self._by_fd: dict[int, _Front] = {sock.fileno(): self._first}
         self._gone: list[int] = []
-        self.recent_slot = 0
+        self._let_in = 0
+        self.recent_front = 0
         self._is_ready = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -102,11 +117,10 @@ class Channel:
         while True:
             frames: list[list[Message]] = []
             for fd, _ in self._poll.poll(None if block else 0):
-                front = self._by_fd.get(fd)
-                if front is None:
+                if self._door is not None and fd == self._door.fileno():
                     self._answer_door()
-                    continue
-                frames += self._read(front, socket.MSG_DONTWAIT) or []
+                elif (front := self._by_fd.get(fd)) is not None:  # none: it went a moment ago, in this loop
+                    frames += self._read(front, socket.MSG_DONTWAIT) or []
             # A lost front must be dealt with before its successor, in the same slot, sends anything.
             if frames or self._gone or not block:
                 return frames
@@ -122,8 +136,8 @@ class Channel:
         if not data:
             return self._lose(front)
         frames = [frame.messages for frame in front.reader.feed(data)]
-        if front.slot:
-            base = front.slot << SLOT_SHIFT
+        if front.number:
+            base = front.number << FRONT_SHIFT
             return [[(base | id, kind, payload) for id, kind, payload in frame] for frame in frames]
         return frames
 
@@ -132,7 +146,7 @@ class Channel:
         id, kind, payload = message
         if kind != _SLAB:
             return payload
-        slab = self._fronts[id >> SLOT_SHIFT].slab
+        slab = self._fronts[id >> FRONT_SHIFT].slab
         if slab is None:
             raise ValueError("a body lies in shared memory of which this worker was given none")
         return slab.read(payload).toreadonly()
@@ -143,24 +157,25 @@ class Channel:
         """Let a front in; a dead one in the same slot makes room."""
         assert self._door is not None
         try:
-            payload, fds, _, _ = socket.recv_fds(self._door, 64, 2, socket.MSG_DONTWAIT)
+            payload, fds = _receive_descriptors(self._door)
         except BlockingIOError:
             return
         if not payload:
             self._poll.unregister(self._door)
             return
         (slot,) = _SLOT.unpack(payload)
-        if slot in self._fronts:
-            self._lose(self._fronts[slot])
+        for old in [front for front in self._fronts.values() if front.slot == slot]:
+            self._lose(old)
         slab = None
         if len(fds) > 1:
             from blixt.serve.slab import Slab
 
             slab = Slab(fds[1])
-        front = _Front(slot, socket.socket(fileno=fds[0]), slab)
+        self._let_in += 1
+        front = _Front(self._let_in, slot, socket.socket(fileno=fds[0]), slab)
         front.sock.setblocking(True)
         self._page.set_started(slot, 0)
-        self._fronts[slot] = self._by_fd[fds[0]] = front
+        self._fronts[front.number] = self._by_fd[fds[0]] = front
         self._poll.register(fds[0], select.POLLIN)
         if self._is_ready:
             self._send(front, [(0, Kind.READY, b"")], 0)
@@ -169,17 +184,17 @@ class Channel:
         """A front has gone: to the loops, all its requests are cancelled."""
         if front.slot == 0:
             raise FrontGone
-        if self._fronts.get(front.slot) is front:
+        if front.number in self._fronts:
             self._poll.unregister(front.sock)
-            del self._fronts[front.slot], self._by_fd[front.sock.fileno()]
+            del self._fronts[front.number], self._by_fd[front.sock.fileno()]
             front.sock.close()
             if front.slab is not None:
                 front.slab.close()
-            self._gone.append(front.slot)
+            self._gone.append(front.number)
         return []
 
-    def lost_slots(self) -> list[int]:
-        """The slots whose fronts have gone since the last call."""
+    def lost_fronts(self) -> list[int]:
+        """The numbers of the fronts that have gone since the last call."""
         gone, self._gone = self._gone, []
         return gone
 
@@ -188,16 +203,16 @@ class Channel:
     def ready(self) -> None:
         """Tell every front, now and later, that set-up is done."""
         self._is_ready = True
-        for slot in self._fronts:
-            self.answer(slot << SLOT_SHIFT, Kind.READY)
+        for number in self._fronts:
+            self.answer(number << FRONT_SHIFT, Kind.READY)
         self.flush()
 
     def begin(self, id: int) -> None:
         """Note that a request is being worked on; requests of a front must begin in order of arrival."""
         front = self._first
         if id > ID_MASK:
-            self.recent_slot = id >> SLOT_SHIFT
-            front = self._fronts.get(self.recent_slot)
+            self.recent_front = id >> FRONT_SHIFT
+            front = self._fronts.get(self.recent_front)
             if front is None:
                 return
         front.started += 1
@@ -207,7 +222,7 @@ class Channel:
         """Add an answer to the next frame; what nobody waits for any more is dropped."""
         if id <= ID_MASK:
             self._first.out.append((id, kind, payload))
-        elif (front := self._fronts.get(id >> SLOT_SHIFT)) is not None:
+        elif (front := self._fronts.get(id >> FRONT_SHIFT)) is not None:
             front.out.append((id & ID_MASK, kind, payload))
 
     def flush_if_slow(self) -> bool:

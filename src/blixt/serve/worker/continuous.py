@@ -7,7 +7,7 @@ from typing import Any
 from blixt.serve.codec import to_json
 from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind
-from blixt.serve.worker.channel import SLOT_SHIFT, Channel
+from blixt.serve.worker.channel import FRONT_SHIFT, Channel
 from blixt.serve.worker.desk import Desk
 from blixt.serve.worker.inbox import Context, Inbox
 from blixt.serve.worker.outside import connect
@@ -132,7 +132,7 @@ class Continuous:
             self._channel.answer(id, Kind.END)
             self._forget(str(id), remove=True)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
-            for uid in [u for u, i in self._ids.items() if i >> SLOT_SHIFT == id >> SLOT_SHIFT]:
+            for uid in [u for u, i in self._ids.items() if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
                 self._forget(uid, remove=True)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from blixt.serve.errors import Failure
 from blixt.serve.wire import Kind, Message
-from blixt.serve.worker.channel import SLOT_SHIFT, Channel
+from blixt.serve.worker.channel import FRONT_SHIFT, Channel
 
 _REQUEST, _META, _CANCEL, _RESULT = int(Kind.REQUEST), int(Kind.META), int(Kind.CANCEL), int(Kind.RESULT)
 _OPEN = int(Kind.OPEN)
@@ -55,8 +55,8 @@ class Inbox:
                     break
             if messages:
                 self.frames.append(messages)
-        for slot in self.channel.lost_slots():
-            self._forget_front(slot)
+        for number in self.channel.lost_fronts():
+            self._forget_front(number)
 
     def take(self) -> list[Message]:
         """The next frame's live requests, marked as begun; cancelled ones are answered END."""
@@ -131,17 +131,17 @@ class Inbox:
     def _waits(self, id: int) -> bool:
         return any(message[0] == id for frame in self.frames for message in frame)
 
-    def _forget_front(self, slot: int) -> None:
+    def _forget_front(self, number: int) -> None:
         """A front has gone: what it asked for is not wanted any more."""
         for frame in self.frames:
-            frame[:] = [message for message in frame if message[0] >> SLOT_SHIFT != slot]
+            frame[:] = [message for message in frame if message[0] >> FRONT_SHIFT != number]
         self.frames = deque(frame for frame in self.frames if frame)
-        self._metas = {id: meta for id, meta in self._metas.items() if id >> SLOT_SHIFT != slot}
-        self._cancelled = {id for id in self._cancelled if id >> SLOT_SHIFT != slot}
-        for id in [id for id in self.asked if id >> SLOT_SHIFT == slot]:
+        self._metas = {id: meta for id, meta in self._metas.items() if id >> FRONT_SHIFT != number}
+        self._cancelled = {id for id in self._cancelled if id >> FRONT_SHIFT != number}
+        for id in [id for id in self.asked if id >> FRONT_SHIFT == number]:
             self.asked.discard(id)
             self.results[id] = bytes((Kind.ERROR,)) + _FRONT_LOST
-        self._control(slot << SLOT_SHIFT, Kind.CANCEL, b"")
+        self._control(number << FRONT_SHIFT, Kind.CANCEL, b"")
 
 
 class Context(dict[str, Any]):

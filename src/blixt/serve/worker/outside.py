@@ -27,7 +27,7 @@ def connect(plan: Plan, inbox: Inbox) -> None:
         if threading.get_ident() != owner:
             raise ConfigError("API.call() was used in another thread than the one that runs the hooks.")
         channel = inbox.channel
-        id = channel.recent_slot << 32 | next(count) & 0x7FFF_FFFF
+        id = channel.recent_front << 32 | next(count) & 0x7FFF_FFFF
         inbox.asked.add(id)
         send_call(channel, id, target, x, timeout_s, folder)
         channel.flush()
