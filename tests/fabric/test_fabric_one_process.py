@@ -218,4 +218,4 @@ def test_numbers_logged_through_fabric_reach_its_loggers(tmp_path: Path) -> None
     run.log_dict({"loss": 0.25, "accuracy": 1}, step=2)
     logger.finalize("success")
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert lines == ["step,loss,accuracy", "1,0.5,", "2,0.25,1"]
+    assert lines == ["accuracy,loss,step", ",0.5,1", "1,0.25,2"]

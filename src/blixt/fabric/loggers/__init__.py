@@ -1,1 +1,1 @@
-"""Where numbers go: a file, TensorBoard, an Experiment of blixt's cloud. One file per destination."""
+"""Where numbers go: a file, TensorBoard, W&B, MLflow, Comet, blixt's Experiments. One file each."""

@@ -1,81 +1,135 @@
 """A file that every tool reads."""
 
 import csv
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from blixt.fabric.errors import FabricError
-from blixt.fabric.loggers.base import FolderLogger, plain_params
+from blixt.fabric.errors import ConfigError
+from blixt.fabric.loggers.base import rank_zero_experiment, with_prefix
+from blixt.fabric.loggers.folder import FolderLogger, PathLike, exists, make_folder, open_file
+from blixt.fabric.loggers.params import Params, plain
+
+METRICS_FILE = "metrics.csv"
 
 
 class CSVLogger(FolderLogger):
-    """Writes `metrics.csv` (one row a call, one column a metric) and `hparams.json`.
+    """Writes `metrics.csv` (one row a call, one column a metric) and `hparams.yaml`.
+
+    A new metric adds a column, for which the file is written anew. A run that is given its `version` again
+    goes on in its file.
 
     Args:
-        save_dir: The folder of all runs.
+        save_dir: The folder of all runs, or an fsspec URL.
         name: One folder below.
         version: The run; by default the next free number.
-        flush_logs_every_n_steps: Rows kept in memory before they reach the file.
+        prefix: Put before every metric's name, with a "-".
+        flush_logs_every_n_steps: The file is written when the step is a multiple of it, and at the end.
+        root_dir: Another name for `save_dir`.
     """
 
     def __init__(
         self,
-        save_dir: str | os.PathLike[str],
-        name: str = "logs",
+        save_dir: PathLike | None = None,
+        name: str | None = "lightning_logs",
         version: int | str | None = None,
+        prefix: str = "",
         flush_logs_every_n_steps: int = 100,
+        *,
+        root_dir: PathLike | None = None,
     ) -> None:
-        super().__init__(save_dir, name, version)
+        folder = save_dir if save_dir is not None else root_dir
+        if folder is None:
+            raise ConfigError("CSVLogger(save_dir)", None, "the folder of all runs is needed", "Give it")
+        super().__init__(folder, name, version, prefix)
         self._every = flush_logs_every_n_steps
-        self._columns: list[str] = ["step"]
-        self._pending: list[dict[str, Any]] = []
-        self._started = False
+        self._writer: MetricsFile | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "MetricsFile":
+        """The file and the rows that are not in it yet."""
+        if self._writer is None:
+            self._writer = MetricsFile(self.log_dir)
+        return self._writer
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep a row; every so many rows they are written."""
-        self._pending.append({"step": step, **metrics})
-        if len(self._pending) >= self._every:
+        """Keep a row; every so many steps the rows are written."""
+        file: MetricsFile = self.experiment
+        step = file.count if step is None else step
+        file.log_metrics(with_prefix(metrics, self._prefix), step)
+        if (step + 1) % self._every == 0:
             self.save()
 
-    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
-        """Write `hparams.json`."""
-        folder = self._folder()
-        (folder / "hparams.json").write_text(json.dumps(plain_params(params), indent=2) + "\n")
+    def log_hyperparams(self, params: Params | None = None, *args: Any, **kwargs: Any) -> None:
+        """Keep them for `hparams.yaml`."""
+        super().log_hyperparams(params or {})
 
     def save(self) -> None:
-        """Write the rows kept so far."""
-        if not self._pending:
+        """Write the rows kept so far, and `hparams.yaml`."""
+        super().save()
+        if self._writer is not None:
+            self._writer.save()
+
+    def finalize(self, status: str) -> None:
+        """Write what is left."""
+        self.save()
+
+
+class MetricsFile:
+    """One run's `metrics.csv`.
+
+    Args:
+        log_dir: The run's folder.
+
+    Attributes:
+        metrics: Rows that are not in the file yet.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        self.log_dir = log_dir
+        self.metrics_file_path = os.path.join(log_dir, METRICS_FILE)
+        self.metrics: list[dict[str, Any]] = []
+        self._columns: list[str] | None = None
+        self._written = 0
+
+    @property
+    def count(self) -> int:
+        """Rows taken by this object."""
+        return self._written + len(self.metrics)
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Keep one row."""
+        row = {name: plain(value) for name, value in metrics.items()}
+        row["step"] = self.count if step is None else step
+        self.metrics.append(row)
+
+    def save(self) -> None:
+        """Append the rows; a new column, or a place that cannot append, writes the file anew."""
+        if not self.metrics:
             return
-        path = self._folder() / "metrics.csv"
-        new = [name for row in self._pending for name in row if name not in self._columns]
-        if new or not self._started:
-            self._columns += dict.fromkeys(new)
-            self._begin(path)
-        with path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(self._pending)
-        self._pending.clear()
-
-    def _begin(self, path: Path) -> None:
-        """Write the header, keeping the rows that this logger wrote under an older one."""
-        rows: list[dict[str, Any]] = []
-        if self._started:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
+        if self._columns is None:
+            make_folder(self.log_dir)
+            self._columns = self._header()
+        columns = sorted({*self._columns, *(name for row in self.metrics for name in row)})
+        anew = columns != self._columns or "://" in self.metrics_file_path
+        rows = [*(self._rows() if anew and self._columns else []), *self.metrics]
+        with open_file(self.metrics_file_path, "w" if anew else "a") as file:
+            writer = csv.DictWriter(file, columns)
+            if anew:
+                writer.writeheader()
             writer.writerows(rows)
-        self._started = True
+        self._columns = columns
+        self._written += len(self.metrics)
+        self.metrics = []
 
-    def _folder(self) -> Path:
-        folder = Path(self.log_dir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FabricError(
-                f"CSVLogger cannot write to {folder}: {error}. Choose another save_dir."
-            ) from error
-        return folder
+    def _header(self) -> list[str]:
+        """The columns of a file that a former process of this run left."""
+        if not exists(self.metrics_file_path):
+            return []
+        with open_file(self.metrics_file_path, "r") as file:
+            return next(csv.reader(file), [])
+
+    def _rows(self) -> list[dict[str, Any]]:
+        with open_file(self.metrics_file_path, "r") as file:
+            return list(csv.DictReader(file))

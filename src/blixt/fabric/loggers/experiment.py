@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from blixt.fabric.errors import ConfigError
-from blixt.fabric.loggers.base import Logger, plain_params
+from blixt.fabric.loggers.base import Logger, Params, plain_params
 from blixt.fabric.loggers.http import Refused, Unreachable, request
 
 _STATES = {"success": "succeeded", "failed": "failed", "interrupted": "stopped"}
@@ -93,7 +93,7 @@ class BlixtLogger(Logger):
                 self._wake.notify()
         self._ensure_thread()
 
-    def log_hyperparams(self, params: Mapping[str, Any]) -> None:
+    def log_hyperparams(self, params: Params, *args: Any, **kwargs: Any) -> None:
         """Send what the run was made with."""
         with self._wake:
             self._params = {**(self._params or {}), **plain_params(params)}
