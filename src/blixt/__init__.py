@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from blixt.client import Client, Deployment, Experiment, Job, Model, Studio
     from blixt.fabric import Fabric, seed_everything
-    from blixt.trainer import Callback, DataModule, Module, Trainer
+    from blixt.trainer import CLI, Callback, DataModule, Module, Trainer
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ _ROOM_OF = {
     "DataModule": "blixt.trainer",
     "Trainer": "blixt.trainer",
     "Callback": "blixt.trainer",
+    "CLI": "blixt.trainer",
     "Client": "blixt.client",
     "Studio": "blixt.client",
     "Job": "blixt.client",
@@ -33,6 +34,7 @@ _ROOM_OF = {
 }
 
 __all__ = [
+    "CLI",
     "Callback",
     "Client",
     "DataModule",
