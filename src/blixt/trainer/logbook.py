@@ -19,7 +19,7 @@ from blixt.trainer.logbook_metrics import (
 )
 from blixt.trainer.logbook_values import as_number, taken
 from blixt.trainer.slot_specs import make_slot, restored_slot, spec_of
-from blixt.trainer.slots import Options, Slot, merge, reduction
+from blixt.trainer.slots import Options, Slot, finish, merge, reduction
 
 SUFFIX = "/dataloader_idx_"
 
@@ -268,6 +268,7 @@ class Logbook:
 
         Every rank calls it, whatever it has logged.
         """
+        self.bar_metrics = self.peek()
         self._refresh()
         for slot in self._page.slots.values():
             slot.last, slot.fresh = None, False
@@ -293,16 +294,16 @@ class Logbook:
         slots = self._page.slots
         self._collector.epochs(slots)
         for slot in slots.values():
-            number = slot.result
-            if number is None:
-                continue
-            number_as_tensor = torch.tensor(number)
-            for key in (slot.epoch_key, slot.bare_key):
-                self._callback_metrics[key] = number_as_tensor
-            if slot.options.prog_bar:
-                self.bar_metrics[slot.epoch_key] = number
-            if slot.options.logger:
-                self._logged_metrics[slot.epoch_key] = number_as_tensor
+            if slot.result is not None:
+                self._publish_epoch(slot, slot.result)
+
+    def _publish_epoch(self, slot: Slot, number: float) -> None:
+        value = torch.tensor(number)
+        self._callback_metrics[slot.epoch_key] = self._callback_metrics[slot.bare_key] = value
+        if slot.options.prog_bar:
+            self.bar_metrics[slot.epoch_key] = number
+        if slot.options.logger:
+            self._logged_metrics[slot.epoch_key] = value
 
     def _adopt(self, key: tuple[str, int, str], spec: dict[str, Any]) -> None:
         """Take part in what another rank has logged and this one, perhaps without batches, has not."""
@@ -347,6 +348,15 @@ class Logbook:
                     self._callback_metrics[slot.step_key] = self._callback_metrics[slot.bare_key] = value
                 if slot.options.logger:
                     self._logged_metrics[slot.step_key] = value
+        level = LEVELS.get(self.hook or "")
+        if level is not None and not level.steps:
+            self._publish_early()
+
+    def _publish_early(self) -> None:
+        """Show an epoch hook what it has just logged, as this rank knows it; the reduced value follows."""
+        page = [s for s in self._page.slots.values() if s.dirty and s.options.on_epoch and s.metric is None]
+        for slot, pair in zip(page, self._collector.pairs(page), strict=True):
+            self._publish_epoch(slot, finish(slot.options.reduce_fx, [pair]))
 
     def missing(self, argument: str, name: str) -> ConfigError:
         """The error for a metric that somebody waits for and nobody has logged.
