@@ -24,10 +24,10 @@ class Reports(dict[str, list[Any]]):
     """What each check returned, by its name and then by rank."""
 
     def of(self, check: Check) -> list[Any]:
-        """The answers of all ranks; raises with the first rank's traceback when one failed."""
+        """The answers of all ranks; raises with the tracebacks of those that failed."""
         answers = self[check.__name__]
         failed = [answer for answer in answers if isinstance(answer, Failure)]
-        assert not failed, failed[0].text
+        assert not failed, "\n".join(failure.text for failure in failed)
         return answers
 
 

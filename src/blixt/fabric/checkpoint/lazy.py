@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -82,6 +82,22 @@ class LazyState(Mapping[str, Any]):
                 inner = inner.setdefault(key, {})
             inner[keys[-1]] = tensor
         return state
+
+    def only(self, names: Iterable[str]) -> "LazyState":
+        """The same state, as if it held nothing but what begins with one of `names`."""
+        kept = set(names)
+        part = LazyState(self.path, self.prefix, {k: v for k, v in self.values_only.items() if k in kept})
+        part._entries = {keys: name for keys, name in self.entries.items() if keys[0] in kept}
+        part._index = self._index
+        return part
+
+    def load_for(self, names: Iterable[str]) -> dict[str, Any]:
+        """An optimizer's state, whole, of the parameters called `names` alone."""
+        kept = set(names)
+        part = LazyState(self.path, self.prefix, self.values_only)
+        part._entries = {k: name for k, name in self.entries.items() if len(k) > 1 and k[1] in kept}
+        part._index = self._index
+        return part.load()
 
     def _empty(self, name: str) -> torch.Tensor:
         size, dtype = self.describe(name)

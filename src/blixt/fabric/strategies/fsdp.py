@@ -1,7 +1,7 @@
 """Every process keeps a shard of each parameter; units of the model are gathered when they run (FSDP2)."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -105,6 +105,8 @@ class FSDPStrategy(MeshStrategy):
 
     def shard(self, module: nn.Module, device: torch.device, *, move_to_device: bool = True) -> nn.Module:
         """Divide every parameter among the processes, unit by unit; parameters change their identity."""
+        if self._is_sharded(module):
+            return module
         module = self.sync_layers(module)
         mesh = self._data_mesh()
         for part in choose_units(
@@ -152,21 +154,17 @@ class FSDPStrategy(MeshStrategy):
         """`module.<name>`, which gathers the root's parameters as its forward pass does."""
         from torch.distributed.fsdp import register_fsdp_forward_method
 
-        if name != "forward" and not hasattr(vars(module).get(name), "__wrapped__"):
+        if (
+            self._is_sharded(module)
+            and name != "forward"
+            and not hasattr(vars(module).get(name), "__wrapped__")
+        ):
             register_fsdp_forward_method(module, name)
         return getattr(module, name), partial(self.no_sync, module)
 
-    @contextmanager
-    def _unsynced(self, module: "FSDPModule") -> Any:
-        module.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            module.set_requires_gradient_sync(True)
-
     def no_sync(self, module: nn.Module) -> AbstractContextManager[Any]:
         """Backward inside adds to whole gradients on this process, which takes their memory."""
-        return self._unsynced(cast("FSDPModule", module)) if self._is_sharded(module) else nullcontext()
+        return _unsynced([cast("FSDPModule", part) for part in module.modules() if self._is_sharded(part)])
 
     def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Reduce what backward kept to this process, as the end of a synchronised backward would."""
@@ -190,6 +188,17 @@ class FSDPStrategy(MeshStrategy):
 
         own = (*FSDPStrategy.__init__.__annotations__, "shard_placement_fn", "ignored_params")
         reject_unknown(type(self).__name__, (name for name in options if name not in own), own)
+
+
+@contextmanager
+def _unsynced(parts: "list[FSDPModule]") -> Iterator[None]:
+    for part in parts:
+        part.set_requires_gradient_sync(False, recurse=False)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_requires_gradient_sync(True, recurse=False)
 
 
 def recompute(part: nn.Module) -> None:

@@ -1,9 +1,10 @@
 """Processes that share layers (tensor parallel), sequences (context parallel) and data, on a named grid."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -61,6 +62,7 @@ class ParallelStrategy(FSDPStrategy):
         super().__init__(parallel=parallel, **fsdp)
         self.parallelize_fn = parallelize_fn
         self.plan = plan
+        self._finished: WeakSet[nn.Module] = WeakSet()
 
     def connect(self, world: World, backend: str) -> None:
         """Meet the others; a "tp" axis needs something that says what to do along it."""
@@ -73,7 +75,13 @@ class ParallelStrategy(FSDPStrategy):
 
     def shard(self, module: nn.Module, device: torch.device, *, move_to_device: bool = True) -> nn.Module:
         """Apply the function or plan, then shard what it left whole over data and sequences."""
-        module = self.sync_layers(module)
+        if module in self._finished:
+            return module
+        module = self._divided(self.sync_layers(module), device, move_to_device)
+        self._finished.add(module)
+        return module
+
+    def _divided(self, module: nn.Module, device: torch.device, move_to_device: bool) -> nn.Module:
         if self.parallelize_fn is not None or self.plan is not None:
             if not is_meta(module):
                 module = module.to(device)
@@ -108,28 +116,6 @@ class ParallelStrategy(FSDPStrategy):
             recompute(part)
         materialize(module, device)
         return module.to(device)
-
-    def forward_of(self, module: nn.Module, name: str, device: torch.device) -> Any:
-        """`module.<name>`, through FSDP's hooks where the module has them."""
-        if self._is_sharded(module):
-            return super().forward_of(module, name, device)
-        inner = [part for part in module.modules() if self._is_sharded(part)]
-
-        @contextmanager
-        def no_sync() -> Iterator[None]:
-            for part in inner:
-                cast("Any", part).set_requires_gradient_sync(False, recurse=False)
-            try:
-                yield
-            finally:
-                for part in inner:
-                    cast("Any", part).set_requires_gradient_sync(True, recurse=False)
-
-        return getattr(module, name), no_sync if inner else nullcontext
-
-    def no_sync(self, module: nn.Module) -> AbstractContextManager[Any]:
-        """Backward inside adds to whole gradients on this process, wherever parameters are sharded."""
-        return self.forward_of(module, "forward", torch.device("cpu"))[1]()
 
     @contextmanager
     def context_parallel(self, buffers: list[torch.Tensor], sequence_dims: list[int]) -> Iterator[None]:

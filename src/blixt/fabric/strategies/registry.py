@@ -59,6 +59,10 @@ def _make(name: str) -> Strategy:
         from blixt.fabric.strategies.parallel import ParallelStrategy
 
         return ParallelStrategy()
+    if name == "pipeline":
+        from blixt.fabric.strategies.pipeline import PipelineStrategy
+
+        return PipelineStrategy()
     raise ConfigError(
         "strategy", name, "there is no such strategy", nearest(name, strategy_names()).rstrip("?")
     )
