@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from blixt.fabric.data import ResumableLoader, Stateful
     from blixt.fabric.errors import (
         CheckpointError,
+        CheckpointNotFoundError,
         ConfigError,
         FabricError,
         LaunchError,
@@ -82,6 +83,7 @@ _FILE_OF = {
     "CSVLogger": "loggers.csv",
     "CUDAAccelerator": "accelerators",
     "CheckpointError": "errors",
+    "CheckpointNotFoundError": "errors",
     "Collective": "collective",
     "CometLogger": "loggers.comet",
     "ComposedPrecision": "precision",
@@ -149,6 +151,7 @@ __all__ = [
     "CSVLogger",
     "CUDAAccelerator",
     "CheckpointError",
+    "CheckpointNotFoundError",
     "Collective",
     "CometLogger",
     "ComposedPrecision",

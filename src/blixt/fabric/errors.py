@@ -65,6 +65,10 @@ class MissingPackageError(FabricError, ImportError):
         super().__init__(f"{owner} needs the package {package}{detail}. Install it: pip install {package!r}.")
 
 
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint where one was looked for."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that helps someone who misspelt `name`."""
     names = sorted(known)

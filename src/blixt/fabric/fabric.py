@@ -15,10 +15,11 @@ from blixt.fabric.data import ResumableLoader, map_style
 from blixt.fabric.errors import ConfigError, LaunchError, WrongTypeError, reject_unknown
 from blixt.fabric.exchange import Exchange
 from blixt.fabric.files import Files
-from blixt.fabric.launch import die_with_launcher, launch_function, launch_script, share_cores
+from blixt.fabric.launch import die_with_launcher, in_notebook, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.plan import Plugin, launched_by_cli, resolve_plan
 from blixt.fabric.precision import Precision, PrecisionName
+from blixt.fabric.pulse import start_pulse
 from blixt.fabric.rank_zero import rank_zero_only
 from blixt.fabric.reports import Reports
 from blixt.fabric.rng import seed_everything
@@ -26,6 +27,7 @@ from blixt.fabric.samplers import shard_loader
 from blixt.fabric.setup import InsideBackward, prepare_module, watches_backward
 from blixt.fabric.strategies import Strategy
 from blixt.fabric.tree import to_device
+from blixt.fabric.workers import mix
 from blixt.fabric.wrappers import (
     FabricModule,
     FabricOptimizer,
@@ -97,6 +99,7 @@ class Fabric(Exchange, Files, Reports):
         plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
         super().__init__(plan, _as_list(callbacks), _as_list(loggers))
         self._modules: list[FabricModule] = []
+        self._loaders_made = 0
         self._watched = watches_backward(self._strategy, self._scaler is not None)
         self._own_names = {*vars(self), "_own_names"}
         if launched_by_cli() and plan.world is not None:
@@ -137,16 +140,17 @@ class Fabric(Exchange, Files, Reports):
             self._connect()
             return function(self, *args, **kwargs) if function is not None else None
         processes, nodes = len(self._plan.device_indices), self._plan.num_nodes
-        several = {"num_nodes": nodes} if nodes > 1 else {}
+        self._plan.environment.validate_settings(processes, nodes)
         if function is None or how == "script":
             if how in ("spawn", "fork", "forkserver"):
                 reason = f"strategy {self._rebuild['strategy']!r} makes processes for a function"
                 raise WrongTypeError("launch(function)", None, reason, "Give one: launch(train)")
-            launch_script(processes, **several)
+            launch_script(processes, nodes)
         extras = {name: value for name, value in vars(self).items() if name not in self._own_names}
         entry = (type(self), self._rebuild, extras, function, args, kwargs)
-        start = {} if how is None else {"start_method": how}
-        return launch_function(processes, _run_in_rank, entry, **start, **several)
+        return launch_function(
+            processes, _run_in_rank, entry, how or ("fork" if in_notebook() else "spawn"), nodes
+        )
 
     def _connect(self) -> None:
         if self._launched:
@@ -163,6 +167,8 @@ class Fabric(Exchange, Files, Reports):
         plan.environment.publish(self._world)
         rank_zero_only.rank = self._world.rank
         self._strategy.connect(self._world, plan.accelerator.backend)
+        if self._world.world_size > 1:
+            start_pulse(self._world, self._strategy.side_channel())
         self._launched = True
 
     # --- set-up -----------------------------------------------------------------------------------
@@ -255,7 +261,8 @@ class Fabric(Exchange, Files, Reports):
         """Prepare one loader; `even=False` leaves the ranks' shares unpadded, as evaluation wants it."""
         if isinstance(loader, ResumableLoader):
             return loader
-        seed = int(torch.randint(2**62, ()).item())
+        seed = mix(_peek(), self._loaders_made)
+        self._loaders_made += 1
         rank, size = self._strategy.data_parallel_rank, self._strategy.data_parallel_size
         if self.world_size > 1:
             seed = self.broadcast(seed)
@@ -321,6 +328,10 @@ class Fabric(Exchange, Files, Reports):
             tensor = self._scaler.scale(tensor)
         if args:
             kwargs = {**kwargs, **dict(zip(("gradient", "retain_graph", "create_graph"), args, strict=False))}
+        if model is not None:
+            wrapped = unwrap_compiled(model)[0]
+            if isinstance(wrapped, FabricModule):
+                self._strategy.activate(wrapped.get_submodule("_forward_module"))
         if self._watched:
             with InsideBackward():
                 self._strategy.backward(tensor, **kwargs)
@@ -456,6 +467,14 @@ def _check_function(function: Any) -> None:
         raise WrongTypeError(
             "launch(function)", name, "it takes no argument", "Let it take the fabric as its first"
         )
+
+
+def _peek() -> int:
+    """What the generator would draw next, without drawing it: set-up must not change a program's numbers."""
+    state = torch.get_rng_state()
+    number = int(torch.randint(2**62, ()).item())
+    torch.set_rng_state(state)
+    return number
 
 
 def _as_list(items: Any) -> list[Any]:

@@ -171,8 +171,6 @@ def _placed(
         return world, indices, world.world_size
     indices = given or family.parse_devices(devices)
     world_size = len(indices) * num_nodes
-    if num_nodes > 1:
-        environment.validate_settings(len(indices), num_nodes)
     return (World() if world_size == 1 else None), indices, world_size
 
 

@@ -47,7 +47,7 @@ class Reports(Place):
             return
         numbers = {name: _number(name, value) for name, value in metrics.items()}
         for logger in self.loggers:
-            logger.log_metrics(numbers, step)
+            logger.log_metrics(metrics=numbers, step=step)
 
 
 def _taken(method: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
     """Seed Python's, numpy's and torch's generators, on every device.
 
     Args:
-        seed: Between 0 and 2**32 - 1. None takes it from the environment variable BLIXT_GLOBAL_SEED, else
-            PL_GLOBAL_SEED, else 0 with a warning when `verbose`.
+        seed: Between 0 and 2**32 - 1. None takes it from the environment variable PL_GLOBAL_SEED, else
+            BLIXT_GLOBAL_SEED, else 0 with a warning when `verbose`.
         workers: Remembered in PL_SEED_WORKERS for programs that look there. blixt's loaders seed their
             workers by epoch and sample in any case.
         verbose: Print the seed, with the rank when there are several.
@@ -67,7 +67,7 @@ def global_seed() -> int:
 
 def _stored_seed() -> tuple[str, str] | None:
     """Name and text of the variable that holds a seed."""
-    for name in (_SEED_VARIABLE, _LIGHTNING_SEED_VARIABLE):
+    for name in (_LIGHTNING_SEED_VARIABLE, _SEED_VARIABLE):
         if os.environ.get(name):
             return name, os.environ[name]
     return None

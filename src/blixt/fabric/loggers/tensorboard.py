@@ -9,7 +9,7 @@ from torch import nn
 
 from blixt.fabric.errors import ConfigError, MissingPackageError
 from blixt.fabric.loggers.base import rank_zero_experiment, with_prefix
-from blixt.fabric.loggers.folder import FolderLogger, PathLike, make_folder
+from blixt.fabric.loggers.folder import HPARAMS_FILE, FolderLogger, PathLike, make_folder
 from blixt.fabric.loggers.params import Params, plain_params
 from blixt.fabric.rank_zero import rank_zero_warn
 
@@ -29,6 +29,8 @@ class TensorBoardLogger(FolderLogger):
         root_dir: Another name for `save_dir`.
         writer_options: For torch's `SummaryWriter`: `purge_step`, `max_queue`, `flush_secs`, ...
     """
+
+    NAME_HPARAMS_FILE = HPARAMS_FILE
 
     def __init__(
         self,
