@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from blixt.trainer.callbacks.model_summary import ModelSummary, RichModelSummary
     from blixt.trainer.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
     from blixt.trainer.callbacks.prediction_writer import BasePredictionWriter, WriteInterval
-    from blixt.trainer.callbacks.progress_bar import ProgressBar
+    from blixt.trainer.callbacks.progress_bar import ProgressBar, get_standard_metrics
     from blixt.trainer.callbacks.pruning import ModelPruning
     from blixt.trainer.callbacks.rich_bar import RichProgressBar, RichProgressBarTheme
     from blixt.trainer.callbacks.spike_detection import SpikeDetection, TrainingSpikeException
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ArgumentParser,
         LRSchedulerCallable,
         OptimizerCallable,
+        ReduceLROnPlateau,
         SaveConfigCallback,
         instantiate_class,
     )
@@ -62,6 +63,13 @@ if TYPE_CHECKING:
         SimpleProfiler,
     )
     from blixt.trainer.state import RunningStage, TrainerFn, TrainerState, TrainerStatus
+    from blixt.trainer.summary import (
+        LayerSummary,
+        get_formatted_model_size,
+        get_human_readable_count,
+        parse_batch_shape,
+        summarize,
+    )
     from blixt.trainer.trainer import Trainer
     from blixt.trainer.tuner import Tuner
     from blixt.trainer.tuner_lr import LRFinder
@@ -134,6 +142,13 @@ _FILE_OF = {
     "OptimizerCallable": "blixt.trainer.cli",
     "SaveConfigCallback": "blixt.trainer.cli",
     "instantiate_class": "blixt.trainer.cli",
+    "LayerSummary": "blixt.trainer.summary",
+    "ReduceLROnPlateau": "blixt.trainer.cli",
+    "get_formatted_model_size": "blixt.trainer.summary",
+    "get_human_readable_count": "blixt.trainer.summary",
+    "get_standard_metrics": "blixt.trainer.callbacks.progress_bar",
+    "parse_batch_shape": "blixt.trainer.summary",
+    "summarize": "blixt.trainer.summary",
 }
 
 __all__ = [
@@ -165,6 +180,7 @@ __all__ = [
     "LRFinder",
     "LRSchedulerCallable",
     "LambdaCallback",
+    "LayerSummary",
     "LearningRateFinder",
     "LearningRateMonitor",
     "Logger",
@@ -179,6 +195,7 @@ __all__ = [
     "Profiler",
     "ProgressBar",
     "PyTorchProfiler",
+    "ReduceLROnPlateau",
     "RichModelSummary",
     "RichProgressBar",
     "RichProgressBarTheme",
@@ -201,9 +218,14 @@ __all__ = [
     "Tuner",
     "WeightAveraging",
     "WriteInterval",
+    "get_formatted_model_size",
+    "get_human_readable_count",
+    "get_standard_metrics",
     "instantiate_class",
     "migrate_checkpoint",
+    "parse_batch_shape",
     "seed_everything",
+    "summarize",
 ]
 
 

@@ -173,7 +173,7 @@ class ModelSummary:
             (get_human_readable_count(trained), "Trainable params"),
             (get_human_readable_count(total - trained), "Non-trainable params"),
             (get_human_readable_count(total), f"Total params{mark}"),
-            (f"{self.model_size:,.3f}", "Total estimated model params size (MB)"),
+            (get_formatted_model_size(self.model_size), "Total estimated model params size (MB)"),
             (str(modes["train"]), "Modules in train mode"),
             (str(modes["eval"]), "Modules in eval mode"),
             (get_human_readable_count(self.total_flops), "Total FLOPs"),
@@ -262,6 +262,16 @@ def get_human_readable_count(number: int) -> str:
     if unit == 0:
         return str(int(number))
     return f"{size:.1f} {_UNITS[unit]}" if size < 100 else f"{int(size)} {_UNITS[unit]}"
+
+
+def get_formatted_model_size(total_model_size: float) -> str:
+    """A size in megabytes for people."""
+    return f"{total_model_size:,.3f}"
+
+
+def parse_batch_shape(batch: Any) -> Any:
+    """The shape of a tensor, those of a list, or "?"."""
+    return _shape(batch)
 
 
 def _numel(parameter: nn.Parameter) -> int:

@@ -11,7 +11,6 @@ from blixt.fabric import ConfigError
 from blixt.trainer.callbacks import checkpoint_files as files
 from blixt.trainer.callbacks.base import Checkpoint
 from blixt.trainer.callbacks.checkpoint_rules import Triggers, make_triggers
-from blixt.trainer.callbacks.metrics import missing_metric
 from blixt.trainer.callbacks.ranking import Ranking
 from blixt.trainer.callbacks.timed import TimedDecision
 
@@ -290,7 +289,7 @@ class ModelCheckpoint(Checkpoint):
             and not self._waiting
             and not (trainer.enable_validation and not trainer.counters.validations)
         ):
-            raise missing_metric("ModelCheckpoint(monitor)", self.monitor, trainer.callback_metrics)
+            raise trainer.logbook.missing("ModelCheckpoint(monitor)", self.monitor)
         return known and not self._waiting
 
     def _save_newest(self, trainer: "Trainer", metrics: dict[str, Any]) -> tuple[str, str | None]:
@@ -341,11 +340,7 @@ class ModelCheckpoint(Checkpoint):
                     logger.after_save_checkpoint(self)
 
     def _remove(self, trainer: "Trainer", path: str | None, instead: str | None) -> None:
-        if (
-            path
-            and path != instead
-            and files.may_remove(path, self.dirpath or "", getattr(trainer, "ckpt_path", None))
-        ):
+        if path and path != instead and files.may_remove(path, self.dirpath or "", trainer.ckpt_path):
             trainer.fabric.strategy.remove_checkpoint(path)
 
     def _metrics(self, trainer: "Trainer") -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch
 
 from blixt.fabric import ConfigError
 from blixt.trainer.callback import Callback
-from blixt.trainer.callbacks.metrics import missing_metric
 
 if TYPE_CHECKING:
     from blixt.trainer.module import Module
@@ -120,32 +119,28 @@ class EarlyStopping(Callback):
     def on_validation_end(self, trainer: "Trainer", module: "Module") -> None:
         """Check after validation."""
         if not self.check_on_train_epoch_end and trainer.stage == "fit" and not trainer.sanity_checking:
-            self._check(trainer)
+            self._run_early_stopping_check(trainer)
 
-    def on_checkpoint_due(self, trainer: "Trainer", module: "Module", at_epoch_end: bool) -> None:
-        """Check when the epoch's numbers are there."""
-        if at_epoch_end and (self.check_on_train_epoch_end or not trainer.enable_validation):
-            self._check(trainer)
+    def on_train_epoch_end(self, trainer: "Trainer", module: "Module") -> None:
+        """Check when the epoch's numbers are there; this runs after the module's own hook."""
+        if self.check_on_train_epoch_end or not trainer.validates:
+            self._run_early_stopping_check(trainer)
 
-    def _check(self, trainer: "Trainer") -> None:
+    def _run_early_stopping_check(self, trainer: "Trainer") -> None:
         metrics = trainer.callback_metrics
         if trainer.config.fast_dev_run:
             return
         if self.monitor not in metrics:
-            error = missing_metric("EarlyStopping(monitor)", self.monitor, metrics)
+            error = trainer.logbook.missing("EarlyStopping(monitor)", self.monitor)
             if self.strict:
                 raise error
             if self.verbose:
                 warnings.warn(str(error), RuntimeWarning, stacklevel=2)
             return
-        message = self._judge(metrics[self.monitor].detach().cpu().reshape(()))
-        mine = self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED
-        if trainer.world_size > 1:
-            others = trainer.fabric.all_reduce(float(self.stopping_reason), "max")
-            if others and not mine:
-                self.stopping_reason = EarlyStoppingReason(int(others))
-                message = "another rank wanted to stop"
-        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+        stops, message = self._evaluate_stopping_criteria(metrics[self.monitor].detach().cpu().reshape(()))
+        if trainer.world_size > 1 and trainer.fabric.all_reduce(float(stops), "max") and not stops:
+            stops, message = True, "another rank wanted to stop"
+        if stops:
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch
             self.stopping_reason_message = message
@@ -153,24 +148,23 @@ class EarlyStopping(Callback):
             rank = f"[rank {trainer.global_rank}] " if trainer.world_size > 1 else ""
             print(f"{rank}EarlyStopping: {message}")
 
-    def _judge(self, value: torch.Tensor) -> str | None:
-        """What to say about a value; sets the reason to stop and counts checks without improvement."""
-        number, sign, best = float(value), 1.0 if self.mode == "min" else -1.0, float(self.best_score)
-        reasons, self.stopping_reason = EarlyStoppingReason, EarlyStoppingReason.NOT_STOPPED
-        if self.check_finite and not math.isfinite(number):
-            self.stopping_reason = reasons.NON_FINITE_METRIC
-            return f"{self.monitor} is {number}, the best was {best:g}"
-        if self.stopping_threshold is not None and sign * number < sign * self.stopping_threshold:
-            self.stopping_reason = reasons.STOPPING_THRESHOLD
-            return f"{self.monitor} {number:g} is better than the threshold {self.stopping_threshold:g}"
-        if self.divergence_threshold is not None and sign * number > sign * self.divergence_threshold:
-            self.stopping_reason = reasons.DIVERGENCE_THRESHOLD
-            return f"{self.monitor} {number:g} is worse than the threshold {self.divergence_threshold:g}"
-        if sign * number < sign * best - self.min_delta:
-            self.best_score, self.wait_count = value, 0
-            return f"{self.monitor} is better: {number:g} (before: {best:g})"
+    def _evaluate_stopping_criteria(self, current: torch.Tensor) -> tuple[bool, str | None]:
+        """Whether to stop and what to say; counts checks without improvement. Override it for other rules."""
+        value, sign, best = float(current), 1.0 if self.mode == "min" else -1.0, float(self.best_score)
+        if self.check_finite and not math.isfinite(value):
+            self.stopping_reason = EarlyStoppingReason.NON_FINITE_METRIC
+            return True, f"{self.monitor} = {value} is not finite, the best was {best:g}"
+        if self.stopping_threshold is not None and sign * value < sign * self.stopping_threshold:
+            self.stopping_reason = EarlyStoppingReason.STOPPING_THRESHOLD
+            return True, f"{self.monitor} {value:g} is better than the threshold {self.stopping_threshold:g}"
+        if self.divergence_threshold is not None and sign * value > sign * self.divergence_threshold:
+            self.stopping_reason = EarlyStoppingReason.DIVERGENCE_THRESHOLD
+            return True, f"{self.monitor} {value:g} is worse than the threshold {self.divergence_threshold:g}"
+        if sign * value < sign * best - self.min_delta:
+            self.best_score, self.wait_count = current, 0
+            return False, f"{self.monitor} is better: {value:g} (before: {best:g})"
         self.wait_count += 1
         if self.wait_count < self.patience:
-            return None
-        self.stopping_reason = reasons.PATIENCE_EXHAUSTED
-        return f"{self.monitor} has not improved on {best:g} in {self.wait_count} checks"
+            return False, None
+        self.stopping_reason = EarlyStoppingReason.PATIENCE_EXHAUSTED
+        return True, f"{self.monitor} did not improve on {best:g} in {self.wait_count} checks"

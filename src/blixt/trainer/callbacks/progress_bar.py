@@ -53,9 +53,7 @@ class ProgressBar(Callback):
 
     def get_metrics(self, trainer: "Trainer", pl_module: "Module") -> dict[str, Any]:
         """What stands beside the bar; called only when it is drawn, because it may wait for the device."""
-        version = None if trainer.logger is None else trainer.logger.version
-        shown: dict[str, Any] = {} if version is None else {"v_num": version}
-        return {**shown, **trainer.progress_bar_metrics}
+        return {**get_standard_metrics(trainer), **trainer.progress_bar_metrics}
 
     # --- numbers ----------------------------------------------------------------------------------
 
@@ -136,3 +134,11 @@ class ProgressBar(Callback):
     def _of_current(self, totals: list[int | float]) -> int | float:
         index = self.trainer.logbook.loader
         return totals[index] if index < len(totals) else float("inf")
+
+
+def get_standard_metrics(trainer: "Trainer") -> dict[str, int | str]:
+    """What a bar shows of every run: the logger's version, shortened."""
+    version = None if trainer.logger is None else trainer.logger.version
+    if version is None or version == "":
+        return {}
+    return {"v_num": version[-4:] if isinstance(version, str) else version}

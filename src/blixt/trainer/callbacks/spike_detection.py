@@ -36,8 +36,8 @@ class SpikeDetection(Callback):
     """Ends the run with a `TrainingSpikeException` when the loss leaves its running mean for the worse.
 
     The batch and the one before it, which may have spoilt the weights, are added to a JSON list to be left
-    out when the run is repeated. It has to know every loss, so each step waits for the device, and with several
-    processes for the others.
+    out when the run is repeated. It has to know every loss, so each step waits for the device, and with
+    several processes for the others.
 
     Args:
         mode: Whether a small or a large value is good.

@@ -31,11 +31,16 @@ class TQDMProgressBar(TimedBar):
         quiet_refresh_s: float = 5.0,
         stream: IO[str] | None = None,
     ) -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        # sys.stderr itself is looked up when it is needed: it changes, and it cannot be copied or pickled.
+        self._given = stream
         self._live = self._stream.isatty()
         super().__init__(refresh_rate, max(0.1, refresh_s) if self._live else quiet_refresh_s, leave)
         self._position = process_position
         self._width = 0
+
+    @property
+    def _stream(self) -> IO[str]:
+        return self._given if self._given is not None else sys.stderr
 
     def show(self, progress: Progress) -> None:
         """Redraw the line, or write one."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from blixt.fabric import ConfigError
@@ -13,6 +14,14 @@ from blixt.trainer.interval import seconds
 if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
+
+
+class Interval(StrEnum):
+    """When a `Timer` looks at the clock."""
+
+    step = "step"
+    epoch = "epoch"
+
 
 TimedStage = Literal["train", "validate", "test"]
 
@@ -36,13 +45,13 @@ class Timer(Callback):
     def __init__(
         self,
         duration: str | timedelta | Mapping[str, float] | None = None,
-        interval: Literal["step", "epoch"] = "step",
+        interval: Literal["step", "epoch"] | Interval = Interval.step,
         verbose: bool = True,
     ) -> None:
-        if interval not in ("step", "epoch"):
+        if interval not in list(Interval):
             raise ConfigError("Timer(interval)", interval, "it is unknown", "Use 'step' or 'epoch'")
         self._limit_s = None if duration is None else seconds(duration, "Timer(duration)")
-        self.interval = interval
+        self.interval = Interval(interval)
         self.verbose = verbose
         self._offset_s = 0.0
         self._began: dict[str, float] = {}
@@ -111,12 +120,12 @@ class Timer(Callback):
         self, trainer: "Trainer", module: "Module", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop if the time is up."""
-        if self.interval == "step":
+        if self.interval is Interval.step:
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: "Trainer", module: "Module") -> None:
         """Stop if the time is up."""
-        if self.interval == "epoch":
+        if self.interval is Interval.epoch:
             self._look(trainer)
 
     def _start(self, stage: str) -> None:
