@@ -199,7 +199,7 @@ def test_hyperparameters_copy_and_pickle_and_print_in_order() -> None:
     assert values == {"a": "x"}
 
 
-# --- load_from_checkpoint -------------------------------------------------------------------------------------
+# --- load_from_checkpoint ---------------------------------------------------------------------------------
 
 
 def test_a_module_comes_back_with_its_values_and_weights(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class FabricAsTrainer:
 
 
 class NotAttachedError(FabricError, RuntimeError):
-    """A module was asked for its trainer and has none."""
+    """A module or callback was asked for its trainer and has none."""
 
 
 def not_attached(module: object) -> NotAttachedError:

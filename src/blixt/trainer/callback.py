@@ -1,10 +1,13 @@
 """What others may do at each point of a run, without touching the loop."""
 
+import weakref
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from blixt.fabric import ConfigError
+from blixt.trainer.attached import NotAttachedError
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +42,24 @@ class Callback:
     def _generate_state_key(self, **kwargs: Any) -> str:
         """A key of the class's name and the arguments that tell its instances apart."""
         return f"{type(self).__qualname__}{kwargs!r}"
+
+    def log(self, name: str, value: Any, **options: Any) -> None:
+        """`Module.log` of the module that runs, for hooks in which logging has a meaning."""
+        self._speaker("log").log(name, value, **options)
+
+    def log_dict(self, dictionary: Any, **options: Any) -> None:
+        """`Module.log_dict` of the module that runs."""
+        self._speaker("log_dict").log_dict(dictionary, **options)
+
+    def _speaker(self, verb: str) -> "Module":
+        reference = vars(self).get("_logs_through")
+        module = None if reference is None else reference()
+        if module is None:
+            raise NotAttachedError(f"{type(self).__qualname__}.{verb}: no Trainer runs this callback.")
+        return module
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_logs_through"}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint should keep, as plain values."""
@@ -198,6 +219,12 @@ class Callback:
         dataloader_idx: int = 0,
     ) -> None:
         """After a predict step."""
+
+
+def let_callbacks_log(callbacks: Iterable[Callback], module: "Module") -> None:
+    """From now on the callbacks' `log` is that of `module`; they do not keep it alive."""
+    for callback in callbacks:
+        vars(callback)["_logs_through"] = weakref.ref(module)
 
 
 def callbacks_from_entry_points() -> list[Callback]:

@@ -10,6 +10,7 @@ import torch
 
 from blixt.fabric import ConfigError, isolate_rng
 from blixt.trainer import checkpoint as checkpoints
+from blixt.trainer.callback import let_callbacks_log
 from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
@@ -59,6 +60,7 @@ class FitStage(LoaderStage):
         self.logbook.disabled = self.config.barebones
         if self._adopts_callbacks:
             self._adopt_callbacks(module.configure_callbacks())
+        let_callbacks_log(self.callbacks, module)
         self._hooks = HookPlan(self, module, self.callbacks, self.logbook, self.profiler)  # pyright: ignore[reportArgumentType]
         return self._hooks
 

@@ -73,6 +73,8 @@ class Logbook:
     def begin_run(self, module: nn.Module) -> None:
         """Forget what earlier runs gave out, and log for `module` from now on."""
         self._module = module
+        trainer = getattr(module, "_trainer", None)
+        self.has_loggers = trainer is None or bool(trainer.loggers)
         self._page, self.loader, self.loaders, self.training = Page(), 0, 1, None
         self._checked_sizes = False
         self._callback_metrics.clear()
