@@ -1,8 +1,8 @@
-"""Tell handwritten-looking digits apart with the Trainer.
+"""Tell handwritten digits apart with the Trainer.
 
-    python examples/train/digits.py [--devices 2] [--epochs 5]
+    python examples/train/digits.py [--devices 2] [--epochs 30]
 
-The digits are drawn here: a seven-segment display under noise, shifted and partly erased, so nothing is
+The 1,797 images of 8 x 8 grey values come with scikit-learn (`pip install scikit-learn`), so nothing is
 downloaded. Interrupt it with Ctrl-C and start it again: it goes on where it was.
 """
 
@@ -10,8 +10,9 @@ import argparse
 from typing import Any
 
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from blixt.trainer import (
     CSVLogger,
@@ -23,35 +24,12 @@ from blixt.trainer import (
     seed_everything,
 )
 
-SEGMENTS = ["abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg"]
-STROKES = {
-    "a": (slice(0, 1), slice(1, 5)),
-    "b": (slice(1, 4), slice(5, 6)),
-    "c": (slice(5, 8), slice(5, 6)),
-    "d": (slice(8, 9), slice(1, 5)),
-    "e": (slice(5, 8), slice(0, 1)),
-    "f": (slice(1, 4), slice(0, 1)),
-    "g": (slice(4, 5), slice(1, 5)),
-}
-
-
-def draw_digits(count: int, seed: int) -> TensorDataset:
-    """Noisy 12 x 10 images and their digits."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 10, (count,), generator=generator)
-    images = torch.zeros(count, 12, 10)
-    shifts = torch.randint(0, 3, (count, 2), generator=generator)
-    for image, label, (dy, dx) in zip(images, labels, shifts, strict=True):
-        for stroke in SEGMENTS[int(label)]:
-            rows, columns = STROKES[stroke]
-            image[dy : dy + 9, dx : dx + 6][rows, columns] = 1.0
-    kept = torch.rand(images.shape, generator=generator) > 0.1
-    return TensorDataset(images * kept + 0.25 * torch.randn(images.shape, generator=generator), labels)
-
 
 class Digits(DataModule):
     def setup(self, stage: str) -> None:
-        self.train, self.val = draw_digits(4096, seed=0), draw_digits(1024, seed=1)
+        images, labels = load_digits(return_X_y=True)
+        pictures = TensorDataset(torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels))
+        self.train, self.val = random_split(pictures, [1500, 297], torch.Generator().manual_seed(0))
 
     def train_dataloader(self) -> Any:
         return DataLoader(self.train, 64, shuffle=True)
@@ -61,10 +39,10 @@ class Digits(DataModule):
 
 
 class Classifier(Module):
-    def __init__(self, width: int = 128, learning_rate: float = 5e-3) -> None:
+    def __init__(self, width: int = 128, learning_rate: float = 3e-3) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(120, width), nn.ReLU(), nn.Linear(width, 10))
+        self.net = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.net(images)
@@ -89,7 +67,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--devices", default="auto")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", default="runs/digits")
     options = parser.parse_args()
     seed_everything(0)
@@ -97,7 +75,7 @@ def main() -> None:
     trainer = Trainer(
         devices=options.devices,
         max_epochs=options.epochs,
-        callbacks=[best, EarlyStopping("accuracy", mode="max", patience=3)],
+        callbacks=[best, EarlyStopping("accuracy", mode="max", patience=5)],
         logger=CSVLogger(options.out),
         log_every_n_steps=16,
         default_root_dir=options.out,
