@@ -18,6 +18,14 @@ if TYPE_CHECKING:
         MPSAccelerator,
         find_usable_cuda_devices,
     )
+    from blixt.fabric.checkpoint import (
+        AsyncCheckpointIO,
+        CheckpointIO,
+        TorchCheckpointIO,
+        WrappingCheckpointIO,
+        consolidate,
+        is_complete,
+    )
     from blixt.fabric.collective import Collective, SingleDeviceCollective, TorchCollective
     from blixt.fabric.collectives import ReduceOp, all_gather_objects
     from blixt.fabric.data import ResumableLoader, Stateful
@@ -34,6 +42,11 @@ if TYPE_CHECKING:
         nearest,
         reject_unknown,
     )
+    from blixt.fabric.export import (
+        export_safetensors,
+        load_safetensors,
+        save_safetensors,
+    )
     from blixt.fabric.fabric import Fabric
     from blixt.fabric.flops import get_available_flops, measure_flops
     from blixt.fabric.loggers.base import DummyExperiment, Logger, rank_zero_experiment
@@ -44,6 +57,9 @@ if TYPE_CHECKING:
     from blixt.fabric.loggers.mlflow import MLFlowLogger
     from blixt.fabric.loggers.tensorboard import TensorBoardLogger
     from blixt.fabric.loggers.wandb import WandbLogger
+    from blixt.fabric.mesh import (
+        Parallel,
+    )
     from blixt.fabric.precision import (
         BitsandbytesPrecision,
         ComposedPrecision,
@@ -70,11 +86,46 @@ if TYPE_CHECKING:
         seed_everything,
         seed_worker,
     )
+    from blixt.fabric.strategies import (
+        DDPStrategy,
+        DeepSpeedStrategy,
+        FSDPStrategy,
+        LayerSync,
+        ModelParallelStrategy,
+        ParallelStrategy,
+        PipelineStrategy,
+        SingleDeviceStrategy,
+        Strategy,
+        TorchSyncBatchNorm,
+        strategy_names,
+    )
     from blixt.fabric.throughput import Throughput, ThroughputMonitor
     from blixt.fabric.tree import map_tensors, tensors, to_device
-    from blixt.fabric.wrappers import FabricModule, FabricOptimizer, is_wrapped
+    from blixt.fabric.wrapped_optimizer import FabricOptimizer
+    from blixt.fabric.wrappers import FabricModule, is_wrapped
 
 _FILE_OF = {
+    "AsyncCheckpointIO": "checkpoint",
+    "CheckpointIO": "checkpoint",
+    "DDPStrategy": "strategies",
+    "DeepSpeedStrategy": "strategies",
+    "FSDPStrategy": "strategies",
+    "LayerSync": "strategies",
+    "ModelParallelStrategy": "strategies",
+    "Parallel": "mesh",
+    "ParallelStrategy": "strategies",
+    "PipelineStrategy": "strategies",
+    "SingleDeviceStrategy": "strategies",
+    "Strategy": "strategies",
+    "TorchCheckpointIO": "checkpoint",
+    "TorchSyncBatchNorm": "strategies",
+    "WrappingCheckpointIO": "checkpoint",
+    "consolidate": "checkpoint",
+    "export_safetensors": "export",
+    "is_complete": "checkpoint",
+    "load_safetensors": "export",
+    "save_safetensors": "export",
+    "strategy_names": "strategies",
     "ACCELERATORS": "accelerators",
     "Accelerator": "accelerators",
     "BitsandbytesPrecision": "precision",
@@ -94,7 +145,7 @@ _FILE_OF = {
     "Fabric": "fabric",
     "FabricError": "errors",
     "FabricModule": "wrappers",
-    "FabricOptimizer": "wrappers",
+    "FabricOptimizer": "wrapped_optimizer",
     "Float8Precision": "precision",
     "HalfPrecision": "precision",
     "LaunchError": "errors",
@@ -145,20 +196,25 @@ _FILE_OF = {
 __all__ = [
     "ACCELERATORS",
     "Accelerator",
+    "AsyncCheckpointIO",
     "BitsandbytesPrecision",
     "BlixtLogger",
     "CPUAccelerator",
     "CSVLogger",
     "CUDAAccelerator",
     "CheckpointError",
+    "CheckpointIO",
     "CheckpointNotFoundError",
     "Collective",
     "CometLogger",
     "ComposedPrecision",
     "ConfigError",
+    "DDPStrategy",
+    "DeepSpeedStrategy",
     "DoublePrecision",
     "DummyExperiment",
     "DummyLogger",
+    "FSDPStrategy",
     "Fabric",
     "FabricError",
     "FabricModule",
@@ -166,31 +222,45 @@ __all__ = [
     "Float8Precision",
     "HalfPrecision",
     "LaunchError",
+    "LayerSync",
     "Logger",
     "MLFlowLogger",
     "MPSAccelerator",
     "MissingPackageError",
     "MixedPrecision",
+    "ModelParallelStrategy",
+    "Parallel",
+    "ParallelStrategy",
+    "PipelineStrategy",
     "Precision",
     "ReduceOp",
     "ResumableLoader",
     "SingleDeviceCollective",
+    "SingleDeviceStrategy",
     "Stateful",
+    "Strategy",
     "TensorBoardLogger",
     "Throughput",
     "ThroughputMonitor",
+    "TorchCheckpointIO",
     "TorchCollective",
+    "TorchSyncBatchNorm",
     "TransformerEnginePrecision",
     "UnknownArgumentError",
     "UsageError",
     "WandbLogger",
+    "WrappingCheckpointIO",
     "WrongTypeError",
     "all_gather_objects",
     "capture_rng",
+    "consolidate",
+    "export_safetensors",
     "find_usable_cuda_devices",
     "get_available_flops",
+    "is_complete",
     "is_wrapped",
     "isolate_rng",
+    "load_safetensors",
     "map_tensors",
     "measure_flops",
     "nearest",
@@ -204,8 +274,10 @@ __all__ = [
     "reject_unknown",
     "reset_seed",
     "restore_rng",
+    "save_safetensors",
     "seed_everything",
     "seed_worker",
+    "strategy_names",
     "tensors",
     "to_device",
 ]

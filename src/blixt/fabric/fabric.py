@@ -1,8 +1,6 @@
 """One object with few verbs that lets a PyTorch loop run on any device, precision and number of processes."""
 
-import functools
-import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Never, TypeVar, cast
 
@@ -11,30 +9,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from blixt.fabric.accelerators import Accelerator, Devices
+from blixt.fabric.compiled import unwrap_compiled
 from blixt.fabric.data import ResumableLoader, map_style
-from blixt.fabric.errors import ConfigError, LaunchError, WrongTypeError, reject_unknown
+from blixt.fabric.errors import ConfigError, WrongTypeError, reject_unknown
 from blixt.fabric.exchange import Exchange
 from blixt.fabric.files import Files
-from blixt.fabric.launch import die_with_launcher, in_notebook, launch_function, launch_script, share_cores
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.plan import Plugin, launched_by_cli, resolve_plan
 from blixt.fabric.precision import Precision, PrecisionName
-from blixt.fabric.pulse import start_pulse
-from blixt.fabric.rank_zero import rank_zero_only
 from blixt.fabric.reports import Reports
 from blixt.fabric.rng import seed_everything
 from blixt.fabric.samplers import shard_loader
 from blixt.fabric.setup import InsideBackward, prepare_module, watches_backward
+from blixt.fabric.start import Starting
 from blixt.fabric.strategies import Strategy
 from blixt.fabric.tree import to_device
 from blixt.fabric.workers import mix
-from blixt.fabric.wrappers import (
-    FabricModule,
-    FabricOptimizer,
-    unwrap_compiled,
-    unwrap_optimizer,
-    wrap_optimizer,
-)
+from blixt.fabric.wrapped_optimizer import FabricOptimizer, unwrap_optimizer, wrap_optimizer
+from blixt.fabric.wrappers import FabricModule
 
 T = TypeVar("T")
 _ARGUMENTS = (
@@ -49,7 +41,7 @@ _ARGUMENTS = (
 )
 
 
-class Fabric(Exchange, Files, Reports):
+class Fabric(Starting, Exchange, Files, Reports):
     """Everything about devices and processes; knows nothing of epochs.
 
     Args:
@@ -104,72 +96,6 @@ class Fabric(Exchange, Files, Reports):
         self._own_names = {*vars(self), "_own_names"}
         if launched_by_cli() and plan.world is not None:
             self._connect()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "run" in vars(cls):
-            setattr(cls, "run", _launching(vars(cls)["run"]))  # noqa: B010 - the class has no such attribute
-
-    # --- processes --------------------------------------------------------------------------------
-
-    def launch(self, function: Callable[..., T] | None = None, *args: Any, **kwargs: Any) -> T | None:
-        """Be one of `world_size` processes.
-
-        Without a function, and when nobody else (torchrun, a cluster, a blixt Job) made the processes, the
-        script runs again once per rank, from its beginning; this process waits for them and exits as they
-        did. Further calls without a function do nothing.
-
-        Args:
-            function: Called as `function(fabric, *args, **kwargs)`, in fresh processes when more than one is
-                asked for. It and its arguments must be picklable then, unless the strategy forks.
-            args: For the function.
-            kwargs: For the function.
-
-        Returns:
-            What the function returned, on rank 0 if the processes were made here.
-
-        Raises:
-            WrongTypeError: When the function is not one that takes the Fabric, or is missing although the
-                strategy spawns.
-            LaunchError: When a process could not be started or failed.
-        """
-        if function is not None:
-            _check_function(function)
-        how = self._strategy.launcher
-        if self._plan.world is not None:
-            self._connect()
-            return function(self, *args, **kwargs) if function is not None else None
-        processes, nodes = len(self._plan.device_indices), self._plan.num_nodes
-        self._plan.environment.validate_settings(processes, nodes)
-        if function is None or how == "script":
-            if how in ("spawn", "fork", "forkserver"):
-                reason = f"strategy {self._rebuild['strategy']!r} makes processes for a function"
-                raise WrongTypeError("launch(function)", None, reason, "Give one: launch(train)")
-            launch_script(processes, nodes)
-        extras = {name: value for name, value in vars(self).items() if name not in self._own_names}
-        entry = (type(self), self._rebuild, extras, function, args, kwargs)
-        return launch_function(
-            processes, _run_in_rank, entry, how or ("fork" if in_notebook() else "spawn"), nodes
-        )
-
-    def _connect(self) -> None:
-        if self._launched:
-            return
-        plan = self._plan
-        if plan.world is None:
-            raise LaunchError(
-                f"Fabric(devices=...) asks for {plan.world_size} processes and this is the only one. "
-                "Call fabric.launch() before setup."
-            )
-        die_with_launcher()
-        share_cores(self._world.local_world_size)
-        plan.accelerator.setup_device(self._device)
-        plan.environment.publish(self._world)
-        rank_zero_only.rank = self._world.rank
-        self._strategy.connect(self._world, plan.accelerator.backend)
-        if self._world.world_size > 1:
-            start_pulse(self._world, self._strategy.side_channel())
-        self._launched = True
 
     # --- set-up -----------------------------------------------------------------------------------
 
@@ -422,51 +348,6 @@ def _together(*contexts: AbstractContextManager[Any]) -> Generator[None]:
         for context in contexts:
             stack.enter_context(context)
         yield
-
-
-def _run_in_rank(
-    kind: type[Fabric],
-    rebuild: dict[str, Any],
-    extras: dict[str, Any],
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    fabric = object.__new__(kind)
-    Fabric.__init__(fabric, **rebuild)
-    vars(fabric).update(extras)
-    return fabric.launch(function, *args, **kwargs)
-
-
-def _launching(run: Callable[..., Any]) -> Callable[..., Any]:
-    """A subclass's `run`, which launches before it runs."""
-
-    @functools.wraps(run)
-    def launched(self: Fabric, *args: Any, **kwargs: Any) -> Any:
-        if self._plan.world is not None:  # pyright: ignore[reportPrivateUsage]
-            self.launch()
-            return run(self, *args, **kwargs)
-        if self.strategy.launcher in (None, "script"):
-            return self.launch()
-        return self.launch(_call_run, *args, **kwargs)
-
-    return launched
-
-
-def _call_run(fabric: Any, *args: Any, **kwargs: Any) -> Any:
-    return fabric.run(*args, **kwargs)
-
-
-def _check_function(function: Any) -> None:
-    if not callable(function):
-        raise WrongTypeError(
-            "launch(function)", function, "it cannot be called", "Give the function itself, not its result"
-        )
-    if not inspect.signature(function).parameters:
-        name = getattr(function, "__name__", function)
-        raise WrongTypeError(
-            "launch(function)", name, "it takes no argument", "Let it take the fabric as its first"
-        )
 
 
 def _peek() -> int:

@@ -7,9 +7,11 @@ from typing import Any, cast
 from torch import nn
 from torch.optim import Optimizer
 
+from blixt.fabric.compiled import unwrap_compiled
 from blixt.fabric.errors import CheckpointError, ConfigError, WrongTypeError, nearest
 from blixt.fabric.place import Place
-from blixt.fabric.wrappers import FabricModule, unwrap_compiled, unwrap_optimizer
+from blixt.fabric.wrapped_optimizer import unwrap_optimizer
+from blixt.fabric.wrappers import FabricModule
 
 PathLike = str | os.PathLike[str]
 Filter = Callable[[str, Any], bool]

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from blixt.fabric.compiled import unwrap_compiled
 from blixt.fabric.errors import UsageError
 from blixt.fabric.precision import Precision
 from blixt.fabric.rank_zero import rank_zero_warn
 from blixt.fabric.strategies import Strategy
 from blixt.fabric.strategies.rebind import names_before, rebind
 from blixt.fabric.tree import tensors
-from blixt.fabric.wrappers import FabricModule, unwrap_compiled
+from blixt.fabric.wrappers import FabricModule
 
 
 def prepare_module(

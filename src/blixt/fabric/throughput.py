@@ -93,13 +93,13 @@ class Throughput:
     def compute(self) -> dict[str, float]:
         """The counters and, once the window is full, the rates; {} before the first update."""
         metrics = {name: window[-1] for name, window in self._counters.items()}
-        times = self._counters.get("time", ())
+        times = self._counters.get("time", deque[float]())
         if len(times) < self.window_size:
             return metrics
         seconds = times[-1] - times[0]
         names = {"batches": "batches_per_sec", "samples": "samples_per_sec", "lengths": "items_per_sec"}
         for name, rate in names.items():
-            window = self._counters.get(name, ())
+            window = self._counters.get(name, deque[float]())
             if len(window) == self.window_size:
                 self._add(metrics, rate, (window[-1] - window[0]) / seconds)
         if len(self._flops) == self.window_size:

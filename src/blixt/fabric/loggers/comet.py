@@ -48,8 +48,8 @@ class CometLogger(Logger):
         if mode not in (None, "get_or_create", "get", "create"):
             raise ConfigError("CometLogger(mode)", mode, "there is no such mode", "Use 'get_or_create'")
         _client()
-        folder = save_dir or config_options.pop("offline_directory", None)
-        self._folder = None if folder is None else os.fspath(folder)
+        folder: Any = save_dir or config_options.pop("offline_directory", None)
+        self._folder: str | None = None if folder is None else os.fspath(folder)
         self._project = project or os.environ.get("COMET_PROJECT_NAME")
         self._prefix = prefix or ""
         self._key = experiment_key

@@ -128,7 +128,7 @@ class MetricsFile:
         if not exists(self.metrics_file_path):
             return []
         with open_file(self.metrics_file_path, "r") as file:
-            return next(csv.reader(file), [])
+            return next(iter(csv.reader(file)), list[str]())
 
     def _rows(self) -> list[dict[str, Any]]:
         with open_file(self.metrics_file_path, "r") as file:

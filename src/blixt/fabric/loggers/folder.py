@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from blixt.fabric.errors import FabricError, MissingPackageError
 from blixt.fabric.loggers.base import Logger
@@ -133,8 +133,7 @@ def _fsspec(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
     except ImportError as error:
         raise MissingPackageError(f"save_dir={url!r}", "fsspec", error) from error
-    made: Any = url_to_fs(url)
-    return made[0], made[1]
+    return cast("Any", url_to_fs)(url)
 
 
 def _as_yaml(params: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from blixt.fabric.errors import MissingPackageError
 from blixt.fabric.loggers.base import Logger, rank_zero_experiment, with_prefix
@@ -193,8 +193,7 @@ def _all_tags(tags: dict[str, Any]) -> dict[str, Any]:
     """With those that MLflow finds by itself, such as the user and the source."""
     from mlflow.tracking.context.registry import resolve_tags  # pyright: ignore[reportUnknownVariableType]
 
-    resolved: Any = resolve_tags
-    return resolved(tags)
+    return cast("Any", resolve_tags)(tags)
 
 
 def _client_of(uri: str | None) -> Any:

@@ -121,7 +121,9 @@ class TensorBoardLogger(FolderLogger):
         if not judged:
             return
         self.log_metrics(judged, step or 0)
-        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard.summary import (
+            hparams,  # pyright: ignore[reportUnknownVariableType] - torch leaves it untyped
+        )
 
         writer = self.experiment._get_file_writer()
         if writer is not None:

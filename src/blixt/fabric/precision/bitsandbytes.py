@@ -135,7 +135,7 @@ class _Layers:
                     self.take(weight, quantise_on=device if self.weight.bnb_quantized else None)
                 if key in own:
                     own[key] = self.weight.data
-                cast("Any", super())._load_from_state_dict(own, prefix, *rest)
+                super()._load_from_state_dict(own, prefix, *rest)  # pyright: ignore[reportUnknownMemberType]
 
             def take(self: Any, weight: torch.Tensor, quantise_on: torch.device | None = None) -> None:
                 """Make `weight` the layer's, quantised if it was."""
@@ -165,7 +165,7 @@ class _Layers:
                 elif quantised and self.weight.SCB is None:
                     # After a forward pass the scales are in `state`; loading looks for them at the weight.
                     self.weight.CB, self.weight.SCB = self.state.CB, self.state.SCB
-                cast("Any", super())._load_from_state_dict(own, prefix, *rest)
+                super()._load_from_state_dict(own, prefix, *rest)  # pyright: ignore[reportUnknownMemberType]
 
             def take(self: Any, weight: torch.Tensor) -> None:
                 """Make `weight` the layer's; it is quantised when it is moved."""

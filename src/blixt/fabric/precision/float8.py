@@ -1,7 +1,7 @@
 """Matrix products in 8-bit floats, by the package torchao."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -59,13 +59,20 @@ class Float8Precision(Precision):
         emulate = not _has_float8() if self.emulate is None else self.emulate
         if emulate:
             object.__setattr__(config, "emulate", True)  # the recipes are frozen and know no emulation
-        chosen = {name for name, child in module.named_modules() if self._qualifies(child, name)}
+        chosen: set[str] = set()
+        for name, child in cast("Iterable[tuple[str, nn.Module]]", module.named_modules()):
+            if self._qualifies(child, name):
+                chosen.add(name)
         if not chosen:
             raise UsageError(
                 f"{type(module).__name__} has no linear layer whose sides are multiples of {_MULTIPLE}. "
                 "Leave 'float8' out, or check ignore_modules."
             )
-        return convert(module, config=config, module_filter_fn=lambda _, name: name in chosen)
+
+        def picked(_: nn.Module, name: str) -> bool:
+            return name in chosen
+
+        return convert(module, config=config, module_filter_fn=picked)
 
     def _qualifies(self, module: nn.Module, name: str) -> bool:
         if not isinstance(module, nn.Linear) or any(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -102,7 +102,9 @@ class _Engine:
         if isinstance(layer, nn.Linear):
             if layer.in_features % 8 != 0 or layer.out_features % 16 != 0:
                 return None
-            return self._te.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            return self._te.Linear(
+                layer.in_features, layer.out_features, bias=cast("Any", layer).bias is not None
+            )
         if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) == 1:
             return self._te.LayerNorm(layer.normalized_shape[0], eps=layer.eps)
         return None
@@ -111,7 +113,9 @@ class _Engine:
 def _import_engine() -> _Engine:
     try:
         import transformer_engine.pytorch as te  # pyright: ignore[reportMissingImports]
-        from transformer_engine.common.recipe import DelayedScaling  # pyright: ignore[reportMissingImports]
+        from transformer_engine.common.recipe import (  # pyright: ignore[reportMissingImports]
+            DelayedScaling,  # pyright: ignore[reportUnknownVariableType]
+        )
     except ImportError as error:
         raise MissingPackageError(
             "precision='transformer-engine'", "transformer-engine[pytorch]", error
