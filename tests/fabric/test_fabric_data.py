@@ -1,14 +1,22 @@
 """Loaders that know where they are."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
-from blixt.fabric import ConfigError, ResumableLoader, map_tensors, tensors, to_device
+from blixt.fabric import ResumableLoader, map_tensors, tensors, to_device
 from blixt.fabric.samplers import ShardSampler, shard_loader
 
 
@@ -22,7 +30,8 @@ def test_any_shuffled_loader_goes_on_exactly_where_it_was(
     rows: int, size: int, drop: bool, data: st.DataObject
 ) -> None:
     def make() -> ResumableLoader:
-        return ResumableLoader(DataLoader(torch.arange(rows), size, shuffle=True, drop_last=drop), seed=4)  # type: ignore[arg-type]
+        torch.manual_seed(4)
+        return ResumableLoader(DataLoader(torch.arange(rows), size, shuffle=True, drop_last=drop))  # type: ignore[arg-type]
 
     whole = make()
     epochs = [flat(whole) for _ in range(2) if whole.end_epoch() is None]
@@ -40,15 +49,16 @@ def test_any_shuffled_loader_goes_on_exactly_where_it_was(
         assert seen == epochs[0]
 
 
-def test_each_epoch_has_its_own_order_and_leaves_the_global_generators_alone() -> None:
-    loader = ResumableLoader(DataLoader(torch.arange(20), 4, shuffle=True), seed=1)  # type: ignore[arg-type]
-    before = torch.get_rng_state()
-    first = flat(loader)
-    loader.end_epoch()
-    second = flat(loader)
-    assert sorted(first) == sorted(second) == list(range(20))
-    assert first != second
-    assert torch.equal(before, torch.get_rng_state())
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_epoch_has_the_order_that_the_bare_loader_has_and_draws_the_same_numbers(workers: int) -> None:
+    bare = DataLoader(torch.arange(20), 4, shuffle=True, num_workers=workers)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    expected, after = [flat(bare), flat(bare)], torch.rand(1)
+    torch.manual_seed(1)
+    loader = ResumableLoader(bare)
+    assert [flat(loader), flat(loader)] == expected
+    assert torch.equal(torch.rand(1), after)
+    assert expected[0] != expected[1]
 
 
 def test_the_generator_that_the_user_gave_decides_the_order() -> None:
@@ -61,8 +71,9 @@ def test_the_generator_that_the_user_gave_decides_the_order() -> None:
 
 def test_workers_give_the_same_batches_in_the_same_order() -> None:
     def make(workers: int) -> list[int]:
+        torch.manual_seed(3)
         loader = DataLoader(torch.arange(20), 4, shuffle=True, num_workers=workers)  # type: ignore[arg-type]
-        return flat(ResumableLoader(loader, seed=3))
+        return flat(ResumableLoader(loader))
 
     assert make(0) == make(2)
 
@@ -95,25 +106,55 @@ def test_ranks_share_one_shuffle_without_overlap() -> None:
     assert sorted(seen[0]) != list(range(0, 24, 2))
 
 
-def test_sharding_keeps_subclasses_of_the_loader_and_refuses_batch_samplers_of_ones_own() -> None:
+def test_sharding_keeps_subclasses_of_the_loader() -> None:
     class Mine(DataLoader[Any]):
         note = "mine"
 
-    class Pairs(BatchSampler):
-        pass
-
     sharded = shard_loader(Mine(torch.arange(8), 2), 1, 2, even=True)  # type: ignore[arg-type]
     assert isinstance(sharded, Mine)
+    assert isinstance(sharded.sampler, DistributedSampler)
     assert flat(sharded) == [1, 3, 5, 7]
-    own = DataLoader(torch.arange(8), batch_sampler=Pairs(SequentialSampler(range(8)), 2, False))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="use_distributed_sampler=False"):
-        shard_loader(own, 0, 2, even=True)
+
+
+class Buckets(BatchSampler):
+    """Batches of neighbours, in a random order of the batches."""
+
+    def __init__(self, total: int, size: int) -> None:
+        super().__init__(SequentialSampler(range(total)), size, False)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = list(super().__iter__())
+        for index in torch.randperm(len(batches)).tolist():
+            yield batches[index]
+
+
+@settings(deadline=None, max_examples=30)
+@given(total=st.integers(1, 30), size=st.integers(1, 4), world=st.integers(1, 3), even=st.booleans())
+def test_batch_samplers_of_ones_own_are_dealt_out_by_whole_batches(
+    total: int, size: int, world: int, even: bool
+) -> None:
+    def shard(rank: int) -> list[list[int]]:
+        own = DataLoader(torch.arange(total), batch_sampler=Buckets(total, size))  # type: ignore[arg-type]
+        loader = ResumableLoader(shard_loader(own, rank, world, even=even), seed=5)
+        batches = [batch.tolist() for batch in loader]
+        assert len(batches) == len(loader)
+        return batches
+
+    shards = [shard(rank) for rank in range(world)]
+    dealt = [tuple(batch) for batches in shards for batch in batches]
+    whole = {tuple(batch) for batch in BatchSampler(range(total), size, False)}
+    assert set(dealt) == whole
+    if even:
+        assert len({len(batches) for batches in shards}) == 1
+    else:
+        assert len(dealt) == len(whole)
 
 
 def test_weighted_and_replacing_samplers_resume_too() -> None:
     def make() -> ResumableLoader:
+        torch.manual_seed(2)
         sampler = RandomSampler(range(30), replacement=True, num_samples=70)
-        return ResumableLoader(DataLoader(torch.arange(30), 5, sampler=sampler), seed=2)  # type: ignore[arg-type]
+        return ResumableLoader(DataLoader(torch.arange(30), 5, sampler=sampler))  # type: ignore[arg-type]
 
     whole = flat(make())
     part = make()
