@@ -23,6 +23,7 @@ class Counters:
         logs: A row is written after the batch that runs now.
         loaders_epoch: The epoch in which the training loader was made.
         validated_at: `batches` when validation ran last; -1 before the first.
+        epoch_began_at: `global_step` when the running epoch began.
     """
 
     epoch: int = 0
@@ -38,11 +39,13 @@ class Counters:
     logs: bool = False
     loaders_epoch: int = 0
     validated_at: int = -1
+    epoch_began_at: int = 0
 
     def next_epoch(self) -> None:
         """Go to the beginning of the next epoch."""
         self.epoch += 1
         self.batch = 0
+        self.epoch_began_at = self.global_step
         self.epoch_closed = self.epoch_done = False
 
     def state_dict(self) -> dict[str, Any]:

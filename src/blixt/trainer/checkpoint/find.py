@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from blixt.fabric import CheckpointError, ConfigError, Fabric, nearest
 from blixt.fabric.checkpoint.io import is_url, local
+from blixt.fabric.errors import CheckpointNotFoundError
 from blixt.trainer.callback import Callback
+from blixt.trainer.checkpoint.read import peek
 
 PathLike = str | os.PathLike[str]
 _HPC = re.compile(r"hpc_ckpt_(\d+)\.ckpt$")
@@ -124,7 +124,7 @@ def _best(stage: str, keepers: list[Any]) -> str:
 
 
 def _last(stage: str, keepers: list[Any]) -> str | None:
-    """The newest of the callbacks' last checkpoints; to begin without one is fine, to evaluate is not."""
+    """The newest of the callbacks' last checkpoints; to begin without one is fine."""
     files: list[str] = []
     for each in keepers:
         files += [path for name in ("last_model_path", "ckpt_path") if (path := getattr(each, name, ""))]
@@ -136,11 +136,9 @@ def _last(stage: str, keepers: list[Any]) -> str | None:
     ordered = sorted({path for path in map(os.fspath, files) if _exists(path)}, key=_modified)
     if ordered:
         return ordered[-1]
-    sentence = f"{stage}(ckpt_path='last'): there is no last checkpoint"
-    if stage != "fit":
-        raise CheckpointError(f"{sentence}. Give a path, or fit with ModelCheckpoint(save_last=True).")
     warnings.warn(
-        f"{sentence} available, so training begins anew. ModelCheckpoint(save_last=True) makes one.",
+        f"{stage}(ckpt_path='last'): there is no last checkpoint available. No checkpoint will be loaded; "
+        "ModelCheckpoint(save_last=True) makes one.",
         stacklevel=4,
     )
     return None
@@ -160,10 +158,12 @@ def _given(stage: str, wanted: PathLike) -> str:
         return path
     if not is_url(path) and Path(path).name == path and "." not in path:
         hint = nearest(path, _WORDS).rstrip("?")
-        raise CheckpointError(f"{stage}(ckpt_path={path!r}): there is no checkpoint at {path}. {hint}.")
+        raise CheckpointNotFoundError(
+            f"{stage}(ckpt_path={path!r}): there is no checkpoint at {path}. {hint}."
+        )
     near = [os.path.basename(other) for other in _listed(os.path.dirname(path) or ".")]
     there = f"That folder has {', '.join(sorted(near)[:5])}." if near else "That folder has none."
-    raise CheckpointError(f"{stage}(ckpt_path): there is no checkpoint at {path}. {there}")
+    raise CheckpointNotFoundError(f"{stage}(ckpt_path): there is no checkpoint at {path}. {there}")
 
 
 def _newest(folders: list[str], resumable: bool) -> str | None:
@@ -183,25 +183,12 @@ def _trouble(path: str, resumable: bool) -> str | None:
     if is_url(path) or Path(path).is_dir():
         return None  # an object store shows whole objects only, and a folder counts when its marker is there
     try:
-        content = _keys(path)
+        content = peek(path)
     except CheckpointError:
         return "it is torn, or no checkpoint"
     if "state_dict" not in content or "global_step" not in content:
         return "it is not a Trainer's checkpoint"
     return "" if resumable and "optimizer_states" not in content else None
-
-
-def _keys(path: str) -> dict[str, Any]:
-    """What a file holds, without reading its tensors and without running anything."""
-    from blixt.trainer.checkpoint.inert import load_inert
-
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torn, foreign, or with objects: the careful reader knows which
-        content = load_inert(lambda: path, path, mmap=True)
-    if not isinstance(content, dict):
-        raise CheckpointError("another kind of file")
-    return cast("dict[str, Any]", content)
 
 
 def _hpc_files(root: PathLike) -> list[tuple[int, str]]:
@@ -218,7 +205,8 @@ def _listed(folder: PathLike, deep: bool = False) -> list[str]:
         if not files.exists(inner):
             return []
         names: list[str] = files.find(inner) if deep else files.ls(inner, detail=False)
-        return [files.unstrip_protocol(name) for name in names if name.endswith(".ckpt")]
+        base = os.fspath(folder).rstrip("/")
+        return [base + name[len(inner.rstrip("/")) :] for name in names if name.endswith(".ckpt")]
     base = local(folder)
     if not base.is_dir():
         return []

@@ -96,7 +96,7 @@ def load_inert(
             f"The checkpoint {path} cannot be read without running code that it names: {detail} "
             "If you trust its author, load it with weights_only=False."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         detail = str(error).partition("\n")[0]
         raise CheckpointError(
             f"The checkpoint {path} is damaged or no checkpoint: {detail}. Use another."

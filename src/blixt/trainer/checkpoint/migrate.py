@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-LAYOUT = "2.6.0"
+LAYOUT = "2.6.6"
 """The release of Lightning whose layout is written: other tools look for it under this key."""
 VERSION_KEY = "pytorch-lightning_version"
 

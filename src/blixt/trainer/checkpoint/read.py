@@ -51,12 +51,31 @@ def load(path: str | os.PathLike[str], fabric: Fabric, weights_only: bool | None
     return _careful(lambda safe: strategy.load_checkpoint(path, weights_only=safe), path, weights_only, "cpu")
 
 
+def peek(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file holds, without reading its tensors, running anything or bringing it up to date.
+
+    Raises:
+        CheckpointError: When it is torn, or no dict.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torn, foreign, or with objects: the careful reader knows which
+        content = load_inert(lambda: path, path, mmap=True)
+    if not isinstance(content, dict):
+        raise CheckpointError(not_a_checkpoint(content, path))
+    return cast("dict[str, Any]", content)
+
+
 def _careful(
     load_with: Callable[[bool], Any], source: str | os.PathLike[str], weights_only: bool | None, location: Any
 ) -> dict[str, Any]:
     """Load; where the safe loader refuses an object, read the rest without it."""
     try:
         return _checked(load_with(weights_only is not False), source)
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"The checkpoint {source} is damaged: {error}. Use an older one.") from error
     except CheckpointError as error:
         if weights_only is False or not isinstance(error.__cause__, pickle.UnpicklingError):
             raise

@@ -81,7 +81,7 @@ def restore_optimizers(checkpoint: dict[str, Any], parts: Parts) -> None:
     parts.counters.load(counters_of(checkpoint))
     watches = any(config.reduce_on_plateau for config in parts.schedulers)
     if watches and "blixt" not in checkpoint:
-        # What the scheduler watches is not in the file, so it cannot step for an epoch whose batches are done.
+        # What the scheduler watches is not in the file: it cannot step for an epoch whose batches are done.
         parts.counters.epoch_done |= parts.counters.epoch_closed
 
 
@@ -111,6 +111,8 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
     if ranks is None:
         _position_by_count(checkpoint, parts)
         return
+    # A loader was made meanwhile, for this epoch; the one that goes on was made in an earlier one.
+    parts.counters.loaders_epoch = counters_of(checkpoint)["loaders_epoch"]
     rank, world_size = parts.fabric.global_rank, parts.fabric.world_size
     same_world = len(ranks) == world_size
     mine = ranks[rank] if same_world else ranks[0]

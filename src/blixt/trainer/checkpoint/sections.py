@@ -19,7 +19,7 @@ def loops_of(
     manual: bool = False,
     plateau: bool = False,
     validation_batches: int = 0,
-    scheduler_steps: int = 0,
+    scheduler_steps: tuple[int, int] = (0, 0),
     loader_states: Sequence[Mapping[str, Any]] = (),
 ) -> Section:
     """The `loops` section for a fit that is where `counters` says.
@@ -29,7 +29,7 @@ def loops_of(
         manual: Whether the module steps its optimizers itself.
         plateau: Whether a scheduler watches a metric.
         validation_batches: Batches of a whole validation, over all loaders.
-        scheduler_steps: Steps of all schedulers.
+        scheduler_steps: Of all schedulers, in all and in this epoch.
         loader_states: Of the training loaders that keep their own state.
     """
     over = _is_over(counters, plateau)
@@ -37,17 +37,18 @@ def loops_of(
     unstepped = 1 if total["completed"] < total["processed"] else 0
     steps = counters.optimizer_steps or counters.global_step
     keeps = loader_states and not over
+    in_epoch = counters.global_step - counters.epoch_began_at
+    automatic = (0, 0) if manual else (counters.global_step, in_epoch)
+    by_hand = (counters.global_step, in_epoch) if manual else (0, 0)
     fit: Section = {
         "state_dict": {"combined_loader": [dict(s) for s in loader_states]} if keeps else {},
         "epoch_loop.state_dict": {"_batches_that_stepped": max(0, steps - unstepped)},
         "epoch_loop.batch_progress": {"total": total, "current": current, "is_last_batch": last},
-        "epoch_loop.scheduler_progress": _pair(_done(scheduler_steps), _done(0)),
+        "epoch_loop.scheduler_progress": _pair(*map(_done, scheduler_steps)),
         "epoch_loop.automatic_optimization.state_dict": {},
-        "epoch_loop.automatic_optimization.optim_progress": _optimizer(0 if manual else counters.global_step),
+        "epoch_loop.automatic_optimization.optim_progress": _optimizer(*automatic),
         "epoch_loop.manual_optimization.state_dict": {},
-        "epoch_loop.manual_optimization.optim_step_progress": _pair(
-            _done(counters.global_step if manual else 0), _done(0)
-        ),
+        "epoch_loop.manual_optimization.optim_step_progress": _pair(*map(_done, by_hand)),
         "epoch_loop.val_loop.state_dict": {},
         "epoch_loop.val_loop.batch_progress": _validation(validation_batches if counters.validations else 0),
         "epoch_progress": _epochs(counters, over),
@@ -82,6 +83,7 @@ def counters_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         "batches": _value(batches, "total", "processed"),
         "global_step": _steps(fit, checkpoint),
         "optimizer_steps": _stepped(fit, checkpoint, batches),
+        "epoch_began_at": _steps(fit, checkpoint) - _in_epoch(fit),
         "epoch_closed": over or closed,
         "epoch_done": over,
         "validations": 0,
@@ -116,6 +118,12 @@ def _steps(fit: Section, checkpoint: Mapping[str, Any]) -> int:
     manual = fit.get("epoch_loop.manual_optimization.optim_step_progress", {})
     counted = _value(automatic.get("step", {}), "total", "completed") or _value(manual, "total", "completed")
     return counted or checkpoint.get("global_step", 0)
+
+
+def _in_epoch(fit: Section) -> int:
+    automatic = fit.get("epoch_loop.automatic_optimization.optim_progress", {}).get("optimizer", {})
+    manual = fit.get("epoch_loop.manual_optimization.optim_step_progress", {})
+    return _value(automatic.get("step", {}), "current", "completed") or _value(manual, "current", "completed")
 
 
 def _stepped(fit: Section, checkpoint: Mapping[str, Any], batches: Section) -> int:
@@ -161,10 +169,9 @@ def _epochs(counters: Counters, over: bool) -> Section:
     return _pair(numbers, dict(numbers))
 
 
-def _optimizer(steps: int) -> Section:
-    zeroed = {"ready": steps, "completed": steps, "started": steps}
-    none = {"ready": 0, "completed": 0, "started": 0}
-    return {"optimizer": {"step": _pair(_done(steps), _done(0)), "zero_grad": _pair(zeroed, none)}}
+def _optimizer(total: int, current: int) -> Section:
+    zeroed = [{"ready": steps, "completed": steps, "started": steps} for steps in (total, current)]
+    return {"optimizer": {"step": _pair(_done(total), _done(current)), "zero_grad": _pair(*zeroed)}}
 
 
 def _validation(batches: int) -> Section:

@@ -10,7 +10,7 @@ from pathlib import Path
 from blixt.fabric import CheckpointError
 from blixt.fabric.checkpoint import save_file
 from blixt.trainer.checkpoint.migrate import LAYOUT, VERSION_KEY
-from blixt.trainer.checkpoint.read import read
+from blixt.trainer.checkpoint.read import peek, read
 
 
 def upgrade_files(
@@ -38,9 +38,11 @@ def upgrade_files(
 
 
 def _upgrade(file: Path, weights_only: bool) -> bool:
-    content = read(file, weights_only=weights_only)
-    if content.get(VERSION_KEY) != LAYOUT or "legacy_pytorch-lightning_version" not in content:
+    if peek(file).get(VERSION_KEY) == LAYOUT:
         return False
+    content = read(file, weights_only=weights_only)
+    if content.get(VERSION_KEY) != LAYOUT:
+        return False  # newer than this, or of another tool
     backup = file.with_suffix(".bak")
     if not backup.exists():
         shutil.copyfile(file, backup)

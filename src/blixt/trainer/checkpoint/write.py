@@ -69,14 +69,20 @@ def _loops(parts: Parts, position: Mapping[str, Any]) -> dict[str, Any]:
         manual=not parts.module.automatic_optimization,
         plateau=any(config.reduce_on_plateau for config in parts.schedulers),
         validation_batches=sum(loader.total or 0 for loader in parts.evaluation),
-        scheduler_steps=sum(_steps_of(config.scheduler) for config in parts.schedulers),
+        scheduler_steps=_scheduler_steps(parts),
         loader_states=_inner_states(position),
     )
 
 
-def _steps_of(scheduler: Any) -> int:
-    last = getattr(scheduler, "last_epoch", 0)
-    return last if isinstance(last, int) else 0
+def _scheduler_steps(parts: Parts) -> tuple[int, int]:
+    """Steps of all schedulers, in all and in this epoch, as far as they count them."""
+    counters, total, current = parts.counters, 0, 0
+    for config in parts.schedulers:
+        last = getattr(config.scheduler, "last_epoch", 0)
+        total += last if isinstance(last, int) else 0
+        by_step = (counters.global_step - counters.epoch_began_at) // config.frequency
+        current += by_step if config.interval == "step" else int(counters.epoch_closed)
+    return total, current
 
 
 def _inner_states(position: Mapping[str, Any]) -> list[Mapping[str, Any]]:
