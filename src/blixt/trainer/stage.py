@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from blixt.fabric import ConfigError
+from blixt.fabric.errors import WrongTypeError
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.module import Module
@@ -74,6 +74,7 @@ class Running:
         if trainer.profiler is not None:
             rank = trainer.local_rank if trainer.world_size > 1 else None
             trainer.profiler.setup(stage=fn.value, local_rank=rank, log_dir=trainer.log_dir)
+            trainer.profiler.attach(module)
         self._prepare_data()
         for logger in trainer.loggers:
             _ = getattr(logger, "experiment", None)  # made here, so that it has its folder in setup

@@ -28,6 +28,7 @@ _KEYS = (
     "count",
 )
 _DEVICE_KEYS = ("time", "time_total", "memory_usage")
+_BATCH = "run_training_batch"
 _WAIT, _WARMUP, _ACTIVE = 1, 1, 3
 
 
@@ -102,16 +103,18 @@ class PyTorchProfiler(Profiler):
         self._open = ExitStack()
         self._running: dict[str, record_function] = {}
         self._steps = 0
+        self._begun = False
 
     def attach(self, module: nn.Module) -> None:
         """Mark the parts of `module`, and know how many steps its trainer will make."""
         self._module = module
 
     def start(self, action_name: str) -> None:
-        """Mark the beginning of an action in the trace; the first one starts the recording."""
-        if self.profiler is None and not (self._emit_nvtx and self._running):
+        """Mark the beginning of an action in the trace; the first batch starts the recording."""
+        if not self._begun and (self._stage is None or self._counts(action_name) or action_name == _BATCH):
+            self._begun = True
             self._begin()
-        if action_name not in self._running:
+        if self._begun and action_name not in self._running:
             mark = record_function("[pl][profile]" + action_name)
             mark.__enter__()
             self._running[action_name] = mark
@@ -205,10 +208,17 @@ class PyTorchProfiler(Profiler):
     def teardown(self, stage: str | None) -> None:
         """Stop recording, also after an error."""
         self._end()
-        self.function_events, self._module, self._steps = None, None, 0
+        self.function_events, self._module = None, None
+        self._steps, self._begun = 0, False
 
     def __getstate__(self) -> dict[str, Any]:
-        idle: dict[str, Any] = {"profiler": None, "function_events": None, "_module": None, "_running": {}}
+        idle: dict[str, Any] = {
+            "profiler": None,
+            "function_events": None,
+            "_module": None,
+            "_running": {},
+            "_begun": False,
+        }
         return {**vars(self), **idle, "_open": ExitStack()}
 
 
