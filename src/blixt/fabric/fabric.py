@@ -24,7 +24,6 @@ from blixt.fabric.setup import InsideBackward, prepare_module, watches_backward
 from blixt.fabric.start import Starting
 from blixt.fabric.strategies import Strategy
 from blixt.fabric.tree import to_device
-from blixt.fabric.workers import mix
 from blixt.fabric.wrapped_optimizer import FabricOptimizer, unwrap_optimizer, wrap_optimizer
 from blixt.fabric.wrappers import FabricModule
 
@@ -91,7 +90,6 @@ class Fabric(Starting, Exchange, Files, Reports):
         plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
         super().__init__(plan, _as_list(callbacks), _as_list(loggers))
         self._modules: list[FabricModule] = []
-        self._loaders_made = 0
         self._watched = watches_backward(self._strategy, self._scaler is not None)
         self._own_names = {*vars(self), "_own_names"}
         if launched_by_cli() and plan.world is not None:
@@ -187,15 +185,11 @@ class Fabric(Starting, Exchange, Files, Reports):
         """Prepare one loader; `even=False` leaves the ranks' shares unpadded, as evaluation wants it."""
         if isinstance(loader, ResumableLoader):
             return loader
-        seed = mix(_peek(), self._loaders_made)
-        self._loaders_made += 1
         rank, size = self._strategy.data_parallel_rank, self._strategy.data_parallel_size
-        if self.world_size > 1:
-            seed = self.broadcast(seed)
         if size > 1 and shard and (indexed := map_style(loader)) is not None:
             loader = shard_loader(indexed, rank, size, even=even)
         device = self._device if move_to_device else None
-        return ResumableLoader(loader, device=device, rank=rank, seed=seed)
+        return ResumableLoader(loader, device=device, rank=rank)
 
     def to_device(self, data: T) -> T:
         """Move a module, a tensor or nested tensors to this process's device."""
@@ -348,14 +342,6 @@ def _together(*contexts: AbstractContextManager[Any]) -> Generator[None]:
         for context in contexts:
             stack.enter_context(context)
         yield
-
-
-def _peek() -> int:
-    """What the generator would draw next, without drawing it: set-up must not change a program's numbers."""
-    state = torch.get_rng_state()
-    number = int(torch.randint(2**62, ()).item())
-    torch.set_rng_state(state)
-    return number
 
 
 def _as_list(items: Any) -> list[Any]:

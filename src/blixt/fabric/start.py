@@ -97,7 +97,8 @@ def _run_in_rank(
 
     fabric: Any = object.__new__(kind)
     Fabric.__init__(fabric, **rebuild)
-    vars(fabric).update(extras)
+    for name, value in extras.items():
+        setattr(fabric, name, value)
     return fabric.launch(function, *args, **kwargs)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from blixt.fabric.errors import ConfigError
 from blixt.fabric.loggers.base import rank_zero_experiment, with_prefix
-from blixt.fabric.loggers.folder import FolderLogger, PathLike, exists, make_folder, open_file
+from blixt.fabric.loggers.folder import CLASS_NAME, FolderLogger, PathLike, exists, make_folder, open_file
 from blixt.fabric.loggers.params import Params, plain
 
 METRICS_FILE = "metrics.csv"
@@ -31,7 +31,7 @@ class CSVLogger(FolderLogger):
     def __init__(
         self,
         save_dir: PathLike | None = None,
-        name: str | None = "lightning_logs",
+        name: str | None = CLASS_NAME,
         version: int | str | None = None,
         prefix: str = "",
         flush_logs_every_n_steps: int = 100,

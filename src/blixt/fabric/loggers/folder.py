@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, cast
 
 from blixt.fabric.errors import FabricError, MissingPackageError
 from blixt.fabric.loggers.base import Logger
@@ -10,6 +10,8 @@ from blixt.fabric.loggers.params import Params, nested_params
 
 PathLike = str | os.PathLike[str]
 HPARAMS_FILE = "hparams.yaml"
+CLASS_NAME = "\0"
+"""Stands for a name that was not given, because None and "" mean something."""
 
 
 class FolderLogger(Logger):
@@ -17,20 +19,22 @@ class FolderLogger(Logger):
 
     Args:
         save_dir: The folder of all runs, or an fsspec URL.
-        name: One folder below; "" or None for none.
+        name: One folder below; "" or None for none. By default the class's `DEFAULT_NAME`.
         version: The run; by default the first number that is free when it is first needed.
         prefix: Put before every metric's name, with a "-".
     """
 
+    DEFAULT_NAME: ClassVar[str] = "logs"
+
     def __init__(
         self,
         save_dir: PathLike,
-        name: str | None = "lightning_logs",
+        name: str | None = CLASS_NAME,
         version: int | str | None = None,
         prefix: str = "",
     ) -> None:
         self._save_dir = os.fspath(save_dir)
-        self._name = name or ""
+        self._name = self.DEFAULT_NAME if name is CLASS_NAME else name or ""
         self._version = version
         self._prefix = prefix
         self._hparams: dict[str, Any] = {}

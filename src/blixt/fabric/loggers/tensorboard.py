@@ -9,7 +9,7 @@ from torch import nn
 
 from blixt.fabric.errors import ConfigError, MissingPackageError
 from blixt.fabric.loggers.base import rank_zero_experiment, with_prefix
-from blixt.fabric.loggers.folder import HPARAMS_FILE, FolderLogger, PathLike, make_folder
+from blixt.fabric.loggers.folder import CLASS_NAME, HPARAMS_FILE, FolderLogger, PathLike, make_folder
 from blixt.fabric.loggers.params import Params, plain_params
 from blixt.fabric.rank_zero import rank_zero_warn
 
@@ -35,7 +35,7 @@ class TensorBoardLogger(FolderLogger):
     def __init__(
         self,
         save_dir: PathLike | None = None,
-        name: str | None = "lightning_logs",
+        name: str | None = CLASS_NAME,
         version: int | str | None = None,
         log_graph: bool = False,
         default_hp_metric: bool = True,
