@@ -159,11 +159,11 @@ class ResumableLoader:
 
     def close(self) -> None:
         """End the workers that the loader keeps between epochs."""
+        loader: Any = self.loader
         if self._order is not None:
-            self._order.warm = self._order.warm
-            vars(self._order.twin)["_iterator"] = None
-        elif isinstance(self.loader, DataLoader):
-            vars(cast("object", self.loader))["_iterator"] = None
+            self._order.warm, loader = self._order.warm, self._order.twin
+        if isinstance(loader, DataLoader):
+            vars(cast("object", loader))["_iterator"] = None
 
     # --- inside ----------------------------------------------------------------------------------
 
