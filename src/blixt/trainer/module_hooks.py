@@ -50,7 +50,8 @@ class ModuleHooks(nn.Module):
         """See `Callback.on_before_optimizer_step`."""
 
     def on_validation_model_zero_grad(self) -> None:
-        """Before a validation in training; gradients may be cleared here to save memory."""
+        """Before a validation in training: gradients are cleared, to save memory."""
+        self.zero_grad()
 
     def on_validation_model_eval(self) -> None:
         """Switch to evaluation; by default `self.eval()`."""
