@@ -14,7 +14,6 @@ from blixt.fabric import ConfigError, UnknownArgumentError
 from blixt.trainer import (
     Callback,
     CSVLogger,
-    EarlyStopping,
     ModelCheckpoint,
     ProgressBar,
     TensorBoardLogger,
@@ -238,34 +237,6 @@ def test_a_plateau_scheduler_watches_its_metric(trainer: Any) -> None:
     run = trainer(max_epochs=4)
     run.fit(Flat(), make_loader(8), make_loader(8))
     assert run.optimizers[0].param_groups[0]["lr"] == 0.125
-
-
-def test_early_stopping_stops_and_says_why(trainer: Any) -> None:
-    class Worse(Classifier):
-        def validation_step(self, batch: Any, batch_idx: int) -> None:
-            self.log("val_loss", float(self.current_epoch))
-
-    stopping = EarlyStopping("val_loss", patience=2)
-    run = trainer(max_epochs=50, callbacks=[stopping])
-    run.fit(Worse(), make_loader(8), make_loader(8))
-    assert run.current_epoch == 3
-    assert stopping.stopping_reason == "val_loss has not improved on 0 in 2 checks"
-    with pytest.raises(ConfigError, match="no such metric has been logged; known: loss, loss_step, val_loss"):
-        trainer(max_epochs=1, callbacks=[EarlyStopping("val_los")]).fit(
-            Worse(), make_loader(8), make_loader(8)
-        )
-
-
-def test_early_stopping_watches_a_training_metric_although_there_is_validation(trainer: Any) -> None:
-    class Stuck(Classifier):
-        def training_step(self, batch: Any, batch_idx: int) -> Any:
-            self.log("stuck", 1.0)
-            return super().training_step(batch, batch_idx)
-
-    stopping = EarlyStopping("stuck", patience=2)
-    run = trainer(max_epochs=50, callbacks=[stopping])
-    run.fit(Stuck(), make_loader(8), make_loader(8))
-    assert stopping.stopping_reason == "stuck has not improved on 1 in 2 checks"
 
 
 def test_the_best_and_the_last_checkpoints_are_kept_and_never_older_than_their_metric(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.trainer.samples import Classifier, make_loader
 
 from blixt.fabric import ConfigError
 from blixt.trainer import Callback, ModelCheckpoint, Module, OnExceptionCheckpoint
 from blixt.trainer.callbacks.checkpoint_files import first_free, may_remove
 from blixt.trainer.callbacks.ranking import Ranking
-from tests.trainer.samples import Classifier, make_loader
 
 
 class Scripted(Classifier):
@@ -63,7 +63,9 @@ def test_the_default_folder_is_checkpoints_beside_the_logs(trainer: Any, tmp_pat
 
 
 @pytest.mark.parametrize(("mode", "best", "worst"), [("min", 0.2, 0.4), ("max", 0.6, 0.5)])
-def test_the_best_k_are_kept_and_told(trainer: Any, tmp_path: Path, mode: Any, best: float, worst: float) -> None:
+def test_the_best_k_are_kept_and_told(
+    trainer: Any, tmp_path: Path, mode: Any, best: float, worst: float
+) -> None:
     values = [0.5, 0.4, 0.6, 0.2]
     callback = ModelCheckpoint(tmp_path / "c", "{epoch}", monitor="score", save_top_k=2, mode=mode)
     fit(trainer, callback, Scripted(values), max_epochs=4)
@@ -94,7 +96,9 @@ def test_last_is_saved_whatever_the_ranking_says(trainer: Any, tmp_path: Path) -
     assert step_of(callback.last_model_path) == 30
 
 
-def test_last_as_a_link_points_to_what_was_saved_and_never_into_the_void(trainer: Any, tmp_path: Path) -> None:
+def test_last_as_a_link_points_to_what_was_saved_and_never_into_the_void(
+    trainer: Any, tmp_path: Path
+) -> None:
     class Looks(Callback):
         def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
             if trainer.current_epoch:
@@ -138,7 +142,9 @@ def test_an_interval_longer_than_the_run_saves_nothing(trainer: Any, tmp_path: P
     assert not (tmp_path / "c").exists()
 
 
-def test_a_step_that_validates_saves_after_validation_with_the_fresh_metric(trainer: Any, tmp_path: Path) -> None:
+def test_a_step_that_validates_saves_after_validation_with_the_fresh_metric(
+    trainer: Any, tmp_path: Path
+) -> None:
     module = Scripted([0.5, 0.4])
     callback = ModelCheckpoint(tmp_path, "{step}-{score}", "score", save_top_k=-1, every_n_train_steps=5)
     fit(trainer, callback, module, max_epochs=1, val_check_interval=5)
@@ -261,7 +267,9 @@ def test_in_another_folder_the_ranking_begins_anew_with_a_warning(tmp_path: Path
 
 
 def test_its_state_is_kept_by_what_distinguishes_it() -> None:
-    keys = {ModelCheckpoint(monitor=monitor, mode=mode).state_key for monitor in "ab" for mode in ("min", "max")}
+    keys = {
+        ModelCheckpoint(monitor=monitor, mode=mode).state_key for monitor in "ab" for mode in ("min", "max")
+    }
     assert len(keys) == 4
     assert ModelCheckpoint(every_n_train_steps=5).state_key == (
         "ModelCheckpoint{'monitor': None, 'mode': 'min', 'every_n_train_steps': 5, 'every_n_epochs': 0, "
