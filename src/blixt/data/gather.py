@@ -1,6 +1,7 @@
 """One batch from many shards: its columns in the order of the rows, in memory that the caller gives."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -98,15 +99,13 @@ class Gather:
     def parts(self, rows: Int) -> list[Part]:
         """Group rows by shard, in the order of first use."""
         shard_of = np.searchsorted(self._starts, rows, "right") - 1
-        numbers, first = np.unique(shard_of, return_index=True)
-        if len(numbers) == 1:
-            number = int(numbers[0])
-            return [(number, rows - self._starts[number], np.arange(len(rows)))]
-        return [
-            (number, rows[where] - self._starts[number], where)
-            for number in numbers[np.argsort(first)].tolist()
-            for where in [np.flatnonzero(shard_of == number)]
-        ]
+        by_shard = np.argsort(shard_of, kind="stable")
+        ranked = shard_of[by_shard]
+        cuts: list[int] = (np.flatnonzero(ranked[1:] != ranked[:-1]) + 1).tolist()
+        places = [by_shard[low:high] for low, high in pairwise((0, *cuts, len(rows))) if low < high]
+        places.sort(key=lambda at: int(at[0]))
+        numbers = [int(shard_of[at[0]]) for at in places]
+        return [(n, rows[at] - self._starts[n], at) for n, at in zip(numbers, places, strict=True)]
 
     def _column(self, column: Column, parts: list[Part], count: int, allocate: Allocate, views: bool) -> Any:
         name = column.name

@@ -1,8 +1,9 @@
 """Blocks of a shard as they are read: brought here, checked once, and unpacked where they are packed."""
 
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -198,8 +199,10 @@ class Table:
         self.blocks = blocks
         section = blocks.section
         self._values: Array | None = None
+        self._numbers: Sequence[int] | memoryview = ()
         if blocks.plain:
             self._values = np.frombuffer(view, "<u8", section.raw_size // 8, section.offset)
+            self._numbers = _numbers_of(self._values)
 
     def __len__(self) -> int:
         return self.blocks.section.raw_size // 8
@@ -211,16 +214,18 @@ class Table:
             values = self._unpack()
         elif self.blocks.left:
             self.blocks.touch_bytes(8 * index, 8 * index + 16)
-        return values.item(index), values.item(index + 1)
+        numbers = self._numbers
+        return numbers[index], numbers[index + 1]
 
-    def take(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """Return the numbers at these indices."""
-        values = self._values
-        if values is None:
-            values = self._unpack()
+    def pairs(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Return `pair` of each index; faster than an array of numbers for the few rows of a batch."""
+        if self._values is None:
+            self._unpack()
         elif self.blocks.left:
-            self.blocks.touch_some(np.unique(indices * 8 // self.blocks.section.block_bytes).tolist())
-        return values[indices]
+            grain = self.blocks.section.block_bytes // 8
+            self.blocks.touch_some(sorted({at // grain for index in indices for at in (index, index + 1)}))
+        numbers = self._numbers
+        return [(numbers[index], numbers[index + 1]) for index in indices]
 
     def all(self) -> npt.NDArray[np.uint64]:
         """Return all numbers."""
@@ -230,5 +235,12 @@ class Table:
         return self._values
 
     def _unpack(self) -> Array:
-        self._values = np.frombuffer(self.blocks.raw(0, self.blocks.section.raw_size), "<u8")
-        return self._values
+        values = np.frombuffer(self.blocks.raw(0, self.blocks.section.raw_size), "<u8")
+        self._numbers = _numbers_of(values)
+        self._values = values  # last: a thread that sees it may read the numbers
+        return values
+
+
+def _numbers_of(values: Array) -> memoryview | list[int]:
+    """Return an array of u64 as something whose items are ints, and cheap to get."""
+    return values.data if sys.byteorder == "little" else values.tolist()

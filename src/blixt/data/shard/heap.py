@@ -58,7 +58,6 @@ class Heap:
         self._first_rows: Sequence[int] = entries["first_row"].tolist()
         self._bounds = section.raw
         self._first_row_array = np.array(self._first_rows, np.int64)
-        self._bound_array = np.array(self._bounds, np.uint64)
 
     def value(self, row: int, place: int) -> memoryview:
         """Return the stored bytes of one value.
@@ -80,22 +79,23 @@ class Heap:
 
     def values(self, rows: Rows, place: int) -> list[memoryview]:
         """Return the stored bytes of a column's values at many rows."""
+        numbers: list[int] = rows.tolist()
         if not self.blocks.plain:
             self.touch(rows)
-            return [self.value(row, place) for row in rows.tolist()]
-        at = rows * self.width + place
-        lows, highs = self.offsets.take(at), self.offsets.take(at + 1)
-        block_of = np.searchsorted(self._first_row_array, rows, "right") - 1
+            return [self.value(row, place) for row in numbers]
+        # A batch has few rows in each shard, for which arrays cost more than this loop.
+        width, first_rows, bounds = self.width, self._first_rows, self._bounds
+        spans = self.offsets.pairs([row * width + place for row in numbers])
+        blocks = [bisect_right(first_rows, row) - 1 for row in numbers]
         if self.blocks.left:
-            self.blocks.touch_some(np.unique(block_of).tolist())
-        bounds = self._bound_array
-        wrong = (bounds[block_of] > lows) | (lows > highs) | (highs > bounds[block_of + 1])
-        if wrong.any():
-            raise self._misplaced(int(rows[wrong][0]))
+            self.blocks.touch_some(sorted(set(blocks)))
         view, start = self._view, self._start
-        return [
-            view[start + low : start + high] for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
-        ]
+        found: list[memoryview] = []
+        for row, block, (low, high) in zip(numbers, blocks, spans, strict=True):
+            if not bounds[block] <= low <= high <= bounds[block + 1]:
+                raise self._misplaced(row)
+            found.append(view[start + low : start + high])
+        return found
 
     def touch(self, rows: Rows) -> None:
         """See that the blocks of the rows are here and whole, fetching those that lack together."""
