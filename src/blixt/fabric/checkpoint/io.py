@@ -75,7 +75,7 @@ def load_file(path: PathLike, *, weights_only: bool = True, map_location: Any = 
         return torch.load(source, map_location=map_location, weights_only=weights_only)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, error)) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged: {error}. Use an older one.") from error
 
 

@@ -47,6 +47,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
             forward passes hold collectives, and all processes need equally many batches.
         guards_forward: Whether methods of the module that compute must run inside its forward pass, although
             `wrap` returns the module itself.
+        scales_loss: Whether it scales losses of 16-bit floats itself, so that no gradient scaler is needed.
         world: This process's place among the others; known after `connect`.
         precision: Number formats; None until `configure`.
         checkpoint_io: What reads and writes checkpoint files.
@@ -59,6 +60,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
     timeout_s: float = 1800.0
     wraps_evaluation: bool = False
     guards_forward: bool = False
+    scales_loss: bool = False
 
     world: World = World()
     precision: Precision | None = None
@@ -124,6 +126,9 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """Which part of the data is this process's; processes that share a model share the part."""
         return self.world.rank
 
+    def on_exception(self, exception: BaseException) -> None:  # noqa: B027
+        """Hear that training ended with an exception."""
+
     # --- modules ----------------------------------------------------------------------------------
 
     def init_context(
@@ -161,6 +166,12 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """The module with layers that see the batches of all processes, where that was asked for."""
         several = self.data_parallel_size > 1
         return self.layer_sync.apply(module) if self.layer_sync is not None and several else module
+
+    def setup_optimizers(
+        self, module: nn.Module, optimizers: list[Optimizer], device: torch.device
+    ) -> list[Optimizer]:
+        """The optimizers to go on with; called between `shard` and `wrap` or `forward_of`."""
+        return optimizers
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module to call in the forward pass, from one that `shard` returned."""

@@ -87,7 +87,7 @@ class DDPStrategy(GroupStrategy):
         """`module.<name>` as the forward pass of one wrapper a module, made at the first request."""
         kept = self._forwards.get(id(module))
         if kept is None or kept[0] is not module:
-            kept = (module, self.wrap(_Methods(module), device))
+            kept = (module, self.wrap(Methods(module), device))
             self._forwards = {id(module): kept}
         wrapped = kept[1]
         if not isinstance(wrapped, DistributedDataParallel):
@@ -119,14 +119,15 @@ class DDPStrategy(GroupStrategy):
         super().disconnect()
 
 
-class _Methods(nn.Module):
-    """Makes any method of a module a forward pass, because that is what DDP watches."""
+class Methods(nn.Module):
+    """Makes any method of a module a forward pass, because that is what wrappers watch."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the method `name`."""
         return getattr(self.module, name)(*args, **kwargs)
 
 

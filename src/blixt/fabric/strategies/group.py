@@ -56,6 +56,10 @@ class GroupStrategy(Strategy):
 
     def connect(self, world: World, backend: str) -> None:
         """Meet the others at MASTER_ADDR:MASTER_PORT; a single process meets only itself, if it must."""
+        self.join_group(world, backend)
+
+    def join_group(self, world: World, backend: str) -> None:
+        """Join the default process group, unless this process is in one already."""
         super().connect(world, backend)
         if dist.is_initialized() or (world.world_size == 1 and not self.needs_group):
             return

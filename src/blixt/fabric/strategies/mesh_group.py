@@ -34,6 +34,8 @@ class MeshStrategy(GroupStrategy):
     """
 
     needs_group = True
+    data_axes: tuple[str, ...] = ("dp_replicate", "dp_shard")
+    """Axes of the grid along which the data is divided."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class MeshStrategy(GroupStrategy):
     def connect(self, world: World, backend: str) -> None:
         """Meet the others and make the grid."""
         self._parallel = self._sizes(world)
-        super().connect(world, backend)
+        self.join_group(world, backend)
         if self._mesh is None:
             own = self._given_mesh is not None and not isinstance(self._given_mesh, tuple)
             device_type = "cuda" if "nccl" in dist.get_backend_config() else "cpu"
@@ -110,7 +112,7 @@ class MeshStrategy(GroupStrategy):
         if self._mesh is None:
             return 0
         names = self._mesh.mesh_dim_names or ()
-        wanted = tuple(name for name in ("dp_replicate", "dp_shard") if name in names)
+        wanted = tuple(name for name in self.data_axes if name in names)
         return data_parallel_rank(self._mesh, wanted) if wanted else self._mesh.get_rank()
 
     def _data_mesh(self) -> "DeviceMesh":

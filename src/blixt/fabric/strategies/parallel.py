@@ -67,6 +67,9 @@ class ParallelStrategy(FSDPStrategy):
     def connect(self, world: World, backend: str) -> None:
         """Meet the others; a "tp" axis needs something that says what to do along it."""
         super().connect(world, backend)
+        self._check_axes()
+
+    def _check_axes(self) -> None:
         if self.parallel.tp > 1 and self.parallelize_fn is None and self.plan is None:
             reason = "nothing says how layers are shared"
             raise ConfigError("Parallel(tp)", self.parallel.tp, reason, "Give parallelize_fn or plan")
@@ -92,9 +95,13 @@ class ParallelStrategy(FSDPStrategy):
             self._sharded += [cast("Any", part) for part in module.modules() if self._is_sharded(part)]
             return self._leave_rest(module, device)
         sizes = self.parallel
-        if sizes.data_parallel_size * sizes.cp > 1:
+        if sizes.data_parallel_size * sizes.cp > 1 and not self.leaves_whole():
             return super().shard(module, device, move_to_device=move_to_device)
         return self._leave_rest(module, device)
+
+    def leaves_whole(self) -> bool:
+        """Whether parameters that the function or plan did not touch are left as they are."""
+        return False
 
     def _parallelize(self, module: nn.Module) -> nn.Module:
         if self.parallelize_fn is not None:

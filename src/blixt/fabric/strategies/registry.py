@@ -7,7 +7,7 @@ from blixt.fabric.errors import ConfigError, nearest
 from blixt.fabric.strategies.base import Strategy
 
 _DDP = re.compile(r"^ddp(?:_(spawn|fork|notebook))?(?:_find_unused_parameters_(true|false))?$")
-_DEEPSPEED = re.compile(r"^deepspeed(?:_stage_([123]))?(_offload)?(_nvme)?$")
+_DEEPSPEED = re.compile(r"^deepspeed(?:_stage_(?:(1)|(2)(_offload)?|(3)(_offload)?))?$")
 _LAUNCHERS = {None: None, "spawn": "spawn", "fork": "fork", "notebook": "fork"}
 
 
@@ -16,7 +16,7 @@ def strategy_names() -> list[str]:
     unused = ("", "_find_unused_parameters_true", "_find_unused_parameters_false")
     ddp = [f"ddp{how}{rest}" for how in ("", "_spawn", "_fork", "_notebook") for rest in unused]
     deepspeed = ["deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload"]
-    deepspeed += ["deepspeed_stage_3", "deepspeed_stage_3_offload", "deepspeed_stage_3_offload_nvme"]
+    deepspeed += ["deepspeed_stage_3", "deepspeed_stage_3_offload"]
     others = ["auto", "single_device", "fsdp", "fsdp_cpu_offload", "parallel", "pipeline"]
     return sorted([*ddp, *deepspeed, *others])
 
@@ -59,6 +59,8 @@ def _make(name: str) -> Strategy:
         from blixt.fabric.strategies.parallel import ParallelStrategy
 
         return ParallelStrategy()
+    if match := _DEEPSPEED.match(name):
+        return _deepspeed(*match.groups())
     if name == "pipeline":
         from blixt.fabric.strategies.pipeline import PipelineStrategy
 
@@ -73,3 +75,13 @@ def _ddp(how: str | None, unused: str | None) -> Strategy:
 
     launcher: Any = _LAUNCHERS[how]
     return DDPStrategy(find_unused_parameters=unused == "true", launcher=launcher)
+
+
+def _deepspeed(
+    one: str | None, two: str | None, two_offload: str | None, three: str | None, three_offload: str | None
+) -> Strategy:
+    from blixt.fabric.strategies.deepspeed import DeepSpeedStrategy
+
+    stage = int(one or two or three or 2)
+    offload = bool(two_offload or three_offload)
+    return DeepSpeedStrategy(stage, offload_optimizer=offload, offload_parameters=bool(three_offload))
