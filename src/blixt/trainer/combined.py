@@ -64,12 +64,13 @@ class CombinedLoader(Iterable[Triplet]):
 
     @limits.setter
     def limits(self, limits: float | list[float] | None) -> None:
-        if isinstance(limits, (int, float)):
-            limits = [limits] * len(self._flattened)
-        elif limits is not None and len(limits) != len(self._flattened):
-            reason = f"there are {len(self._flattened)} loaders"
-            raise ConfigError("CombinedLoader(limits)", limits, reason, "Give one limit each")
-        self._limits = limits
+        count = len(self._flattened)
+        each = [float(limits)] * count if isinstance(limits, (int, float)) else limits
+        if each is not None and len(each) != count:
+            raise ConfigError(
+                "CombinedLoader(limits)", limits, f"there are {count} loaders", "Give one limit each"
+            )
+        self._limits = each
 
     @property
     def sampler(self) -> Any:

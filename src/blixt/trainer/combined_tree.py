@@ -65,10 +65,10 @@ def _take_apart(item: Any, leaves: list[Any]) -> Callable[[Any], Any]:
         return lambda values: {key: build(values) for key, build in inside.items()}
     if isinstance(item, (list, tuple)) and item and not _is_leaf_list(cast("Sequence[Any]", item)):
         parts = [_take_apart(each, leaves) for each in cast("Sequence[Any]", item)]
-        if isinstance(item, list):
+        make = cast("Any", type(item))  # pyright: ignore[reportUnknownArgumentType]
+        if make is list:
             return lambda values: [build(values) for build in parts]
-        make: Any = type(item)
-        named = hasattr(item, "_fields")
+        named = hasattr(make, "_fields")
         return lambda values: make(*(b(values) for b in parts)) if named else make([b(values) for b in parts])
     leaves.append(item)
     return next

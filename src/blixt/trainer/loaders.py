@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, cast
 
-import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from blixt.fabric import ConfigError, Fabric, FabricError, ResumableLoader, all_gather_objects
+from blixt.fabric.agree import DataLeft
 from blixt.fabric.samplers import with_parts
 from blixt.trainer.combined import CombinedLoader, length_of
 from blixt.trainer.combined_batches import AheadBatches, Batches, CombinedBatches, close
@@ -328,10 +328,4 @@ def _finite(number: float) -> int | None:
 
 def _data_left(fabric: Fabric) -> Callable[[bool], bool] | None:
     """Asks all processes whether each of them has one more batch."""
-    if fabric.world_size == 1:
-        return None
-
-    def left(mine: bool) -> bool:
-        return bool(fabric.all_reduce(torch.tensor(int(mine)), "min"))
-
-    return left
+    return DataLeft(fabric.world_size).left if fabric.world_size > 1 else None

@@ -98,7 +98,8 @@ def _find(
     if wanted == "hpc":
         return _hpc(stage, root)
     if wanted == "auto":
-        folders = [os.fspath(folder) for each in keepers if (folder := getattr(each, "dirpath", None))]
+        dirpaths: list[PathLike | None] = [getattr(each, "dirpath", None) for each in keepers]
+        folders = [os.fspath(each) for each in dirpaths if each is not None]
         return _newest([*folders, os.fspath(root)], resumable=stage == "fit")
     return _given(stage, wanted)
 

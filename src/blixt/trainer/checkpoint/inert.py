@@ -135,12 +135,13 @@ def _cleaned(value: Any, where: str, found: list[str]) -> Any:
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value)
-        kept = {
+        kept: dict[Any, Any] = {
             _key(key): _cleaned(item, f"{where}.{_key(key)}".lstrip("."), found)
             for key, item in items.items()
             if not _is_unread(item, f"{where}.{_key(key)}".lstrip("."), found)
         }
-        return kept if type(items) is dict else type(items)(cast("Any", kept))
+        kind: Any = type(items)
+        return kept if kind is dict else kind(kept)
     if isinstance(value, (list, tuple)):
         parts = [
             _cleaned(item, f"{where}[{index}]", found)
@@ -161,4 +162,6 @@ def _is_unread(item: Any, where: str, found: list[str]) -> bool:
 
 def _key(key: Any) -> Any:
     """Old files name callbacks by their classes."""
-    return key.name.rpartition(".")[2] if isinstance(key, type) and issubclass(key, Unread) else key
+    if isinstance(key, type) and issubclass(cast("type[Any]", key), Unread):
+        return cast("type[Unread]", key).name.rpartition(".")[2]
+    return cast("Any", key)

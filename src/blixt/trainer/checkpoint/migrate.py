@@ -59,10 +59,11 @@ def _rename_monitor_keys(checkpoint: Checkpoint) -> None:
         "early_stop_callback_wait": ("EarlyStopping", "wait_count"),
         "early_stop_callback_patience": ("EarlyStopping", "patience"),
     }
-    checkpoint["callbacks"] = checkpoint.get("callbacks") or {}
+    states: dict[str, dict[str, Any]] = checkpoint.get("callbacks") or {}
+    checkpoint["callbacks"] = states
     for old, (callback, new) in moved.items():
         if old in checkpoint:
-            checkpoint["callbacks"].setdefault(callback, {})[new] = checkpoint.pop(old)
+            states.setdefault(callback, {})[new] = checkpoint.pop(old)
 
 
 def _count_steps_in_loops(checkpoint: Checkpoint) -> None:

@@ -65,8 +65,9 @@ def _container(value: Any, where: str, strange: list[str], keep: bool) -> Any:
             (_plain(key, f"a key of {where}", strange, keep), _plain(item, f"{where}.{key}", strange, keep))
             for key, item in items.items()
         ]
-        kind = type(items) if type(items) in (OrderedDict, Counter) else dict
-        return kind([pair for pair in pairs if _LEFT_OUT not in (pair[0], _marker(pair[1]))])
+        kept = [pair for pair in pairs if _LEFT_OUT not in (pair[0], _marker(pair[1]))]
+        name = type(cast("Any", items)).__name__
+        return {"Counter": Counter, "OrderedDict": OrderedDict}.get(name, dict)(dict(kept))
     parts = cast("Sequence[Any]", value)
     made = [_plain(item, f"{where}[{index}]", strange, keep) for index, item in enumerate(parts)]
     made = [item for item in made if item is not _LEFT_OUT]
@@ -83,14 +84,16 @@ def _simple(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value if type(value.value) in _LEAVES else value.name
     if isinstance(value, (PurePath, os.PathLike)):
-        return os.fspath(cast("Any", value))
+        return str(os.fspath(cast("os.PathLike[str]", value)))
     if isinstance(value, np.generic):
-        return value.item()
+        return cast("Any", value).item()
     if isinstance(value, np.ndarray):
         return cast("Any", value).tolist()
-    for kind in (int, float, str, bytes):
-        if isinstance(value, kind):
-            return kind.__new__(kind, value)
+    if isinstance(value, str):
+        return "".join(value)  # of a subclass, whose own __str__ may say something else
+    if isinstance(value, (int, float, bytes)):
+        base: Any = int if isinstance(value, int) else float if isinstance(value, float) else bytes
+        return base(value)
     return _LEFT_OUT
 
 

@@ -116,5 +116,5 @@ def _opened(source: str | os.PathLike[str]) -> Any:
 
 def _checked(content: Any, source: object) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(not_a_checkpoint(content, source))
+        raise CheckpointError(not_a_checkpoint(cast("object", content), source))
     return migrate_checkpoint(cast("dict[str, Any]", content))[0]
