@@ -211,9 +211,8 @@ class CLI:
     def parse_arguments(self, parser: ArgumentParser, args: ArgsType) -> None:
         """Parse into `config`."""
         if args is not None and len(sys.argv) > 1:
-            warnings.warn(
-                f"CLI(args=...) is used; the command line {sys.argv[1:]} is not read.", stacklevel=3
-            )
+            unread = " ".join(sys.argv[1:])
+            warnings.warn(f"CLI(args=...) is used; the command line is not read: {unread}", stacklevel=3)
         if isinstance(args, (dict, Namespace)):
             self.config = parser.parse_object(args)
         else:
