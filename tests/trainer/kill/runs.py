@@ -1,0 +1,239 @@
+"""A small process that trains in forked children, so that hundreds of runs cost one start of Python.
+
+It reads a job a line from its input, as JSON, and answers each with how the child ended.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from blixt.fabric import agree
+from blixt.fabric.launch import launch_function
+from blixt.trainer import Callback, ModelCheckpoint, Module, Trainer, seed_everything
+
+STEPS, BATCHES, VAL_BATCHES, VAL_EVERY, SAVE_EVERY = 20, 10, 3, 5, 2
+_RUN_DEADLINE_S = 120
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Where and how a run ends before its time.
+
+    Attributes:
+        at: "batch" (after the step, before its checkpoint), "validation" (in a validation batch), or of a
+            checkpoint "torn" (while its bytes are written), "unnamed" (written, not renamed yet), "named"
+            (just renamed).
+        number: Which one, counted from 1.
+        signal: SIGKILL or SIGTERM.
+        rank: Who.
+    """
+
+    at: str
+    number: int
+    signal: int = signal.SIGKILL
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a run in a folder, which goes on from what an earlier one left there."""
+
+    folder: str
+    ranks: int
+    workers: int
+    kill: Kill | None = None
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Job":
+        """From JSON."""
+        kill = values.pop("kill")
+        return cls(**values, kill=Kill(**kill) if kill else None)
+
+
+class Noisy(Dataset[Any]):
+    """Samples with noise, so that loader workers need the right random numbers as well."""
+
+    def __len__(self) -> int:
+        return 2 * BATCHES * 2
+
+    def __getitem__(self, index: int) -> Any:
+        x = torch.arange(8.0) * (index % 7) / 8 + torch.rand(8)
+        return x, torch.tensor(index % 2)
+
+
+class Net(Module):
+    """Dropout, momentum and a schedule: whatever is not restored changes the weights."""
+
+    def __init__(self, kill: "Killer") -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(8, 8), torch.nn.Dropout(0.2), torch.nn.ReLU(), torch.nn.Linear(8, 2)
+        )
+        self.kill = kill
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("loss", loss, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        if not self.trainer.sanity_checking:
+            self.kill.count("validation")
+        loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("val_loss", loss, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.8)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Killer(Callback):
+    """Counts what happens in this attempt and strikes at its number."""
+
+    def __init__(self, kill: Kill | None, rank: int) -> None:
+        self._kill = kill
+        self._mine = kill is not None and kill.rank == rank
+        self._counts: dict[str, int] = {}
+        self._struck = False
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """After each step."""
+        if self._kill is not None and self._kill.at != "torn" and self._told():
+            # Both ranks are given the time to agree that they would have with a real model.
+            time.sleep(0.03)
+        self.count("batch", trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: Any, *_: Any) -> None:
+        """Before each checkpoint is written."""
+        if self.reached("torn"):
+            # The kernel kills whoever writes beyond: a torn file, as a full disk or a power cut leaves it.
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
+
+    def count(self, at: str, number: int | None = None) -> None:
+        """Strike if this is it."""
+        if self.reached(at, number):
+            assert self._kill is not None
+            self._struck = True
+            os.kill(os.getpid(), self._kill.signal)
+
+    def reached(self, at: str, number: int | None = None) -> bool:
+        """Whether this is it."""
+        self._counts[at] = self._counts.get(at, 0) + 1 if number is None else number
+        here = self._mine and self._kill is not None and self._kill.at == at
+        return here and self._counts[at] == self._kill.number  # type: ignore[union-attr]
+
+    def _told(self) -> bool:
+        kill = self._kill
+        assert kill is not None
+        return kill.signal == signal.SIGTERM and self._counts.get(kill.at, 0) >= kill.number
+
+    def watch_renames(self) -> None:
+        """Strike between a checkpoint's last byte and its name, or right after it has its name."""
+        real = os.replace
+
+        def replace(source: Any, target: Any, **options: Any) -> None:
+            if str(target).endswith(".ckpt"):
+                self.count("unnamed")
+            real(source, target, **options)
+            if str(target).endswith(".ckpt"):
+                self.count("named")
+
+        os.replace = replace  # type: ignore[assignment] - this process is a child of its own
+
+
+def train(job: Job) -> None:
+    """One attempt, in one rank."""
+    torch.set_num_threads(1)
+    agree._POLL_S = 0.005
+    rank = int(os.environ.get("RANK", "0"))
+    folder = Path(job.folder)
+    killer = Killer(job.kill, rank)
+    if job.kill is not None:
+        killer.watch_renames()
+    seed_everything(11)
+    module = Net(killer)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=job.ranks,
+        max_epochs=STEPS // BATCHES,
+        val_check_interval=VAL_EVERY,
+        callbacks=[killer, ModelCheckpoint(folder / "ckpt", every_n_train_steps=SAVE_EVERY, save_top_k=-1)],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    size = 4 // job.ranks
+    training = DataLoader(Noisy(), size, shuffle=True, num_workers=job.workers)
+    validation = DataLoader(torch.utils.data.Subset(Noisy(), range(VAL_BATCHES * size * job.ranks)), size)
+    trainer.fit(module, training, validation, ckpt_path="auto")
+    if trainer.is_global_zero:
+        torch.save(module.state_dict(), folder / "weights.pt")
+
+
+def attempt(job: Job) -> None:
+    """One attempt, with as many ranks as it takes."""
+    if job.ranks == 1:
+        train(job)
+    else:
+        launch_function(job.ranks, train, (job,), start_method="fork")
+
+
+def in_child(job: Job) -> int:
+    """How a child process with this job ended."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            attempt(job)
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    alarm = threading.Timer(_RUN_DEADLINE_S, os.kill, (child, signal.SIGKILL))
+    alarm.start()
+    _, status = os.waitpid(child, 0)
+    alarm.cancel()
+    return os.waitstatus_to_exitcode(status)
+
+
+def serve() -> None:
+    """Answer jobs until the input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with TemporaryDirectory() as folder:
+        train(Job(folder, ranks=1, workers=0))  # what a first step imports, every child has then
+    for line in sys.stdin:
+        print(json.dumps(in_child(Job.of(json.loads(line)))), file=answers, flush=True)
+
+
+def ask(server: Any, job: Job) -> int:
+    """For the test: have a job done."""
+    server.stdin.write(json.dumps(asdict(job)) + "\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
+
+
+Ask = Callable[[Job], int]
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,106 @@
+"""kill -9 and SIGTERM everywhere in a run of 20 steps: what goes on ends with the very same weights.
+
+By default a spread sample of all places is tried, which still holds every kind of them; with
+BLIXT_KILL_MATRIX=full every single one is.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .runs import BATCHES, SAVE_EVERY, STEPS, VAL_BATCHES, VAL_EVERY, Job, Kill, ask
+
+FULL = os.environ.get("BLIXT_KILL_MATRIX") == "full"
+SAVES = STEPS // SAVE_EVERY
+VALIDATIONS = STEPS // VAL_EVERY * VAL_BATCHES
+CONFIGURATIONS = [(1, 0), (1, 2), (2, 0), (2, 2)]
+SAMPLE_OF = {(1, 0): 4, (1, 2): 12, (2, 0): 16, (2, 2): 32}
+
+
+def places(ranks: int) -> list[Kill]:
+    """Every place, with the last rank struck where it matters who is."""
+    last = ranks - 1
+    steps = range(1, STEPS + 1)
+    kills = [Kill("batch", step, signal.SIGKILL, rank=step % ranks) for step in steps]
+    kills += [Kill("batch", step, signal.SIGTERM, rank=step % ranks) for step in steps]
+    for at in ("torn", "unnamed", "named"):
+        kills += [Kill(at, save) for save in range(1, SAVES + 1)]
+    for number in range(1, VALIDATIONS + 1):
+        kills.append(Kill("validation", number, signal.SIGKILL, rank=last))
+        kills.append(Kill("validation", number, signal.SIGTERM, rank=last))
+    return kills
+
+
+def chosen(ranks: int, workers: int) -> list[Kill]:
+    """All of them, or a sample in which the configurations take turns."""
+    every = SAMPLE_OF[ranks, workers]
+    return places(ranks) if FULL else places(ranks)[ranks + workers :: every]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.trainer.kill.runs"]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=root
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """The weights without interruption, by the number of ranks; workers must not change them."""
+    found: dict[int, dict[str, Any]] = {}
+    for ranks, workers in CONFIGURATIONS:
+        folder = tmp_path_factory.mktemp(f"whole-{ranks}-{workers}")
+        assert ask(server, Job(str(folder), ranks, workers)) == 0
+        weights = torch.load(folder / "weights.pt")
+        assert same(found.setdefault(ranks, weights), weights), f"{workers} workers change the weights"
+    return found
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.timeout(3600 if FULL else 240)
+@pytest.mark.parametrize(("ranks", "workers"), CONFIGURATIONS)
+def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
+    server: Any, undisturbed: Any, tmp_path: Path, ranks: int, workers: int
+) -> None:
+    for index, kill in enumerate(chosen(ranks, workers)):
+        folder = tmp_path / str(index)
+        code = ask(server, Job(str(folder), ranks, workers, kill))
+        assert code in expected_codes(kill, ranks), f"{kill}: the first attempt ended with {code}"
+        finished = (folder / "weights.pt").exists()
+        assert not finished or kill.signal == signal.SIGTERM, f"{kill}: nobody was killed"
+        if not finished:
+            kept = sorted(folder.rglob("*.ckpt"))
+            assert kept or kill.number * _steps(kill) <= SAVE_EVERY, f"{kill}: nothing was saved"
+            assert ask(server, Job(str(folder), ranks, workers)) == 0, f"{kill}: could not go on"
+        assert same(torch.load(folder / "weights.pt"), undisturbed[ranks]), f"{kill}: other weights"
+
+
+def expected_codes(kill: Kill, ranks: int) -> set[int]:
+    """How an attempt may end; a signal in its last steps finds nothing more to stop."""
+    if kill.signal == signal.SIGTERM:
+        late = kill.at == "batch" and kill.number > STEPS - BATCHES // 2
+        return {143, 0} if late or kill.at == "validation" else {143}
+    if ranks > 1:
+        return {1}
+    return {-signal.SIGXFSZ} if kill.at == "torn" else {-signal.SIGKILL}
+
+
+def _steps(kill: Kill) -> int:
+    """How many steps lie between two of its kind."""
+    return {"batch": 1, "validation": 1}.get(kill.at, SAVE_EVERY)
