@@ -56,7 +56,7 @@ def call_in_ranks(place: Place, entry: Callable[..., Any], args: tuple[Any, ...]
                     ranks.start(context.Process(target=_run_rank, args=given, name=f"blixt-{local_rank}"))
             with ranks.forwarding_signals():
                 ended = ranks.watch()
-            accused = accuse(place.store, place.world_size) if isinstance(ended, Failure) else None
+            accused = accuse(place.store, str(ended)) if isinstance(ended, Failure) else None
         finally:
             ranks.stop()
             place.close()

@@ -27,7 +27,7 @@ def run_ranks(place: Place) -> int:
         with ranks.forwarding_signals():
             ended = ranks.watch()
         if isinstance(ended, Failure):
-            say_who_failed(ended, accuse(place.store, place.world_size))
+            say_who_failed(ended, accuse(place.store, str(ended)))
             return ended.shell_code
         return ended
     finally:

@@ -21,6 +21,7 @@ from blixt.fabric.cluster.base import World
 
 _PERIOD_S = 1.0
 _DEAD_AFTER_S = 2.5
+_LOOK_S = 0.1
 _STORE_S = 2.0
 _ACCUSED = "blixt/accused"
 _WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "tcpstore", "broken pipe")
@@ -111,20 +112,33 @@ def explain(error: BaseException) -> str:
     return _current.explain(error) if _current is not None else ""
 
 
-def accuse(store: Any, world_size: int) -> str | None:
-    """For a launcher: what the ranks have said about each other, else what their beats tell."""
+def accuse(store: Any, failure: str) -> str | None:
+    """For a launcher that lost a rank: tell the others, unless they know more about it already.
+
+    Args:
+        store: Where the ranks met; None on machines that do not hold it.
+        failure: What the launcher saw.
+
+    Returns:
+        What the ranks had said before; None if nothing.
+    """
     if store is None:
         return None
     try:
-        return _accused(store) or None
+        said = _accuse_once(store, failure)
     except (dist.DistError, RuntimeError):
         return None
+    return said if said != failure else None
 
 
 def find_guilty(store: Any, world_size: int, asking: int) -> str:
     """Compare the beats of the other ranks for a moment."""
     before = _beats(store, world_size)
-    time.sleep(_DEAD_AFTER_S)
+    deadline = time.monotonic() + _DEAD_AFTER_S
+    while time.monotonic() < deadline:
+        if known := _accused(store):
+            return known
+        time.sleep(_LOOK_S)
     after = _beats(store, world_size)
     others = [rank for rank in range(world_size) if rank != asking]
     dead = [rank for rank in others if after.get(rank, (0, 0))[0] == before.get(rank, (0, 0))[0]]
