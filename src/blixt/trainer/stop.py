@@ -27,6 +27,12 @@ class StopAgreement(agree.StopAgreement):
         )
         self._fabric = fabric
 
+    @property
+    def requeues(self) -> bool:
+        """Whether the request was to go back into the cluster's queue."""
+        wanted = self._fabric.environment.requeue_signal
+        return wanted is not None and self.requested == wanted.name
+
     def finish(self) -> int | None:
         """After the last checkpoint is written: go back into the cluster's queue if that was the request.
 
@@ -35,12 +41,8 @@ class StopAgreement(agree.StopAgreement):
         """
         if self.requested is None or not self.requested.startswith("SIG"):
             return None
-        environment = self._fabric.environment
-        requeues = (
-            environment.requeue_signal is not None and self.requested == environment.requeue_signal.name
-        )
-        if requeues and self._fabric.is_global_zero:
-            job = environment.requeue()
+        if self.requeues and self._fabric.is_global_zero:
+            job = self._fabric.environment.requeue()
             if job is not None:
                 print(f"blixt: job {job} is in the queue again.", flush=True)
         return _LEFT_ON_REQUEST
