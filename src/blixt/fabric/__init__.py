@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         MPSAccelerator,
         find_usable_cuda_devices,
     )
+    from blixt.fabric.agree import DataLeft, StopAgreement, together
     from blixt.fabric.checkpoint import (
         AsyncCheckpointIO,
         CheckpointIO,
@@ -26,9 +27,23 @@ if TYPE_CHECKING:
         consolidate,
         is_complete,
     )
+    from blixt.fabric.cluster import (
+        BlixtEnvironment,
+        ClusterEnvironment,
+        KubeflowEnvironment,
+        KubernetesIndexEnvironment,
+        LocalEnvironment,
+        LSFEnvironment,
+        MPIEnvironment,
+        SlurmEnvironment,
+        TorchrunEnvironment,
+        World,
+        detect_environment,
+        free_port,
+    )
     from blixt.fabric.collective import Collective, SingleDeviceCollective, TorchCollective
     from blixt.fabric.collectives import ReduceOp, all_gather_objects
-    from blixt.fabric.data import ResumableLoader, Stateful
+    from blixt.fabric.data import ResumableLoader, Stateful, suggested_max_num_workers
     from blixt.fabric.errors import (
         CheckpointError,
         CheckpointNotFoundError,
@@ -49,6 +64,7 @@ if TYPE_CHECKING:
     )
     from blixt.fabric.fabric import Fabric
     from blixt.fabric.flops import get_available_flops, measure_flops
+    from blixt.fabric.launch import launch_function, launch_script
     from blixt.fabric.loggers.base import DummyExperiment, Logger, rank_zero_experiment
     from blixt.fabric.loggers.comet import CometLogger
     from blixt.fabric.loggers.csv import CSVLogger
@@ -86,6 +102,8 @@ if TYPE_CHECKING:
         seed_everything,
         seed_worker,
     )
+    from blixt.fabric.samplers import ShardBatchSampler, ShardSampler
+    from blixt.fabric.signals import SignalHandlers
     from blixt.fabric.strategies import (
         DDPStrategy,
         DeepSpeedStrategy,
@@ -105,6 +123,27 @@ if TYPE_CHECKING:
     from blixt.fabric.wrappers import FabricModule, is_wrapped
 
 _FILE_OF = {
+    "BlixtEnvironment": "cluster",
+    "ClusterEnvironment": "cluster",
+    "DataLeft": "agree",
+    "KubeflowEnvironment": "cluster",
+    "KubernetesIndexEnvironment": "cluster",
+    "LSFEnvironment": "cluster",
+    "LocalEnvironment": "cluster",
+    "MPIEnvironment": "cluster",
+    "ShardBatchSampler": "samplers",
+    "ShardSampler": "samplers",
+    "SignalHandlers": "signals",
+    "SlurmEnvironment": "cluster",
+    "StopAgreement": "agree",
+    "TorchrunEnvironment": "cluster",
+    "World": "cluster",
+    "detect_environment": "cluster",
+    "free_port": "cluster",
+    "launch_function": "launch",
+    "launch_script": "launch",
+    "suggested_max_num_workers": "data",
+    "together": "agree",
     "AsyncCheckpointIO": "checkpoint",
     "CheckpointIO": "checkpoint",
     "DDPStrategy": "strategies",
@@ -198,6 +237,7 @@ __all__ = [
     "Accelerator",
     "AsyncCheckpointIO",
     "BitsandbytesPrecision",
+    "BlixtEnvironment",
     "BlixtLogger",
     "CPUAccelerator",
     "CSVLogger",
@@ -205,11 +245,13 @@ __all__ = [
     "CheckpointError",
     "CheckpointIO",
     "CheckpointNotFoundError",
+    "ClusterEnvironment",
     "Collective",
     "CometLogger",
     "ComposedPrecision",
     "ConfigError",
     "DDPStrategy",
+    "DataLeft",
     "DeepSpeedStrategy",
     "DoublePrecision",
     "DummyExperiment",
@@ -221,10 +263,15 @@ __all__ = [
     "FabricOptimizer",
     "Float8Precision",
     "HalfPrecision",
+    "KubeflowEnvironment",
+    "KubernetesIndexEnvironment",
+    "LSFEnvironment",
     "LaunchError",
     "LayerSync",
+    "LocalEnvironment",
     "Logger",
     "MLFlowLogger",
+    "MPIEnvironment",
     "MPSAccelerator",
     "MissingPackageError",
     "MixedPrecision",
@@ -235,9 +282,14 @@ __all__ = [
     "Precision",
     "ReduceOp",
     "ResumableLoader",
+    "ShardBatchSampler",
+    "ShardSampler",
+    "SignalHandlers",
     "SingleDeviceCollective",
     "SingleDeviceStrategy",
+    "SlurmEnvironment",
     "Stateful",
+    "StopAgreement",
     "Strategy",
     "TensorBoardLogger",
     "Throughput",
@@ -245,21 +297,27 @@ __all__ = [
     "TorchCheckpointIO",
     "TorchCollective",
     "TorchSyncBatchNorm",
+    "TorchrunEnvironment",
     "TransformerEnginePrecision",
     "UnknownArgumentError",
     "UsageError",
     "WandbLogger",
+    "World",
     "WrappingCheckpointIO",
     "WrongTypeError",
     "all_gather_objects",
     "capture_rng",
     "consolidate",
+    "detect_environment",
     "export_safetensors",
     "find_usable_cuda_devices",
+    "free_port",
     "get_available_flops",
     "is_complete",
     "is_wrapped",
     "isolate_rng",
+    "launch_function",
+    "launch_script",
     "load_safetensors",
     "map_tensors",
     "measure_flops",
@@ -278,8 +336,10 @@ __all__ = [
     "seed_everything",
     "seed_worker",
     "strategy_names",
+    "suggested_max_num_workers",
     "tensors",
     "to_device",
+    "together",
 ]
 
 
