@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from blixt.fabric import Fabric, FabricError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from blixt.trainer.config import TrainerConfig
@@ -25,6 +26,10 @@ class TrainerView(Protocol):
     @property
     def hooks(self) -> "HookPlan":
         """Which hooks are really there."""
+        ...
+
+    def backward(self, loss: "Tensor", *args: Any, **kwargs: Any) -> None:
+        """Backward of a manual step, as strategy, precision and the module want it."""
         ...
 
 

@@ -16,13 +16,13 @@ from blixt.trainer.callbacks.timer import Timer
 from blixt.trainer.config import TrainerConfig
 
 
-def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool) -> list[Logger]:
+def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool, name: str) -> list[Logger]:
     """The loggers of a run; the one of a blixt Job is added unless loggers are switched off."""
     if quiet or given is False:
         return []
     if given is None or given is True:
         kind = TensorBoardLogger if find_spec("tensorboard") is not None else CSVLogger
-        loggers: list[Logger] = [kind(Path(root), "logs")]
+        loggers: list[Logger] = [kind(Path(root), name)]
     else:
         loggers = _listed(given)
     for logger in loggers:

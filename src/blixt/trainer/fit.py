@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from blixt.fabric import ConfigError
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.evaluate import Evaluation, WriteRow
-from blixt.trainer.hooks import HookPlan
+from blixt.trainer.hooks import Hook, HookPlan
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
@@ -60,8 +60,9 @@ class Run:
         validate_every: After how many batches; None for the end of the epoch.
         validated_at: When the last validation ended, on the monotonic clock.
         resumed: The epoch begins in its middle.
+        alone: There is one process only.
         index: The batch that runs now, or ran last.
-        last: Whether that is the epoch's last.
+        over: Its epoch has no further batch.
         lag: 1 from an optimizer step to the end of its batch: loggers count steps from 0.
     """
 
@@ -84,8 +85,9 @@ class Run:
     validate_every: int | None = None
     validated_at: float = field(default_factory=time.monotonic)
     resumed: bool = False
+    alone: bool = True
     index: int = -1
-    last: bool = False
+    over: bool = False
     lag: int = 0
 
 
@@ -128,20 +130,19 @@ def _run_epoch(run: Run) -> Leave:
     if run.resumed:
         run.resumed = False
     else:
-        run.index, run.last = -1, False
+        run.index, run.over = -1, False
         hooks.call("on_train_epoch_start")
-    run.step.begin_epoch()
     schedules = Schedules(run.schedulers, run.module, logbook)
     reason = _run_batches(run, schedules)
     if reason is Leave.INTERRUPTED:
         return reason
     if reason in (Leave.EPOCH_OVER, Leave.SKIPPED):
-        run.last = True
+        run.over = True
         run.loader.batches.end_epoch()
         counters.epoch_closed = counters.epoch_done = True
     logbook.close_epoch()
     hooks.call("on_train_epoch_end")
-    if run.last:
+    if run.over:
         schedules.watch("epoch", counters.epoch + 1)
     run.write_row(logbook.collect_epoch(reset=counters.epoch_done), max(counters.optimizer_steps - 1, 0))
     hooks.call("on_checkpoint_due", True)
@@ -151,13 +152,15 @@ def _run_epoch(run: Run) -> Leave:
 def _run_batches(run: Run, schedules: Schedules) -> Leave:
     """The hot loop: whatever does not change from batch to batch is a local name before it."""
     config, counters, logbook, control = run.config, run.counters, run.logbook, run.control
-    step, stop, transfer, total = run.step, run.stop, run.transfer, run.loader.total
-    accumulate, arguments = config.accumulate_grad_batches, run.step_arguments
+    step = run.profile(run.step.begin_epoch(), "run_training_batch")
+    stop, alone, transfer, total = run.stop, run.alone, run.transfer, run.loader.total
+    accumulate, with_index = config.accumulate_grad_batches, run.step_arguments > 1
     batch_start, batch_end = run.hooks.of("on_train_batch_start"), run.hooks.of("on_train_batch_end")
     checkpoint_due = run.hooks.of("on_checkpoint_due")
     log_every, max_steps = config.log_every_n_steps, config.max_steps
+    writes = log_every > 0
     manual, has_schedules = not run.module.automatic_optimization, schedules.any
-    validates = _validates_this_epoch(run)
+    validates = run.evaluation is not None and validates_in(config, counters.epoch)
     batches, ahead = run.loader.batches, run.loader.ahead
     several = getattr(batches, "loader_index", None) is not None
     index = counters.batch
@@ -166,29 +169,27 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     for batch in batches:
         if transfer is not None:
             batch = transfer(batch, batches.loader_index if several else 0)
-        run.last = last = batches.last if ahead else index + 1 == total
+        last = batches.last if ahead else index + 1 == total
         run.index, logbook.batch = index, batch
-        skips = False
-        for hook in batch_start:
-            skips = hook(batch, index) == -1 or skips
-        if skips:
+        if batch_start and _any_skips(batch_start, batch, index):
+            counters.batch = index + 1
+            counters.batches += 1
             schedules.skip(index + 1, counters.epoch + 1)
             return Leave.SKIPPED
         boundary = accumulate == 1 or last or (index + 1) % accumulate == 0
         steps_before = counters.global_step
         logbook.hook = "training_step"
-        outputs = step((batch, index)[:arguments], boundary)
+        outputs = step((batch, index) if with_index else (batch,), boundary)
         logbook.hook = None
         index += 1
         counters.batch = index
         counters.batches += 1
         if boundary:
             counters.optimizer_steps += 1
-            counters.global_step += not manual
+            if not manual:
+                counters.global_step += 1
             run.lag = 1
-            counters.logs = log_every > 0 and (
-                counters.optimizer_steps % log_every == 0 or control.should_stop
-            )
+            counters.logs = writes and (counters.optimizer_steps % log_every == 0 or control.should_stop)
         else:
             counters.logs = False
         if has_schedules:
@@ -204,10 +205,10 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
         if has_schedules and boundary:
             schedules.watch("step", index)
         run.lag = 0
-        if counters.global_step != steps_before:
+        if checkpoint_due and counters.global_step != steps_before:
             for hook in checkpoint_due:
                 hook(False)
-        if boundary and stop.due(counters.batches):
+        if (stop.requested is not None or not alone) and boundary and stop.due(counters.batches):
             return Leave.INTERRUPTED
         if last:
             return Leave.EPOCH_OVER
@@ -215,7 +216,26 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             return Leave.FINISHED
         if control.should_stop and may_stop(run):
             return Leave.STOPPED
+    if not counters.epoch_closed:
+        _end_short_epoch(run, schedules, validates)
     return Leave.EPOCH_OVER
+
+
+def _end_short_epoch(run: Run, schedules: Schedules, validates: bool) -> None:
+    """A loader gave fewer batches than it has by its own account: what its last batch missed."""
+    counters, every = run.counters, run.validate_every
+    if run.step.flush():
+        counters.optimizer_steps += 1
+        counters.global_step += 1
+    schedules.after_batch(counters.batch, counters.epoch + 1, False, True)
+    counters.epoch_closed = True
+    if validates and (every is None or every > counters.batch):
+        _validate(run, True)
+
+
+def _any_skips(hooks: tuple[Hook, ...], batch: Any, index: int) -> bool:
+    """Call all hooks; whether one of them wants to skip the rest of the epoch."""
+    return -1 in [hook(batch, index) for hook in hooks]
 
 
 def validation_interval(config: TrainerConfig, total: int | None) -> int | None:
@@ -245,9 +265,10 @@ def validation_interval(config: TrainerConfig, total: int | None) -> int | None:
     return every
 
 
-def _validates_this_epoch(run: Run) -> bool:
-    every = run.config.check_val_every_n_epoch
-    return run.evaluation is not None and (every is None or (run.counters.epoch + 1) % every == 0)
+def validates_in(config: TrainerConfig, epoch: int) -> bool:
+    """Whether `check_val_every_n_epoch` lets this epoch have validations."""
+    every = config.check_val_every_n_epoch
+    return every is None or (epoch + 1) % every == 0
 
 
 def _validation_due(run: Run, done: int, last: bool) -> bool:
@@ -265,7 +286,7 @@ def _validation_due(run: Run, done: int, last: bool) -> bool:
 def _validate(run: Run, boundary: bool) -> None:
     assert run.evaluation is not None
     if boundary:
-        run.hooks.call_module("on_validation_model_zero_grad")
+        run.module.on_validation_model_zero_grad()
     evaluation = run.evaluation()
     if evaluation is not None:
         evaluation.run(run.counters.epoch, row_step=run.counters.optimizer_steps - run.lag)

@@ -15,7 +15,7 @@ from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
-from blixt.trainer.fit import Leave, Run, fit, is_over
+from blixt.trainer.fit import Leave, Run, fit, is_over, validates_in
 from blixt.trainer.hooks import HookPlan, overridden, profiled
 from blixt.trainer.loader_stage import LoaderStage
 from blixt.trainer.loaders import StageLoader
@@ -121,11 +121,13 @@ class FitStage(LoaderStage):
         stop, hooks, logbook = run.stop, self.hooks, self.logbook
         run.module.train()
         with ExitStack() as stack:
-            stack.enter_context(SignalHandlers(stop.request))
+            stack.enter_context(SignalHandlers(stop.request, self.fabric.environment))
             logbook.training = page
             stack.callback(setattr, logbook, "training", None)
             stack.enter_context(torch.autograd.set_detect_anomaly(self.config.detect_anomaly))
-            if run.evaluation is not None and "validation" not in self._evaluations:
+            first = self.counters.epoch + self.counters.epoch_done
+            wanted = content is not None or validates_in(self.config, first)
+            if run.evaluation is not None and wanted and "validation" not in self._evaluations:
                 run.evaluation()
             if content is not None:
                 checkpoints.restore_position(content, self._parts())
@@ -165,7 +167,7 @@ class FitStage(LoaderStage):
         forward, no_sync = fabric.strategy.forward_of(module, "training_step", fabric.device)
         forward = fabric.precision.wrap(forward, fabric.device)
         label = f"[Strategy]{type(fabric.strategy).__name__}.training_step"
-        step = make_step(
+        return make_step(
             module,
             fabric,
             self.optimizer_handles,
@@ -175,7 +177,6 @@ class FitStage(LoaderStage):
             profiled(forward, self.profiler, label),
             no_sync if fabric.world_size > 1 else None,
         )
-        return profiled(step, self.profiler, "run_training_batch") if self.profiler is not None else step  # pyright: ignore[reportReturnType]
 
     def _make_run(
         self,
@@ -200,8 +201,18 @@ class FitStage(LoaderStage):
             stop=StopAgreement(self.fabric, next(_RUNS)),
             write_row=self.write_row,
             reload=self._loader_of_epoch,
+            alone=self.fabric.world_size == 1,
             profile=lambda function, label: profiled(function, self.profiler, label),
         )
+
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Backward of a manual step, as strategy, precision and the module want it."""
+        module, fabric = self.lightning_module, self.fabric
+        if overridden(module, "backward", Module):
+            scaled = loss if fabric.scaler is None else fabric.scaler.scale(loss)
+            module.backward(scaled, *args, **kwargs)
+        else:
+            fabric.backward(loss, *args, **kwargs)
 
     # --- before the first batch -------------------------------------------------------------------
 
@@ -248,8 +259,12 @@ class FitStage(LoaderStage):
         if stop.requested != "max_time":
             self.state.status = TrainerStatus.INTERRUPTED
             self.received_sigterm = stop.requested == "SIGTERM"
-        self._save(os.path.join(str(self.checkpoint_dir), "last.ckpt"))
+        path = os.path.join(str(self.checkpoint_dir), "last.ckpt")
+        if stop.requeues:
+            path = self.fabric.broadcast(checkpoints.hpc_path(self.default_root_dir))
+        self._save(path)
         self.print(f"blixt: stopped after step {self.global_step} ({stop.requested}).")
+        stop.finish()
 
     # --- parts ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import Any
 from blixt.fabric import ConfigError, FabricError, isolate_rng
 from blixt.trainer import loaders
 from blixt.trainer.evaluate import Evaluation, Kind
+from blixt.trainer.fit import validates_in
 from blixt.trainer.hooks import HookPlan, profiled
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.module import Module
@@ -90,7 +91,9 @@ class LoaderStage(TrainerViews):
         kept = self._evaluations.get("validation")
         if kept is not None and not loaders.reload_due(epoch, self._val_loaders_epoch, every):
             return kept
-        self._val_loaders_epoch = epoch
+        # Loaders that only the sanity check wanted are not those of a later epoch.
+        wanted = self.state.stage is not RunningStage.SANITY_CHECKING or validates_in(self.config, epoch)
+        self._val_loaders_epoch = epoch if wanted else -(10**9)
         made = self._evaluation("validation", fitting=True)
         if made is not None and kept is not None and len(kept.steps) == len(made.steps):
             made.steps = kept.steps

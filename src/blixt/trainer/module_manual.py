@@ -54,7 +54,7 @@ class ManualOptimization(nn.Module):
         hooks = self._runner.hooks
         for hook in hooks.of("on_before_backward"):
             hook(loss)
-        self._runner.fabric.backward(loss, *args, **kwargs)
+        self._runner.backward(loss, *args, **kwargs)
         for hook in hooks.of("on_after_backward"):
             hook()
 
@@ -128,12 +128,12 @@ class ManualOptimization(nn.Module):
     def _agreed_clipping(self, bound: float | None, algorithm: str | None) -> tuple[float | None, str]:
         config = self._runner.config
         if config.gradient_clip_val is not None:
-            pairs = (
+            pairs: tuple[tuple[str, Any, Any], ...] = (
                 ("val", bound, config.gradient_clip_val),
                 ("algorithm", algorithm, config.gradient_clip_algorithm),
             )
             for name, mine, trainers in pairs:
-                if mine is not None and trainers is not None and mine != trainers:
+                if None not in (mine, trainers) and mine != trainers:
                     reason = f"Trainer(gradient_clip_{name}={trainers!r}) says otherwise"
                     raise ConfigError(
                         f"clip_gradients(gradient_clip_{name})", mine, reason, "Give it in one place"

@@ -1,10 +1,17 @@
 """What a trainer is doing, as enums whose values read like Lightning's."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class TrainerStatus(str, Enum):
+class _Word(StrEnum):
+    """Equal to its value, and printed with its name, as Lightning's are."""
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+
+class TrainerStatus(_Word):
     """How far the last call of the trainer has come."""
 
     INITIALIZING = "initializing"
@@ -18,7 +25,7 @@ class TrainerStatus(str, Enum):
         return self in (TrainerStatus.FINISHED, TrainerStatus.INTERRUPTED)
 
 
-class TrainerFn(str, Enum):
+class TrainerFn(_Word):
     """Which method of the trainer was called."""
 
     FITTING = "fit"
@@ -27,7 +34,7 @@ class TrainerFn(str, Enum):
     PREDICTING = "predict"
 
 
-class RunningStage(str, Enum):
+class RunningStage(_Word):
     """Which batches run now: a fit trains, validates, and checks its sanity."""
 
     TRAINING = "train"

@@ -9,6 +9,7 @@ import torch
 from torch.optim import LBFGS, Optimizer
 
 from blixt.fabric import ConfigError, Fabric
+from blixt.fabric.strategies import Strategy
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.module import Module
@@ -21,15 +22,20 @@ StepOutput = torch.Tensor | Mapping[str, Any] | None
 NoSync = Callable[[], AbstractContextManager[Any]]
 
 
+RunBatch = Callable[[tuple[Any, ...], bool], Any]
+"""Runs one batch, given to `training_step` as these arguments; True says that the window of batches ends with
+it. Returns what the hooks after the batch see."""
+
+
 class Step(Protocol):
     """Runs `training_step` and, at the end of a window of batches, the optimizer."""
 
-    def begin_epoch(self) -> None:
-        """Read what may change between epochs."""
+    def begin_epoch(self) -> RunBatch:
+        """Read what may change between epochs; returns what to call for each batch of this one."""
         ...
 
-    def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
-        """Run one batch; `boundary` says that the window ends with it. Returns what batch hooks see."""
+    def flush(self) -> bool:
+        """Step with what a window that ended early has gathered; whether there was anything."""
         ...
 
 
@@ -116,11 +122,15 @@ class ManualStep:
         for optimizer in optimizers:
             optimizer.attach(announce, count, no_sync or _no_context)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self) -> RunBatch:
         """Nothing changes."""
+        return self._run
 
-    def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
-        """Run one batch."""
+    def flush(self) -> bool:
+        """Nothing is kept between batches."""
+        return False
+
+    def _run(self, args: tuple[Any, ...], boundary: bool) -> Any:
         output = self._forward(*args)
         if isinstance(output, torch.Tensor):
             return {"loss": output.detach()}
@@ -170,44 +180,97 @@ class AutomaticStep:
         self._own_zero_grad = overridden(module, "optimizer_zero_grad", Module)
         self._backward: Callable[[torch.Tensor], None] = fabric.backward
         if overridden(module, "backward", Module):
-            self._backward = self._own_backward
+            self._backward = self._module_backward
+        self._own_backward = self._backward != fabric.backward
         self._own_clip = overridden(module, "configure_gradient_clipping", Module)
         self._clips = self._own_clip or bool(config.gradient_clip_val)
         own_step = overridden(module, "optimizer_step", Module)
         self._closure_form = own_step or isinstance(self._optimizer, LBFGS)
+        if isinstance(self._optimizer, LBFGS) and self._accumulate != 1:
+            reason = "LBFGS computes the loss several times a step, which it can from one batch only"
+            fix = "Use 1, and larger batches"
+            raise ConfigError("Trainer(accumulate_grad_batches)", self._accumulate, reason, fix)
         if fabric.scaler is not None:
             refuse_scaled_search(self._optimizer)
         # Only when nothing at all happens around the step is it called without its handle.
-        own_strategy_step = type(fabric.strategy).step is not _default_strategy_step()
+        own_strategy_step = type(fabric.strategy).step is not Strategy.step
         self._direct = fabric.scaler is None and not own_strategy_step
         optimizer.attach(self._before_update, _nothing, no_sync or _no_context)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self) -> RunBatch:
         """A callback may have changed over how many batches gradients are gathered."""
         self._accumulate = self._config.accumulate_grad_batches
         self._clips = self._own_clip or bool(self._config.gradient_clip_val)
+        self._window_open = False
+        return self._plain_run() if self._is_plain() else self._run
 
-    def __call__(self, args: tuple[Any, ...], boundary: bool) -> Any:
-        """Run one batch."""
+    def flush(self) -> bool:
+        """Step with what a window that ended early has gathered; whether there was anything."""
+        if not self._window_open:
+            return False
+        self._window_open = False
+        self._fabric.strategy.sync_gradients(self._module.parameters())
+        self._handle.step()
+        return True
+
+    def _is_plain(self) -> bool:
+        """Whether a batch is forward, zero_grad, backward and step, with nobody in between."""
+        hooks = self._before_zero_grad or self._before_backward or self._after_backward or self._before_step
+        own = self._own_zero_grad or self._own_backward or self._own_clip or self._closure_form
+        default_backward = type(self._fabric.strategy).backward is Strategy.backward
+        return (
+            not (hooks or own or self._clips) and self._direct and default_backward and self._accumulate == 1
+        )
+
+    def _plain_run(self) -> RunBatch:
+        """The shortest way through a batch: nothing is looked up that is known before."""
+        forward, optimizer, general = self._forward, self._optimizer, self._after_forward
+        wants_outputs = self._wants_outputs
+
+        def run(args: tuple[Any, ...], boundary: bool) -> Any:
+            loss = forward(*args)
+            if not isinstance(loss, torch.Tensor):
+                return general(loss)
+            optimizer.zero_grad()
+            try:
+                loss.backward()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
+            except RuntimeError as error:
+                explain_backward(loss, error)
+                raise
+            optimizer.step()
+            return {"loss": loss.detach()} if wants_outputs else None
+
+        return run
+
+    def _after_forward(self, output: Any) -> Any:
+        """The rest of a batch whose window ends with it."""
+        outputs = self._backward_of(output)
+        self._window_open = False
+        self._update(outputs)
+        return outputs
+
+    def _run(self, args: tuple[Any, ...], boundary: bool) -> Any:
         if not boundary:
             if self._no_sync is None:
-                return self._forward_backward(args)
+                return self._backward_of(self._forward(*args))
             with self._no_sync():
-                return self._forward_backward(args)
+                return self._backward_of(self._forward(*args))
         if self._closure_form:
             return self._step_with_closure(args)
-        outputs = self._forward_backward(args)
+        outputs = self._backward_of(self._forward(*args))
         self._window_open = False
+        self._update(outputs)
+        return outputs
+
+    def _update(self, outputs: Any) -> None:
         if self._direct:
             if self._before_step or self._clips or self._weights is not None:
                 self._before_update(self._optimizer)
             self._optimizer.step()
         elif outputs or self._fabric.scaler is None:
             self._handle.step()
-        return outputs
 
-    def _forward_backward(self, args: tuple[Any, ...]) -> Any:
-        output = self._forward(*args)
+    def _backward_of(self, output: Any) -> Any:
         if isinstance(output, torch.Tensor):
             loss = output
         elif isinstance(output, Mapping):
@@ -253,7 +316,7 @@ class AutomaticStep:
         share = loss if self._accumulate == 1 else loss / self._accumulate
         return share, share
 
-    def _own_backward(self, loss: torch.Tensor) -> None:
+    def _module_backward(self, loss: torch.Tensor) -> None:
         scaler = self._fabric.scaler
         self._module.backward(loss if scaler is None else scaler.scale(loss))
 
@@ -282,7 +345,7 @@ class AutomaticStep:
 
         def closure() -> Any:
             with torch.enable_grad():
-                box[:] = [self._forward_backward(args)]
+                box[:] = [self._backward_of(self._forward(*args))]
             # The optimizer may call again to look around: each call is a window of its own then.
             self._window_open = False
             return box[0].get("loss")
@@ -325,12 +388,6 @@ def _no_context() -> AbstractContextManager[Any]:
     from contextlib import nullcontext
 
     return nullcontext()
-
-
-def _default_strategy_step() -> Any:
-    from blixt.fabric.strategies import Strategy
-
-    return Strategy.step
 
 
 def wrong_output(output: Any) -> ConfigError:

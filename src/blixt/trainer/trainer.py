@@ -4,7 +4,7 @@ import os
 from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
-from typing import Any, Literal, Never
+from typing import Any, ClassVar, Literal, Never
 
 from blixt.fabric import ConfigError, Fabric, Logger, reject_unknown
 from blixt.fabric.accelerators import Accelerator
@@ -98,6 +98,9 @@ class Trainer(EvaluateStage):
         2
     """
 
+    DEFAULT_LOGGER_NAME: ClassVar[str] = "logs"
+    """The folder below `default_root_dir` that the default logger writes to."""
+
     @defaults_from_environment
     def __init__(
         self,
@@ -165,7 +168,9 @@ class Trainer(EvaluateStage):
         )
         self.default_root_dir = os.fspath(default_root_dir) if default_root_dir is not None else os.getcwd()
         quiet = bool(self.config.fast_dev_run) or barebones
-        self.loggers = make_loggers(given["logger"], self.default_root_dir, self.fabric, quiet)
+        self.loggers = make_loggers(
+            given["logger"], self.default_root_dir, self.fabric, quiet, self.DEFAULT_LOGGER_NAME
+        )
         self.callbacks: list[Callback] = make_callbacks(
             callbacks,
             self.config,

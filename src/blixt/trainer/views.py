@@ -136,7 +136,12 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
     @property
     def is_last_batch(self) -> bool:
         """Whether the running batch is known to be the epoch's last; stays so until the next epoch."""
-        return self._run.last if self._run is not None else False
+        run = self._run
+        if run is None or run.index < 0:
+            return False
+        if run.loader.ahead:
+            return run.over or run.loader.batches.last  # pyright: ignore[reportAttributeAccessIssue]
+        return run.over or run.index + 1 == run.loader.total
 
     @property
     def num_training_batches(self) -> int | float:
