@@ -279,7 +279,7 @@ def test_loggers_write_files_that_their_tools_read(trainer: Any, tmp_path: Path)
     lines = (tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
     assert set(lines[0].split(",")) == {"step", "epoch", "loss_step", "loss_epoch", "val_loss"}
     assert len(lines) == 5
-    assert (tmp_path / "csv" / "version_0" / "hparams.json").exists()
+    assert (tmp_path / "csv" / "version_0" / "hparams.yaml").exists()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "tb" / "version_0")).Reload()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from blixt.fabric.errors import ConfigError, nearest
+from blixt.fabric.errors import ConfigError, WrongTypeError, nearest
 from blixt.trainer.interval import Interval, IntervalLike, seconds
 
 Limit = int | float
@@ -239,11 +239,13 @@ def _check_clipping(values: dict[str, Any]) -> None:
         raise ConfigError(
             "Trainer(gradient_clip_algorithm)", algorithm, "it is unknown", "Use 'norm' or 'value'"
         )
-    number = isinstance(bound, (int, float)) and not isinstance(bound, bool)
-    if bound is not None and not (number and bound >= 0):
-        raise ConfigError(
-            "Trainer(gradient_clip_val)", bound, "a bound is a positive number", "Use None for no clipping"
-        )
+    if bound is None:
+        return
+    reason, fix = "a bound is a positive number", "Use None for no clipping"
+    if not isinstance(bound, (int, float)) or isinstance(bound, bool):
+        raise WrongTypeError("Trainer(gradient_clip_val)", bound, reason, fix)
+    if bound < 0:
+        raise ConfigError("Trainer(gradient_clip_val)", bound, reason, fix)
 
 
 def at_least(name: str, value: Any, minimum: int) -> int:

@@ -1,7 +1,7 @@
 """The loop of validate, test and predict."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
@@ -41,6 +41,7 @@ class Evaluation:
             reads rows.
         profile: Wraps what is measured; leaves it alone without a profiler.
         state: Of the trainer; says "validate" while this runs within a fit.
+        watched: Iterates over batches, measured if there is a profiler.
 
     Attributes:
         index: The batch that runs now, or ran last, of its loader.
@@ -64,6 +65,7 @@ class Evaluation:
         write_row: WriteRow | None,
         profile: Callable[[Callable[..., Any], str], Callable[..., Any]] = lambda function, label: function,
         state: TrainerState | None = None,
+        watched: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     ) -> None:
         self.kind: Kind = kind
         self.loaders = list(loaders)
@@ -80,6 +82,7 @@ class Evaluation:
         self._inference_mode = inference_mode
         self._write_row = write_row
         self._state = state or TrainerState()
+        self._watched = watched
         self._several = len(self.loaders) > 1
         name = f"{kind}_step"
         self._arguments = _arguments_of(getattr(module, name), name, self._several)
@@ -153,7 +156,7 @@ class Evaluation:
         loader.batches.set_epoch(epoch)
         if self.keeps_indices:
             loader.batches.keep_indices = True
-        for position, batch in enumerate(loader.batches):
+        for position, batch in enumerate(self._watched(loader.batches)):
             if self.keeps_indices:
                 self._remember(index, loader)
             output = self._run_batch(batch, position, index)

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: run, epoch, batch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -57,6 +57,7 @@ class Run:
         write_row: Takes a row for the loggers, and its step.
         reload: Makes the loader of an epoch.
         profile: Wraps what is measured; leaves it alone without a profiler.
+        watched: Iterates over batches, measured if there is a profiler.
         validate_every: After how many batches; None for the end of the epoch.
         validated_at: When the last validation ended, on the monotonic clock.
         resumed: The epoch begins in its middle.
@@ -82,6 +83,7 @@ class Run:
     write_row: WriteRow
     reload: Callable[[], StageLoader]
     profile: Callable[[Callable[..., Any], str], Callable[..., Any]]
+    watched: Callable[[Iterable[Any]], Iterable[Any]]
     validate_every: int | None = None
     validated_at: float = field(default_factory=time.monotonic)
     resumed: bool = False
@@ -166,7 +168,7 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     index = counters.batch
     if counters.epoch_closed or (total is not None and index >= total):
         return Leave.EPOCH_OVER  # it was saved between its last batch and its end
-    for batch in batches:
+    for batch in run.watched(batches):
         if transfer is not None:
             batch = transfer(batch, batches.loader_index if several else 0)
         last = batches.last if ahead else index + 1 == total

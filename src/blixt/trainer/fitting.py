@@ -16,7 +16,7 @@ from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
 from blixt.trainer.fit import Leave, Run, fit, is_over, validates_in
-from blixt.trainer.hooks import HookPlan, overridden, profiled
+from blixt.trainer.hooks import HookPlan, overridden, profiled, watched
 from blixt.trainer.loader_stage import LoaderStage
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Page
@@ -203,6 +203,9 @@ class FitStage(LoaderStage):
             reload=self._loader_of_epoch,
             alone=self.fabric.world_size == 1,
             profile=lambda function, label: profiled(function, self.profiler, label),
+            watched=lambda batches: watched(
+                batches, self.profiler, "[_TrainingEpochLoop].train_dataloader_next"
+            ),
         )
 
     def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:

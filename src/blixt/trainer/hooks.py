@@ -1,6 +1,6 @@
 """Which hooks are really there, found out once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blixt.trainer.callback import Callback
@@ -128,3 +128,12 @@ def profiled(function: Callable[..., Any], profiler: Any, label: str) -> Callabl
             return function(*args, **kwargs)
 
     return measured
+
+
+def watched(items: Iterable[Any], profiler: Any, label: str) -> Iterable[Any]:
+    """The same items, with the wait for each measured under `label`; themselves without a profiler."""
+    if profiler is None:
+        return items
+    from blixt.trainer.profilers.instrument import timed_items
+
+    return timed_items(profiler, label, items)

@@ -7,7 +7,7 @@ from blixt.fabric import ConfigError, FabricError, isolate_rng
 from blixt.trainer import loaders
 from blixt.trainer.evaluate import Evaluation, Kind
 from blixt.trainer.fit import validates_in
-from blixt.trainer.hooks import HookPlan, profiled
+from blixt.trainer.hooks import HookPlan, profiled, watched
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.module import Module
 from blixt.trainer.state import RunningStage
@@ -116,6 +116,7 @@ class LoaderStage(TrainerViews):
             self.write_row if self.loggers else None,
             lambda function, label: profiled(function, self.profiler, label),
             self.state,
+            lambda batches: watched(batches, self.profiler, f"[_EvaluationLoop].{SHORT[kind]}_next"),
         )
         evaluation.keeps_indices = self.keeps_indices and kind == "predict"
         return evaluation
@@ -160,7 +161,7 @@ class LoaderStage(TrainerViews):
         self._row.clear()
         own = full.pop("step", None)
         number = self.logger_step if step is None else step
-        if epoch:
+        if epoch and own is None:
             full.setdefault("epoch", self.counters.epoch)
         if self.is_global_zero:
             for logger in self.loggers:

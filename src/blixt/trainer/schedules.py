@@ -12,7 +12,8 @@ class Schedules:
     """The schedulers of a fit, sorted by when they step.
 
     Those that watch a metric step after the validation that may have logged it; all others before it, so
-    that checkpoints which are saved there hold their new state. With manual optimisation none steps by itself.
+    that checkpoints which are saved there hold their new state. With manual optimisation none steps by
+    itself.
 
     Args:
         configs: The schedulers.

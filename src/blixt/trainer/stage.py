@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+from blixt.fabric.errors import WrongTypeError
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.module import Module
@@ -64,9 +65,8 @@ class Running:
         fn, module, datamodule, trainer = self._fn, self._module, self._datamodule, self._trainer
         if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             reason = "it is not a blixt.trainer.Module"
-            raise ConfigError(
-                f"{fn.value}(model)", type(module).__name__, reason, "Derive your model from Module"
-            )
+            kind = type(module).__name__
+            raise WrongTypeError(f"{fn.value}(model)", kind, reason, "Derive your model from Module")
         fabric = trainer.fabric
         fabric.launch()
         hooks = self._hooks = trainer.take_up(fn, module, datamodule)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Never
 
 from blixt.fabric import ConfigError, Fabric, Logger, reject_unknown
 from blixt.fabric.accelerators import Accelerator
+from blixt.fabric.errors import WrongTypeError
 from blixt.fabric.plan import Plugin
 from blixt.fabric.precision import Precision
 from blixt.fabric.strategies import Strategy
@@ -376,7 +377,10 @@ class Trainer(EvaluateStage):
         keep: bool = False,
     ) -> tuple[Any, int]:
         given, datamodule = _sort_data(f"{fn.value}(dataloaders)", given, datamodule)
-        module = model if model is not None else self.lightning_module
+        module = model if model is not None else self._module
+        if module is None:
+            reason = "the trainer has no module yet"
+            raise WrongTypeError(f"{fn.value}(model)", None, reason, "Give one, or fit first")
         if model is None and given is None and datamodule is None:
             datamodule = self.datamodule
         if isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance] - Running says it
