@@ -1,7 +1,7 @@
 """Small modules, data and data modules for tests: the same layers, losses and data as Lightning's."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -147,8 +147,10 @@ class _StagedData(DataModule):
             setattr(self, f"random_{wanted}", self._make(wanted))
 
     def _load(self, stage: str) -> Any:
-        data = getattr(self, f"random_{stage}")
-        return [DataLoader(part) for part in data] if isinstance(data, list) else DataLoader(data)
+        data: Any = getattr(self, f"random_{stage}")
+        parts = cast("list[Any]", data if isinstance(data, list) else [data])
+        loaders = [DataLoader[Any](part) for part in parts]
+        return loaders if isinstance(data, list) else loaders[0]
 
     def train_dataloader(self) -> Any:
         return self._load("train")

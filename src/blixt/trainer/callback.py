@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blixt.fabric import ConfigError
 from blixt.trainer.attached import NotAttachedError
@@ -238,8 +238,8 @@ def callbacks_from_entry_points() -> list[Callback]:
     """
     found: list[Callback] = []
     for factory in _factories():
-        made = factory.load()()
-        for callback in made if isinstance(made, (list, tuple)) else [made]:
+        made: Any = factory.load()()
+        for callback in cast("list[Any]", made if isinstance(made, (list, tuple)) else [made]):
             if not isinstance(callback, Callback):
                 reason = f"it gives a {type(callback).__name__}, which is no Callback"
                 raise ConfigError("entry point", factory.value, reason, "Update or remove that package")

@@ -92,21 +92,19 @@ class DataModule(DataHooks, HyperparametersMixin):
 
     def _sizes(self, stage: str) -> str:
         try:
-            loaders = getattr(self, f"{stage}_dataloader")()
+            made: Any = getattr(self, f"{stage}_dataloader")()
         except Exception:  # setup has not run: the loader cannot know its dataset
             return "None"
-        if isinstance(loaders, Mapping):
-            loaders = list(cast("Mapping[str, Any]", loaders).values())
-        if isinstance(loaders, Sequence) and not isinstance(loaders, str):
-            every = cast("Sequence[Any]", loaders)
-            return " ; ".join(f"{index}. {_size(loader)}" for index, loader in enumerate(every, start=1))
-        return _size(loaders)
+        if not isinstance(made, (Mapping, Sequence)):
+            return _size(made)
+        every = cast("Any", made).values() if isinstance(made, Mapping) else cast("Any", made)
+        return " ; ".join(f"{index}. {_size(loader)}" for index, loader in enumerate(every, start=1))
 
 
 def _loaders(datasets: Any, train: bool, common: dict[str, int]) -> Callable[[], Any]:
     def one(dataset: Any) -> DataLoader[Any]:
         shuffle = train and not isinstance(dataset, IterableDataset)
-        return DataLoader(dataset, shuffle=shuffle, **cast("Any", common))
+        return DataLoader[Any](cast("Any", dataset), shuffle=shuffle, **cast("Any", common))
 
     def make() -> Any:
         if isinstance(datasets, Mapping):

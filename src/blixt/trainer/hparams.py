@@ -74,7 +74,7 @@ class HyperparametersMixin(Loading):
     @property
     def hparams_initial(self) -> Any:
         """A copy of what `save_hyperparameters` kept when it was called last."""
-        return copy.deepcopy(vars(self).get("_hparams_initial", HParams()))
+        return _copy(vars(self).get("_hparams_initial", HParams()))
 
     def save_hyperparameters(
         self,
@@ -138,8 +138,9 @@ class HyperparametersMixin(Loading):
             values = vars(values)
         elif dataclasses.is_dataclass(values) and not isinstance(values, type):
             values = {f.name: getattr(values, f.name) for f in dataclasses.fields(values)}
-        if isinstance(values, dict) and isinstance(self.hparams, dict):
-            cast("dict[str, Any]", self.hparams).update(cast("dict[str, Any]", values))
+        mine: Any = self.hparams
+        if isinstance(values, dict) and isinstance(mine, dict):
+            cast("dict[str, Any]", mine).update(cast("dict[str, Any]", values))
         elif isinstance(values, MutableMapping):  # an OmegaConf config stays one
             vars(self)["_hparams"] = values
         else:
@@ -152,9 +153,9 @@ def hparams_entries(item: HyperparametersMixin) -> dict[str, Any]:
     """What of an object's hyperparameters goes into a checkpoint, under the names its layout has."""
     if not item.hparams:
         return {}
-    values = item.hparams
+    values: Any = item.hparams
     entries: dict[str, Any] = {
-        item.CHECKPOINT_HYPER_PARAMS_KEY: dict(values) if isinstance(values, dict) else values,
+        item.CHECKPOINT_HYPER_PARAMS_KEY: dict(cast("dict[str, Any]", values)),
         item.CHECKPOINT_HYPER_PARAMS_NAME: item._hparams_name,  # pyright: ignore[reportPrivateUsage]
     }
     if not isinstance(values, dict):
@@ -171,17 +172,18 @@ def _has_names(item: Any) -> bool:
 
 
 def _copy(values: Any) -> Any:
-    """A deep copy where one can be made; what cannot be copied is shared."""
-    try:
+    """A deep copy; modules, and what cannot be copied, are shared."""
+    if not isinstance(values, dict):
         return copy.deepcopy(values)
-    except Exception:
-        return HParams({name: _copy_one(value) for name, value in values.items()})
+    return HParams({name: _copy_one(value) for name, value in cast("dict[str, Any]", values).items()})
 
 
 def _copy_one(value: Any) -> Any:
+    if isinstance(value, nn.Module):
+        return value
     try:
         return copy.deepcopy(value)
-    except Exception:
+    except Exception:  # whatever an object's own copying may raise
         return value
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -110,7 +110,7 @@ class Logbook:
         elif slot.given != given:
             self._renew(slot, given)
         options = slot.options
-        kind = type(value)
+        kind: type = cast("Any", type(value))
         if kind is not float and kind is not int:
             if slot.metric is not None and is_metric(value):
                 slot.metric, slot.last, slot.fresh, slot.dirty = value, batch_value(value), True, True
@@ -162,10 +162,8 @@ class Logbook:
             raise ConfigError("log(name)", name, reason, "Use a name of its own for each loader")
         attribute = None
         if is_metric(value):
-            roots = [module, *([self._module] if self._module not in (None, module) else [])]
-            attribute = attribute_of(
-                name, value, [root for root in roots if root is not None], metric_attribute
-            )
+            roots = [module] if self._module is None else [module, self._module]
+            attribute = attribute_of(name, value, roots, metric_attribute)
         else:
             as_number(name, value)
         if given[1] and not self.has_loggers:

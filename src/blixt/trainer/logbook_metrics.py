@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from blixt.fabric import ConfigError
+from blixt.fabric import ConfigError, map_tensors
 
 
 def is_metric(value: Any) -> bool:
@@ -22,7 +22,7 @@ def items_of(values: Any) -> list[tuple[str, Any]]:
     """The names and values of a mapping or of a MetricCollection, whose prefix and suffix count."""
     if is_collection(values):
         # copy_state=False: the copies would only be dropped again, and compute groups share their states.
-        return list(cast("Any", values).items(keep_base=False, copy_state=False))
+        return list(values.items(keep_base=False, copy_state=False))
     return list(values.items())
 
 
@@ -36,7 +36,7 @@ def attribute_of(name: str, metric: Any, modules: list[nn.Module], given: str | 
         return given
     known: list[str] = []
     for module in modules:
-        for path, child in module.named_modules():
+        for path, child in parts_of(module):
             if child is metric:
                 return path
             if is_metric(child):
@@ -74,32 +74,31 @@ def epoch_value(name: str, metric: Any) -> float:
 def metric_states(module: nn.Module) -> dict[str, Any]:
     """The states of all metrics in `module` that have seen something, for a checkpoint within an epoch."""
     states: dict[str, Any] = {}
-    for path, child in module.named_modules():
-        if is_metric(child) and hasattr(child, "metric_state") and getattr(child, "_update_count", 0):
-            metric = cast("Any", child)
+    for path, metric in parts_of(module):
+        if is_metric(metric) and hasattr(metric, "metric_state") and getattr(metric, "_update_count", 0):
             states[path] = {"state": _detached(metric.metric_state), "updates": int(metric._update_count)}
     return states
 
 
 def load_metric_states(module: nn.Module, states: dict[str, Any]) -> None:
     """Put back what `metric_states` took; metrics that are gone from the module are passed over."""
-    for path, child in module.named_modules():
-        if path in states and is_metric(child):
-            metric, kept = cast("Any", child), states[path]
+    for path, metric in parts_of(module):
+        if path in states and is_metric(metric):
+            kept = states[path]
             for name, value in kept["state"].items():
                 setattr(metric, name, _to(value, metric.device))
             metric._update_count = kept["updates"]
             metric._computed = None
 
 
+def parts_of(module: nn.Module) -> list[tuple[str, Any]]:
+    """The paths of all submodules, and themselves."""
+    return list(cast("Any", module).named_modules())
+
+
 def _detached(state: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: [item.detach().cpu().clone() for item in value]
-        if isinstance(value, list)
-        else value.detach().cpu().clone()
-        for name, value in state.items()
-    }
+    return {name: map_tensors(value, lambda t: t.detach().cpu().clone()) for name, value in state.items()}
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    return [item.to(device) for item in value] if isinstance(value, list) else value.to(device)
+    return map_tensors(value, lambda tensor: tensor.to(device))

@@ -100,10 +100,11 @@ class Loading:
         return instance
 
 
-def _kept(cls: type[Loading], content: dict[str, Any]) -> Any:
-    old = {name: value for key in _OLD_KEYS for name, value in dict(content.get(key) or {}).items()}
-    kept = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY) or {}
-    return {**old, **kept} if isinstance(kept, dict) else kept
+def _kept(cls: type[Loading], content: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key in (*_OLD_KEYS, cls.CHECKPOINT_HYPER_PARAMS_KEY):
+        kept.update(content.get(key) or {})
+    return kept
 
 
 def _make(cls: type[T], kept: Any, content: dict[str, Any], overrides: dict[str, Any]) -> T:

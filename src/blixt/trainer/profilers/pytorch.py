@@ -16,6 +16,7 @@ from torch.autograd.profiler_util import EventList
 from torch.profiler import ProfilerAction, ProfilerActivity
 
 from blixt.fabric import ConfigError, nearest
+from blixt.trainer.logbook_metrics import parts_of
 from blixt.trainer.profilers.base import Profiler
 
 _STEPS = ("training_step", "validation_step", "test_step", "predict_step")
@@ -143,7 +144,7 @@ class PyTorchProfiler(Profiler):
         else:
             kwargs: dict[str, Any] = {"on_trace_ready": self._ready, **self._kwargs}
             if "schedule" not in kwargs and self._is_long():
-                kwargs["schedule"] = torch.profiler.schedule(
+                kwargs["schedule"] = cast("Any", torch.profiler).schedule(
                     wait=_WAIT, warmup=_WARMUP, active=_ACTIVE, repeat=1
                 )
             self.profiler = torch.profiler.profile(**kwargs)
@@ -184,7 +185,7 @@ class PyTorchProfiler(Profiler):
         self._end()
         if self.function_events is None:
             return ""
-        table = self.function_events.table(
+        table: str = cast("Any", self.function_events).table(
             sort_by=_column(self._sort_by_key), row_limit=self._row_limit, **self._table_kwargs
         )
         rank = "" if self._local_rank is None else f" rank: {self._local_rank}"
@@ -195,7 +196,7 @@ class PyTorchProfiler(Profiler):
             self._running.pop(name).__exit__(None, None, None)
         profiler, self.profiler = self.profiler, None
         if profiler is not None:
-            profiler.__exit__(None, None, None)
+            cast("Any", profiler).__exit__(None, None, None)
             if self.function_events is None and "on_trace_ready" in self._kwargs:
                 self.function_events = profiler.key_averages(group_by_input_shape=self._by_shape)
             if self.function_events is None:
@@ -234,7 +235,7 @@ class RegisterRecordFunction:
         self._open = ExitStack()
 
     def __enter__(self) -> None:
-        for name, module in self._model.named_modules():
+        for name, module in parts_of(self._model):
             if name:
                 self._mark(f"[pl][module]{type(module).__module__}.{type(module).__name__}: {name}", module)
 
@@ -260,7 +261,11 @@ def _checked_kwargs(
     kwargs: dict[str, Any], table_kwargs: dict[str, Any], flame_graph: bool
 ) -> dict[str, Any]:
     for name in table_kwargs:
-        known = set(inspect.signature(EventList.table).parameters) - {"self", "sort_by", "row_limit"}
+        known = set(inspect.signature(cast("Any", EventList).table).parameters) - {
+            "self",
+            "sort_by",
+            "row_limit",
+        }
         if name not in known:
             hint = nearest(name, known).rstrip("?")
             raise ConfigError("PyTorchProfiler(table_kwargs)", name, "the table has no such argument", hint)
