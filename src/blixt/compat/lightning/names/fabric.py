@@ -2,7 +2,7 @@
 
 _ACCELERATORS = "Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices"
 _PRECISION = """
-    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
+    BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision
 """
 _IO = "CheckpointIO TorchCheckpointIO"
@@ -48,9 +48,7 @@ FABRIC: dict[str, str] = {
     "plugins.precision": _PRECISION,
     "plugins.precision.amp": "MixedPrecision",
     "plugins.precision.bitsandbytes": "BitsandbytesPrecision",
-    "plugins.precision.deepspeed": "DeepSpeedPrecision",
     "plugins.precision.double": "DoublePrecision",
-    "plugins.precision.fsdp": "FSDPPrecision",
     "plugins.precision.half": "HalfPrecision",
     "plugins.precision.precision": "Precision",
     "plugins.precision.transformer_engine": "TransformerEnginePrecision",
@@ -73,12 +71,11 @@ FABRIC: dict[str, str] = {
     "utilities.cloud_io": "get_filesystem",
     "utilities.consolidate_checkpoint": "",
     "utilities.data": "AttributeDict has_iterable_dataset has_len sized_len suggested_max_num_workers",
-    "utilities.distributed": "DistributedSamplerWrapper is_shared_filesystem",
+    "utilities.distributed": "is_shared_filesystem",
     "utilities.enums": "LightningEnum",
     "utilities.exceptions": "MisconfigurationException",
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
-    "utilities.spike": "SpikeDetection TrainingSpikeException",
     "utilities.throughput": _THROUGHPUT,
     "utilities.types": "ReduceOp LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau",
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",

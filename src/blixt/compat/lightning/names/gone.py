@@ -13,6 +13,9 @@ NAMES: dict[str, str] = {
     "XLAProfiler": f"{_TPU}, and PyTorchProfiler",
     "MNISTDataModule": "it downloads its data. examples/train reads digits that scikit-learn carries",
     "MNIST": "it downloads its data. examples/train reads digits that scikit-learn carries",
+    "FSDPPrecision": "give Trainer(precision=...) or Fabric(precision=...); the strategy takes it over",
+    "DeepSpeedPrecision": "give Trainer(precision=...) or Fabric(precision=...); the strategy takes it over",
+    "DistributedSamplerWrapper": "Trainer and Fabric divide any sampler of yours among the processes",
     "DataParallelStrategy": "one process for several GPUs is slow. Use strategy='ddp'",
     "LightningDoublePrecisionModule": "Lightning deprecated it. Use precision='64-true'",
     "LightningLite": "Lightning renamed it. Use Fabric",
@@ -25,7 +28,7 @@ NAMES: dict[str, str] = {
     "find_model_local_ckpt_path": "blixt's Models take its place, see blixt.client",
     "DeepSpeedSummary": "ModelSummary counts parameters that DeepSpeed holds, too",
     "DeepSpeedLayerSummary": "ModelSummary counts parameters that DeepSpeed holds, too",
-    "SequentialMode": "use CombinedLoader(mode=...)",
+    "StrategyRegistry": "give Trainer(strategy=...) an instance of your own Strategy",
     "EPOCH_OUTPUT": "Lightning 2.0 removed it. Collect outputs in the module and read them in on_*_epoch_end",
     "HPUAccelerator": _HPU,
     "SingleHPUStrategy": _HPU,
@@ -48,8 +51,13 @@ MODULES: dict[str, str] = {
     "_graveyard": "Lightning deprecated what is in there. Use today's names",
     "loggers.neptune": NAMES["NeptuneLogger"],
     "loggers.litlogger": NAMES["LitLogger"],
+    "demos.transformer": "examples/train/transformer_lm.py is a transformer with data that packages carry",
+    "demos.lstm": "examples/train/transformer_lm.py is a sequence model with data that packages carry",
     "demos.mnist_datamodule": NAMES["MNISTDataModule"],
     "utilities.model_registry": NAMES["download_model_from_registry"],
+    "serve": NAMES["ServableModule"],
+    "utilities.deepspeed": "torch.distributed.checkpoint's and DeepSpeed's own tools convert its files",
+    "utilities.spike": "use blixt.trainer.SpikeDetection",
     "utilities.testing": "pytest.mark.skipif does what its RunIf does",
     "lite": NAMES["LightningLite"],
 }
@@ -65,7 +73,8 @@ def sentence(module: str, name: str) -> str:
     """
     asked = f"{module}.{name}" if module else name
     reason = NAMES.get(name) or _of_module(asked)
-    if (reason is None and "XLA" in name) or "TPU" in name or "xla" in asked.split("."):
+    tpu = "XLA" in name or name.startswith(("TPU", "SingleTPU")) or "xla" in asked.split(".")
+    if reason is None and tpu:
         reason = _TPU
     if reason is None and name.endswith("PrecisionPlugin"):
         reason = _RENAMED_PRECISION

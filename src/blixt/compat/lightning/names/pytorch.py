@@ -12,7 +12,7 @@ _CALLBACKS = """
     ThroughputMonitor Timer WeightAveraging
 """
 _PRECISION = """
-    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
+    BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision
 """
 _IO = "AsyncCheckpointIO CheckpointIO TorchCheckpointIO"
@@ -44,7 +44,7 @@ PYTORCH: dict[str, str] = {
     "callbacks.checkpoint": "Checkpoint",
     "callbacks.device_stats_monitor": "DeviceStatsMonitor",
     "callbacks.early_stopping": "EarlyStopping EarlyStoppingReason",
-    "callbacks.finetuning": "BackboneFinetuning BaseFinetuning multiplicative",
+    "callbacks.finetuning": "BackboneFinetuning BaseFinetuning",
     "callbacks.gradient_accumulation_scheduler": "GradientAccumulationScheduler",
     "callbacks.lambda_function": "LambdaCallback",
     "callbacks.lr_finder": "LearningRateFinder",
@@ -56,7 +56,7 @@ PYTORCH: dict[str, str] = {
     "callbacks.progress": "ProgressBar RichProgressBar TQDMProgressBar",
     "callbacks.progress.progress_bar": "ProgressBar get_standard_metrics",
     "callbacks.progress.rich_progress": "RichProgressBar RichProgressBarTheme",
-    "callbacks.progress.tqdm_progress": "TQDMProgressBar Tqdm convert_inf",
+    "callbacks.progress.tqdm_progress": "TQDMProgressBar",
     "callbacks.pruning": "ModelPruning",
     "callbacks.rich_model_summary": "RichModelSummary",
     "callbacks.spike": "SpikeDetection",
@@ -78,22 +78,17 @@ PYTORCH: dict[str, str] = {
     "core.saving": """
         load_hparams_from_tags_csv load_hparams_from_yaml save_hparams_to_tags_csv save_hparams_to_yaml
     """,
-    "demos": f"{_BORING} LightningTransformer SequenceSampler SimpleLSTM LightningLSTM Transformer WikiText2",
+    "demos": _BORING,
     "demos.boring_classes": _BORING,
-    "demos.lstm": "LightningLSTM SequenceSampler SimpleLSTM",
-    "demos.transformer": "LightningTransformer PositionalEncoding Transformer WikiText2",
     "loggers": """
         CSVLogger CometLogger Logger MLFlowLogger TensorBoardLogger WandbLogger
     """,
     "loggers.comet": "CometLogger",
-    "loggers.csv_logs": "CSVLogger ExperimentWriter",
+    "loggers.csv_logs": "CSVLogger",
     "loggers.logger": "DummyLogger Logger merge_dicts rank_zero_experiment",
     "loggers.mlflow": "MLFlowLogger",
     "loggers.tensorboard": "TensorBoardLogger",
     "loggers.wandb": "WandbLogger",
-    "loops": "",
-    "overrides": "",
-    "overrides.distributed": "UnrepeatedDistributedSampler UnrepeatedDistributedSamplerWrapper",
     "plugins": f"{_PRECISION} {_IO} {_ENVIRONMENTS} LayerSync TorchSyncBatchNorm",
     "plugins.environments": _ENVIRONMENTS,
     "plugins.io": _IO,
@@ -105,25 +100,19 @@ PYTORCH: dict[str, str] = {
     "plugins.precision": _PRECISION,
     "plugins.precision.amp": "MixedPrecision",
     "plugins.precision.bitsandbytes": "BitsandbytesPrecision",
-    "plugins.precision.deepspeed": "DeepSpeedPrecision",
     "plugins.precision.double": "DoublePrecision",
-    "plugins.precision.fsdp": "FSDPPrecision",
     "plugins.precision.half": "HalfPrecision",
     "plugins.precision.precision": "Precision",
     "plugins.precision.transformer_engine": "TransformerEnginePrecision",
-    "profilers": "AdvancedProfiler PassThroughProfiler Profiler PyTorchProfiler SimpleProfiler XLAProfiler",
+    "profilers": "AdvancedProfiler PassThroughProfiler Profiler PyTorchProfiler SimpleProfiler",
     "profilers.advanced": "AdvancedProfiler",
     "profilers.base": "PassThroughProfiler",
     "profilers.profiler": "Profiler",
     "profilers.pytorch": "PyTorchProfiler",
     "profilers.simple": "SimpleProfiler",
-    "profilers.xla": "XLAProfiler",
-    "serve": "ServableModule ServableModuleValidator",
-    "serve.servable_module": "ServableModule",
-    "serve.servable_module_validator": "ServableModuleValidator",
     "strategies": """
         DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
-        Strategy StrategyRegistry
+        Strategy
     """,
     "strategies.ddp": "DDPStrategy",
     "strategies.deepspeed": "DeepSpeedStrategy",
@@ -148,21 +137,19 @@ PYTORCH: dict[str, str] = {
     "utilities.compile": "from_compiled to_uncompiled",
     "utilities.consolidate_checkpoint": "",
     "utilities.data": "extract_batch_size has_iterable_dataset has_len_all_ranks sized_len",
-    "utilities.deepspeed": "convert_zero_checkpoint_to_fp32_state_dict",
     "utilities.enums": "GradClipAlgorithmType LightningEnum",
     "utilities.exceptions": "MisconfigurationException SIGTERMException",
     "utilities.grads": "grad_norm",
     "utilities.imports": "",
     "utilities.memory": "garbage_collection_cuda is_cuda_out_of_memory is_oom_error recursive_detach",
-    "utilities.migration": "migrate_checkpoint pl_legacy_patch",
-    "utilities.migration.utils": "migrate_checkpoint pl_legacy_patch",
-    "utilities.model_helpers": "is_overridden get_torchvision_model",
+    "utilities.migration": "migrate_checkpoint",
+    "utilities.migration.utils": "migrate_checkpoint",
+    "utilities.model_helpers": "is_overridden",
     "utilities.model_summary": _SUMMARY,
     "utilities.model_summary.model_summary": _SUMMARY,
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": """
-        AttributeDict collect_init_args is_picklable lightning_getattr lightning_hasattr lightning_setattr
-        save_hyperparameters
+        AttributeDict is_picklable lightning_getattr lightning_hasattr lightning_setattr
     """,
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng seed_everything",

@@ -15,21 +15,21 @@ def _in(file: str, names: str) -> dict[str, str]:
 
 TOP = """
     Callback=blixt.trainer:Callback Fabric=blixt.fabric:Fabric LightningDataModule LightningModule
-    Trainer=blixt.trainer:Trainer seed_everything
+    Trainer seed_everything
 """
 """The names of the package `lightning` itself, in the form of the module tables."""
 
 IN_FABRIC = _words(
     """
     Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices
-    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
+    BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision AsyncCheckpointIO CheckpointIO TorchCheckpointIO
-    LayerSync TorchSyncBatchNorm ClusterEnvironment KubeflowEnvironment LSFEnvironment MPIEnvironment
-    CSVLogger CometLogger DummyLogger Logger MLFlowLogger TensorBoardLogger WandbLogger rank_zero_experiment
+    LayerSync TorchSyncBatchNorm
+    CometLogger DummyLogger Logger MLFlowLogger WandbLogger rank_zero_experiment
     DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
-    Strategy SIGTERMException Throughput measure_flops get_available_flops
+    Strategy Throughput measure_flops get_available_flops
     rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn
-    is_shared_filesystem suggested_max_num_workers isolate_rng seed_everything
+    isolate_rng seed_everything
     """
 )
 """Names that the front door of `blixt.fabric` has, wherever Lightning keeps them."""
@@ -37,17 +37,25 @@ IN_FABRIC = _words(
 TARGETS: dict[str, str] = {
     "LightningModule": "blixt.trainer:Module",
     "LightningDataModule": "blixt.trainer:DataModule",
-    "LightningCLI": "blixt.trainer:CLI",
+    "LightningCLI": "blixt.compat.lightning.own.trainer:CLI",
+    "LightningOptimizer": "blixt.trainer:TrainerOptimizer",
     "LightningArgumentParser": "blixt.trainer:ArgumentParser",
     "AttributeDict": "blixt.trainer:AttributeDict",
     "MisconfigurationException": "blixt.fabric:FabricError",
     "LRSchedulerConfig": "blixt.trainer:SchedulerConfig",
-    "LightningEnvironment": "blixt.fabric:LocalEnvironment",
-    "TorchElasticEnvironment": "blixt.fabric:TorchrunEnvironment",
-    "SLURMEnvironment": "blixt.fabric:SlurmEnvironment",
+    "LightningEnvironment": "blixt.fabric.cluster:LocalEnvironment",
+    "TorchElasticEnvironment": "blixt.fabric.cluster:TorchrunEnvironment",
+    "SLURMEnvironment": "blixt.fabric.cluster:SlurmEnvironment",
+    **_in("blixt.fabric.cluster", "ClusterEnvironment KubeflowEnvironment LSFEnvironment MPIEnvironment"),
+    "find_free_network_port": "blixt.fabric.cluster:free_port",
+    "SIGTERMException": "builtins:SystemExit",
+    "pl_worker_init_function": "blixt.fabric.rng:seed_worker",
+    "suggested_max_num_workers": "blixt.fabric.data:suggested_max_num_workers",
     "move_data_to_device": "blixt.fabric:to_device",
     "_WrappingCheckpointIO": "blixt.fabric:WrappingCheckpointIO",
-    "get_filesystem": "fsspec.core:url_to_fs",
+    "ReduceOp": "torch.distributed:ReduceOp",
+    "is_cuda_available": "torch.cuda:is_available",
+    "num_cuda_devices": "torch.cuda:device_count",
     "LRScheduler": "torch.optim.lr_scheduler:LRScheduler",
     **_in(
         "blixt.trainer.boring",
@@ -74,7 +82,13 @@ TARGETS: dict[str, str] = {
         """,
     ),
     **_own("memory", "garbage_collection_cuda is_cuda_out_of_memory is_oom_error recursive_detach"),
-    **_own("data", "extract_batch_size has_iterable_dataset has_len has_len_all_ranks sized_len"),
+    **_own(
+        "data",
+        """
+        convert_tensors_to_scalars convert_to_tensors extract_batch_size get_filesystem has_iterable_dataset
+        has_len has_len_all_ranks merge_dicts sized_len
+        """,
+    ),
     **_own(
         "checks",
         """
@@ -82,7 +96,16 @@ TARGETS: dict[str, str] = {
         is_picklable lightning_getattr lightning_hasattr lightning_setattr set_shared_parameters to_uncompiled
         """,
     ),
+    **_own("trainer", "CSVLogger TensorBoardLogger Trainer"),
+    **_own("machine", "is_shared_filesystem"),
+    "grad_norm": "blixt.compat.lightning.own.checks:grad_norm",
     **_own("hooks", "CheckpointHooks DataHooks ModelHooks"),
+    **_own(
+        "saving",
+        """
+        load_hparams_from_tags_csv load_hparams_from_yaml save_hparams_to_tags_csv save_hparams_to_yaml
+        """,
+    ),
     **_own("constants", "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON"),
 }
 

@@ -3,7 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -73,7 +73,11 @@ def lightning_getattr(model: Module, attribute: str) -> Any:
         AttributeError: When none has.
     """
     holder = _last_holder(model, attribute)
-    return holder[attribute] if isinstance(holder, Mapping) else getattr(holder, attribute)
+    return (
+        cast("Mapping[str, Any]", holder)[attribute]
+        if isinstance(holder, Mapping)
+        else getattr(holder, attribute)
+    )
 
 
 def lightning_setattr(model: Module, attribute: str, value: Any) -> None:
@@ -98,21 +102,21 @@ def _last_holder(model: Module, attribute: str) -> Any:
 
 
 def _holders(model: Module, attribute: str) -> list[Any]:
-    trainer = getattr(model, "_trainer", None)
-    datamodule = getattr(trainer, "datamodule", None)
+    try:
+        datamodule = model.trainer.datamodule
+    except RuntimeError:
+        datamodule = None
+    owners: list[Any] = [model, datamodule]
     found: list[Any] = [model] if hasattr(model, attribute) else []
-    found += [owner.hparams for owner in (model, datamodule) if attribute in getattr(owner, "hparams", ())]
-    if datamodule is not None and hasattr(datamodule, attribute):
-        found.append(datamodule)
-    return found
+    found += [owner.hparams for owner in owners if attribute in getattr(owner, "hparams", ())]
+    return [*found, datamodule] if hasattr(datamodule, attribute) else found
 
 
 def find_shared_parameters(module: nn.Module) -> list[list[str]]:
     """The names of parameters that are one tensor, in groups."""
     names: dict[torch.Tensor, list[str]] = {}
-    for prefix, part in module.named_modules(remove_duplicate=False):
-        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
-            names.setdefault(parameter, []).append(f"{prefix}.{name}" if prefix else name)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
     return [group for group in names.values() if len(group) > 1]
 
 
@@ -138,3 +142,36 @@ def to_uncompiled(model: nn.Module) -> nn.Module:
 
 def do_nothing_closure() -> None:
     """A closure for optimizers that want one when nothing is to be computed."""
+
+
+def _norm(tensor: torch.Tensor, order: float) -> torch.Tensor:
+    return torch.linalg.vector_norm(tensor, order)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
+
+
+def grad_norm(
+    module: nn.Module, norm_type: float | int | str, group_separator: str = "/"
+) -> dict[str, float]:
+    """The norm of each parameter's gradient and of all together, ready for `log_dict`.
+
+    Args:
+        module: With gradients.
+        norm_type: A positive number, or "inf".
+        group_separator: Between a name's parts, as the logger groups them.
+
+    Returns:
+        Names such as `grad_2.0_norm/layer.weight` and `grad_2.0_norm_total`, each with a scalar tensor.
+
+    Raises:
+        ValueError: When `norm_type` is not positive.
+    """
+    order = float(norm_type)
+    if order <= 0:
+        raise ValueError(f"`norm_type` must be a positive number or 'inf' (infinity norm). Got {order}.")
+    norms: dict[str, Any] = {
+        f"grad_{order}_norm{group_separator}{name}": _norm(parameter.grad, order)
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+    if norms:
+        norms[f"grad_{order}_norm_total"] = _norm(torch.stack(list(norms.values())), order)
+    return norms

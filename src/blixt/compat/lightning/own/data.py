@@ -1,11 +1,15 @@
-"""What a loader and a batch tell about their size."""
+"""What loaders and batches tell about their size, and tensors as plain numbers."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from importlib import import_module
+from os import PathLike
+from statistics import mean
 from typing import Any, cast
 
-from torch.utils.data import DataLoader, IterableDataset
+import torch
+from torch.utils.data import IterableDataset
 
-from blixt.fabric import tensors
+from blixt.fabric import map_tensors, tensors
 
 
 def sized_len(dataloader: object) -> int | None:
@@ -42,6 +46,46 @@ def extract_batch_size(batch: Any) -> int:
     raise RuntimeError("The batch holds no tensor, so its size is unknown. Pass self.log(batch_size=...).")
 
 
-def loader_is_plain(dataloader: object) -> bool:
-    """Whether it is torch's own loader, exactly."""
-    return type(dataloader) is DataLoader
+def convert_to_tensors(data: Any, device: torch.device) -> Any:
+    """Numbers and tensors in nested data as tensors on a device."""
+    if isinstance(data, dict):
+        return {key: convert_to_tensors(value, device) for key, value in cast("dict[Any, Any]", data).items()}
+    if isinstance(data, (list, tuple)):
+        return [convert_to_tensors(value, device) for value in cast("list[Any]", data)]
+    if isinstance(data, (bool, int, float, torch.Tensor)):
+        return torch.as_tensor(data, device=device)
+    return data
+
+
+def convert_tensors_to_scalars(data: Any) -> Any:
+    """Tensors of one element in nested data as numbers.
+
+    Raises:
+        ValueError: For a tensor of several elements.
+    """
+
+    def number(tensor: torch.Tensor) -> Any:
+        if tensor.numel() != 1:
+            raise ValueError(f"A tensor of {tensor.numel()} elements is not one number.")
+        return tensor.item()
+
+    return map_tensors(data, number)
+
+
+def merge_dicts(
+    dicts: Sequence[Mapping[str, Any]],
+    agg_key_funcs: Mapping[str, Callable[[list[Any]], Any]] | None = None,
+    default_func: Callable[[list[Any]], Any] = mean,
+) -> dict[str, Any]:
+    """One dict of several: each key's values through its own function, else through `default_func`."""
+    functions = agg_key_funcs or {}
+    keys = dict.fromkeys(key for each in dicts for key in each)
+    return {
+        key: functions.get(key, default_func)([each[key] for each in dicts if key in each]) for key in keys
+    }
+
+
+def get_filesystem(path: str | PathLike[str], **kwargs: Any) -> Any:
+    """The fsspec file system that a path or URL belongs to."""
+    core: Any = import_module("fsspec.core")
+    return core.url_to_fs(str(path), **kwargs)[0]

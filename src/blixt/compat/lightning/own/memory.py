@@ -10,7 +10,11 @@ from blixt.fabric import map_tensors
 
 def recursive_detach(in_dict: Any, to_cpu: bool = False) -> Any:
     """Nested tensors without their graphs, on the CPU if asked."""
-    return map_tensors(lambda tensor: tensor.detach().cpu() if to_cpu else tensor.detach(), in_dict)
+
+    def detach(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().cpu() if to_cpu else tensor.detach()
+
+    return map_tensors(in_dict, detach)
 
 
 def is_oom_error(exception: BaseException) -> bool:
