@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
-EXTRA_OF_ROOM = {"cloud": "cloud", "data": "data", "llm": "llm", "serve": "serve", "demo": "demo"}
+EXTRA_OF_ROOM = {"cloud": "cloud", "data": "data", "llm": "llm", "serve": "serve", "demo": "demo", "fabric": "train"}
 
 
 class CliError(Exception):

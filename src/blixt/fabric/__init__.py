@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     )
     from blixt.fabric.fabric import Fabric
     from blixt.fabric.flops import get_available_flops, measure_flops
-    from blixt.fabric.launch import launch_function, launch_script
+    from blixt.fabric.launch import launch_command, launch_function, launch_script
     from blixt.fabric.loggers.base import DummyExperiment, Logger, rank_zero_experiment
     from blixt.fabric.loggers.comet import CometLogger
     from blixt.fabric.loggers.csv import CSVLogger
@@ -140,6 +140,7 @@ _FILE_OF = {
     "World": "cluster",
     "detect_environment": "cluster",
     "free_port": "cluster",
+    "launch_command": "launch",
     "launch_function": "launch",
     "launch_script": "launch",
     "suggested_max_num_workers": "data",
@@ -316,6 +317,7 @@ __all__ = [
     "is_complete",
     "is_wrapped",
     "isolate_rng",
+    "launch_command",
     "launch_function",
     "launch_script",
     "load_safetensors",

@@ -38,6 +38,19 @@ def launch_script(processes: int, num_nodes: int = 1) -> NoReturn:
     raise SystemExit(run_ranks(find_place(processes, num_nodes)))
 
 
+def launch_command(command: list[str], processes: int, num_nodes: int = 1) -> int:
+    """Run another program once per rank of this machine, wait, and return its exit code.
+
+    Args:
+        command: The program and its arguments.
+        processes: Ranks on this machine.
+        num_nodes: Machines, as for `launch_script`.
+    """
+    from blixt.fabric.launch_script import run_ranks
+
+    return run_ranks(find_place(processes, num_nodes), command)
+
+
 def launch_function(
     processes: int,
     entry: Callable[..., Any],

@@ -14,9 +14,17 @@ from blixt.fabric.launch_watch import Failure, Ranks, say_who_failed
 from blixt.fabric.pulse import accuse
 
 
-def run_ranks(place: Place) -> int:
-    """Run this program once per rank of this machine; returns the exit code for the launcher."""
-    command = _own_command()
+def run_ranks(place: Place, command: list[str] | None = None) -> int:
+    """Run a program once per rank of this machine, and wait.
+
+    Args:
+        place: Which ranks, and where they meet.
+        command: The program; this one when left out.
+
+    Returns:
+        The exit code for the launcher.
+    """
+    command = command or _own_command()
     guard, write_end = os.pipe()
     os.set_inheritable(guard, True)
     ranks = _ScriptRanks(place)
