@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Command]] = {
         "token": Command("people", "tokens", "Your access tokens."),
     },
     "Libraries": {
+        "fabric": Command("fabric", "app", "Run a script on many devices; merge sharded checkpoints."),
         "data": Command("data", "app", "Look into and check datasets of blixt.data."),
         "fabric": Command("fabric", "app", "Run a script on many devices; put sharded checkpoints together."),
         "llm": Command("llm", "app", "Train, try and serve language models."),
