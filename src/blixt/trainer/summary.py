@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -67,6 +67,7 @@ class ModelSummary:
             for name, m in self.named_modules
         ]
         self.total_flops = 0
+        self._measured = False
         example = getattr(model, "example_input_array", None)
         if example is not None:
             self._run(example)
@@ -75,7 +76,7 @@ class ModelSummary:
     def named_modules(self) -> list[tuple[str, nn.Module]]:
         """The modules that are listed, with their paths."""
         depth = self._max_depth
-        every: list[tuple[str, nn.Module]] = list(self._model.named_modules())[1:]
+        every = cast("list[tuple[str, nn.Module]]", list(cast("Any", self._model).named_modules())[1:])
         return every if depth == -1 else [(n, m) for n, m in every if n.count(".") < depth]
 
     @property
@@ -141,7 +142,6 @@ class ModelSummary:
 
     def rows(self) -> list[dict[str, str]]:
         """The table: one dict a layer, and one for parameters outside of all layers."""
-        shaped = any(layer.in_size != "?" for layer in self.layers)
         rows: list[dict[str, str]] = []
         for index, layer in enumerate(self.layers):
             row = {
@@ -152,9 +152,9 @@ class ModelSummary:
                 if layer.num_parameters >= 0
                 else "?",
                 "Mode": "train" if layer.training else "eval",
-                "FLOPs": get_human_readable_count(layer.flops),
             }
-            if shaped:
+            if self._measured:
+                row["FLOPs"] = get_human_readable_count(layer.flops)
                 row |= {"In sizes": str(layer.in_size), "Out sizes": str(layer.out_size)}
             rows.append(row)
         left = self.total_parameters - self.total_layer_params if self._max_depth else 0
@@ -169,15 +169,16 @@ class ModelSummary:
         lazy = any(is_lazy(parameter) for parameter in self._model.parameters())
         mark = " (lazy ones do not count yet)" if lazy else ""
         modes = self.total_training_modes
-        return [
+        totals = [
             (get_human_readable_count(trained), "Trainable params"),
             (get_human_readable_count(total - trained), "Non-trainable params"),
             (get_human_readable_count(total), f"Total params{mark}"),
             (get_formatted_model_size(self.model_size), "Total estimated model params size (MB)"),
             (str(modes["train"]), "Modules in train mode"),
             (str(modes["eval"]), "Modules in eval mode"),
-            (get_human_readable_count(self.total_flops), "Total FLOPs"),
         ]
+        flops = [(get_human_readable_count(self.total_flops), "Total FLOPs")]
+        return totals + flops if self._measured else totals
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -212,7 +213,7 @@ class ModelSummary:
                 handle.remove()
             for module, mode in modes.items():
                 module.training = mode
-        self.total_flops = counter.get_total_flops()
+        self.total_flops, self._measured = counter.get_total_flops(), True
         counts: dict[str, Any] = counter.get_flop_counts()
         prefix = type(model).__name__
         for layer in self.layers:

@@ -23,7 +23,9 @@ def holders(objects: Iterable[Any], name: str) -> list[Any]:
 def get_number(objects: Iterable[Any], name: str) -> Any:
     """The value of `name`, wherever it is; None when it is nowhere."""
     for holder in holders(objects, name):
-        return holder[name] if isinstance(holder, dict) else getattr(holder, name)
+        if isinstance(holder, dict):
+            return cast("dict[str, Any]", holder)[name]
+        return getattr(holder, name)
     return None
 
 

@@ -3,7 +3,7 @@
 import gc
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -211,8 +211,8 @@ class _Trial:
 
 def _rows(twin: "Trainer", stage: Stage) -> float:
     name = {"fit": "train_dataloader", "validate": "val_dataloaders"}.get(stage, f"{stage}_dataloaders")
-    loaders = getattr(twin, name)
-    several: Iterable[Any] = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+    loaders: Any = getattr(twin, name)
+    several = cast("Iterable[Any]", loaders if isinstance(loaders, (list, tuple)) else [loaders])
     try:
         return max(len(loader.dataset) for loader in several)
     except (AttributeError, TypeError, ValueError):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -172,7 +172,9 @@ class _Recorder(Callback):
         losses, step = self._finder.results["loss"], trainer.counters.global_step
         if step <= len(losses):
             return  # within a window of accumulated batches
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        loss: Any = outputs
+        if isinstance(outputs, Mapping):
+            loss = cast("Mapping[str, Any]", outputs).get("loss")
         if not isinstance(loss, torch.Tensor):
             losses.append(math.nan)
             return

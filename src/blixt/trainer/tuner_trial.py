@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -46,18 +46,18 @@ def on_trial(trainer: "Trainer", module: "Module", datamodule: "DataModule | Non
     trained = {name: p.requires_grad for name, p in module.named_parameters()}
     hidden: list[Any] = [module, datamodule] if trainer.stage is not None else []
     owners = [item for item in hidden if item is not None]
-    before = [dict(vars(owner)) for owner in owners]
-    for owner in owners:
-        vars(owner).update({name: _nothing for name in _DONE_ALREADY if hasattr(owner, name)})
+    attributes_of = [cast("dict[str, Any]", vars(owner)) for owner in owners]
+    before = [dict(attributes) for attributes in attributes_of]
+    for owner, attributes in zip(owners, attributes_of, strict=True):
+        attributes.update({name: _nothing for name in _DONE_ALREADY if hasattr(owner, name)})
     try:
         with isolate_rng(trainer.fabric.device):
             yield
     finally:
-        for owner, attributes in zip(owners, before, strict=True):
+        for owner, attributes, earlier in zip(owners, attributes_of, before, strict=True):
             for name in _DONE_ALREADY:
-                vars(owner).pop(name, None)
-                if name in attributes:
-                    vars(owner)[name] = attributes[name]
+                attributes.pop(name, None)
+            attributes.update({name: earlier[name] for name in _DONE_ALREADY if name in earlier})
             owner.trainer = trainer
         _restore(module, kept, trained)
         for child, mode in modes.items():

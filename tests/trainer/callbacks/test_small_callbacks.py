@@ -160,6 +160,10 @@ def test_a_writer_gets_everything_at_the_end_a_list_a_loader(trainer: Any) -> No
     assert none == writer.batches == []
     assert [len(of_loader) for of_loader in predictions] == [2, 1]
     assert indices == [[[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1, 2, 3]]]
+    trainer(callbacks=[writer]).predict(Predicts(), loaders[1], return_predictions=False)
+    predictions, indices = writer.epochs[-1]
+    assert [tuple(prediction.shape) for prediction in predictions] == [(4, 2)]
+    assert indices == [[[0, 1, 2, 3]]]
 
 
 def test_an_unknown_moment_to_write_is_refused() -> None:

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from blixt.fabric import ConfigError
 from blixt.trainer.callbacks import checkpoint_files as files
-from blixt.trainer.callbacks.base import Checkpoint
-from blixt.trainer.callbacks.checkpoint_rules import Triggers, make_triggers
+from blixt.trainer.callbacks.checkpoint_names import CheckpointNames
+from blixt.trainer.callbacks.checkpoint_rules import (
+    Triggers,
+    check_arguments,
+    folder_of,
+    make_triggers,
+    refuse_remote_link,
+)
 from blixt.trainer.callbacks.ranking import Ranking
 from blixt.trainer.callbacks.timed import TimedDecision
 
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     from blixt.trainer.trainer import Trainer
 
 
-class ModelCheckpoint(Checkpoint):
+class ModelCheckpoint(CheckpointNames):
     """Saves after validation, so that a monitored metric is never older than the weights beside it.
 
     When steps or time say that a checkpoint is due, but the monitored metric comes from validation, the
@@ -56,12 +61,6 @@ class ModelCheckpoint(Checkpoint):
         ConfigError: For values and pairs of arguments that cannot work.
     """
 
-    CHECKPOINT_JOIN_CHAR = "-"
-    CHECKPOINT_EQUALS_CHAR = "="
-    CHECKPOINT_NAME_LAST = "last"
-    FILE_EXTENSION = ".ckpt"
-    STARTING_VERSION = 1
-
     def __init__(
         self,
         dirpath: str | os.PathLike[str] | None = None,
@@ -81,8 +80,8 @@ class ModelCheckpoint(Checkpoint):
         enable_version_counter: bool = True,
     ) -> None:
         self._when: Triggers = make_triggers(every_n_train_steps, train_time_interval, every_n_epochs)
-        _check(monitor, save_top_k, mode, save_last, dirpath)
-        self.dirpath: str | None = _folder(dirpath)
+        check_arguments(monitor, save_top_k, mode, save_last, dirpath)
+        self.dirpath: str | None = folder_of(dirpath)
         self.filename = filename
         self.monitor = monitor
         self.verbose = verbose
@@ -101,6 +100,7 @@ class ModelCheckpoint(Checkpoint):
         self.best_model_score: torch.Tensor | None = None
         self.current_score: torch.Tensor | None = None
         self.last_model_path = ""
+        self._newest = ""
         self._saved_step = 0
         self._validated = False
         self._validated_step = -1
@@ -151,6 +151,7 @@ class ModelCheckpoint(Checkpoint):
             "kth_best_model_path": self.kth_best_model_path,
             "kth_value": self.kth_value,
             "last_model_path": self.last_model_path,
+            "newest": self._newest,
             "saved_step": self._saved_step,
             "validated": self._validated,
             "validated_step": self._validated_step,
@@ -182,6 +183,7 @@ class ModelCheckpoint(Checkpoint):
         self.kth_best_model_path = state_dict.get("kth_best_model_path", "")
         self.kth_value = torch.as_tensor(state_dict.get("kth_value", self._ranking.hopeless))
         self.last_model_path = state_dict.get("last_model_path", "")
+        self._newest = state_dict.get("newest", "")
 
     # --- when -------------------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ class ModelCheckpoint(Checkpoint):
             root = str(trainer.log_dir or trainer.default_root_dir)
             self.dirpath = trainer.fabric.broadcast(os.path.join(root, "checkpoints"))
         if self.save_last == "link":
-            _refuse_remote_link(self.dirpath)
+            refuse_remote_link(self.dirpath)
 
     def on_fit_start(self, trainer: "Trainer", module: "Module") -> None:
         """Decide when an epoch's checkpoint is saved."""
@@ -265,6 +267,8 @@ class ModelCheckpoint(Checkpoint):
         """Save the ranked one and the last."""
         if trainer.counters.global_step == self._saved_step or trainer.config.fast_dev_run:
             return
+        if trainer.world_size > 1:
+            trainer.logbook.share_steps()
         metrics = self._metrics(trainer)
         saved = removed = None
         ranks = self.save_top_k != 0 and (self._when.epochs or not self._only_last)
@@ -321,11 +325,15 @@ class ModelCheckpoint(Checkpoint):
         return path, evicted
 
     def _save_last(self, trainer: "Trainer", metrics: dict[str, Any], saved: str | None) -> None:
+        if saved is not None:
+            self._newest = saved
+        elif self.save_last == "link" and self._newest and self.last_model_path:
+            return  # the link points to the newest there is
         before, name = self.last_model_path, self.CHECKPOINT_NAME_LAST
         self.last_model_path = path = self._free(trainer, metrics, before, name)
-        if self.save_last == "link" and saved is not None:
+        if self.save_last == "link" and self._newest:
             if trainer.is_global_zero:
-                files.point_to(saved, path)
+                files.point_to(self._newest, path)
             trainer.fabric.barrier()
         else:
             self._write(trainer, path)
@@ -357,83 +365,3 @@ class ModelCheckpoint(Checkpoint):
             trainer.print(
                 f"ModelCheckpoint: epoch {trainer.current_epoch}, step {trainer.global_step}: {sentence}"
             )
-
-    # --- names ------------------------------------------------------------------------------------
-
-    def format_checkpoint_name(
-        self,
-        metrics: dict[str, Any],
-        filename: str | None = None,
-        ver: int | None = None,
-        prefix: str | None = None,
-    ) -> str:
-        """The path of a checkpoint with these metrics.
-
-        Args:
-            metrics: Numbers or tensors of one element, with "epoch" and "step" among them.
-            filename: Pattern to use instead of the callback's.
-            ver: Number to append, as in "-v1".
-            prefix: What to put before the name.
-
-        Example:
-            >>> namer = ModelCheckpoint(filename="{epoch}-{loss:.2f}")
-            >>> namer.format_checkpoint_name({"epoch": 3, "loss": torch.tensor(0.5)})
-            'epoch=3-loss=0.50.ckpt'
-        """
-        join = self.CHECKPOINT_JOIN_CHAR
-        pattern = filename or self.filename or f"{{epoch}}{join}{{step}}"
-        name = files.fill_pattern(pattern, metrics, self.auto_insert_metric_name, self.CHECKPOINT_EQUALS_CHAR)
-        parts = [prefix, name, None if ver is None else f"v{ver}"]
-        name = join.join(part for part in parts if part is not None) + self.FILE_EXTENSION
-        return os.path.join(self.dirpath, name) if self.dirpath else name
-
-    def _free(
-        self, trainer: "Trainer", metrics: dict[str, Any], own: str | None, pattern: str | None = None
-    ) -> str:
-        """The path to write, beside files of other runs; `own` may be overwritten."""
-
-        def make(version: int | None) -> str:
-            return self.format_checkpoint_name(metrics, pattern, version)
-
-        path = make(None)
-        if self.enable_version_counter and trainer.is_global_zero:
-            path = files.first_free(
-                make, lambda path: path != own and files.exists(path), self.STARTING_VERSION
-            )
-        return path if trainer.world_size == 1 else trainer.fabric.broadcast(path)
-
-    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
-        """Write paths and scores of the kept checkpoints to a YAML file, by default beside them."""
-        target = filepath if filepath is not None else os.path.join(self.dirpath or ".", "best_k_models.yaml")
-        files.write_text(str(target), "".join(f"{p}: {float(s)}\n" for p, s in self.best_k_models.items()))
-
-
-def _folder(dirpath: str | os.PathLike[str] | None) -> str | None:
-    if dirpath is None:
-        return None
-    folder = os.fspath(dirpath)
-    return os.path.realpath(os.path.expanduser(folder)) if files.is_local(folder) else folder
-
-
-def _check(monitor: str | None, save_top_k: int, mode: str, save_last: Any, dirpath: Any) -> None:
-    if mode not in ("min", "max"):
-        raise ConfigError("ModelCheckpoint(mode)", mode, "it is unknown", "Use 'min' or 'max'")
-    if save_top_k < -1:
-        raise ConfigError("ModelCheckpoint(save_top_k)", save_top_k, "it counts files", "Use -1 for all")
-    if monitor is None and save_top_k not in (-1, 0, 1):
-        reason = "without a monitor nothing says which are the best"
-        raise ConfigError(
-            "ModelCheckpoint(save_top_k)", save_top_k, reason, "Name a monitor, or use -1, 0 or 1"
-        )
-    if save_last not in (None, True, False, "link"):
-        raise ConfigError(
-            "ModelCheckpoint(save_last)", save_last, "it is unknown", "Use True, False or 'link'"
-        )
-    if save_last == "link" and dirpath is not None:
-        _refuse_remote_link(os.fspath(dirpath))
-
-
-def _refuse_remote_link(folder: str) -> None:
-    if not files.is_local(folder):
-        reason = f"there are no links in {folder}"
-        raise ConfigError("ModelCheckpoint(save_last)", "link", reason, "Use save_last=True")

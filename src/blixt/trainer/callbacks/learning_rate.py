@@ -93,7 +93,8 @@ class LearningRateMonitor(Callback):
                         decay
                     )
         trainer.logbook.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
-        trainer.add_to_row(row)
+        # A row of its own: these are the rates before the step, its metrics come after it.
+        trainer.write_row(row, trainer.counters.optimizer_steps, epoch=False)
 
     def _list_of(self, name: str) -> list[float]:
         """The values of `name`; an optimizer that gets a second parameter group renames its first."""

@@ -33,7 +33,7 @@ class ModelSummary(Callback):
 
     def show(self, summary: Summary) -> None:
         """Print it; override it for another form."""
-        print(f"\n{summary}")
+        print(summary)
 
 
 class RichModelSummary(ModelSummary):
@@ -59,7 +59,7 @@ class RichModelSummary(ModelSummary):
         console = Console()
         rows = summary.rows()
         table = Table(header_style=self._header_style)
-        for name in rows[0] if rows else []:
+        for name in rows[0] if rows else dict[str, str]():
             style: dict[str, Any] = {"style": "dim"} if name == "" else {}
             table.add_column(name, justify="left" if name in ("Name", "Type", "") else "right", **style)
         for row in rows:

@@ -79,7 +79,14 @@ class BasePredictionWriter(Callback):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Write everything; with several loaders both are lists of lists."""
+        """Write everything.
+
+        Args:
+            trainer: That predicted.
+            pl_module: With which it did.
+            predictions: What `predict_step` returned; one list a loader if there are several.
+            batch_indices: One list a loader, with the rows of each batch.
+        """
 
     def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
         """Ask the prediction loop to remember which rows a batch holds."""
@@ -109,8 +116,5 @@ class BasePredictionWriter(Callback):
         """Write everything, if that was asked for."""
         if self.interval.on_epoch:
             kept, indices = self._predictions, trainer.predict_loop.epoch_batch_indices
-            single = len(kept) == 1
-            self.write_on_epoch_end(
-                trainer, module, kept[0] if single else kept, indices[0] if single else indices
-            )
+            self.write_on_epoch_end(trainer, module, kept[0] if len(kept) == 1 else kept, indices)
             self._predictions = []

@@ -30,7 +30,7 @@ class ProgressBar(Callback):
         if cls is ProgressBar:
             from blixt.trainer.callbacks.text_bar import TQDMProgressBar
 
-            return super().__new__(TQDMProgressBar)
+            return object.__new__(TQDMProgressBar)
         return super().__new__(cls)
 
     def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:

@@ -4,11 +4,11 @@ import inspect
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from torch.nn.utils import prune as torch_prune
+from torch.nn.utils import prune
 
 from blixt.fabric import ConfigError, nearest
 from blixt.trainer.callback import Callback
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blixt.trainer.module import Module
     from blixt.trainer.trainer import Trainer
 
+torch_prune: Any = prune  # torch leaves it untyped
 ParameterList = Sequence[tuple[nn.Module, str]]
 Amount = int | float
 _METHODS = {
@@ -55,7 +56,7 @@ class ModelPruning(Callback):
 
     def __init__(
         self,
-        pruning_fn: str | type[torch_prune.BasePruningMethod],
+        pruning_fn: str | type[prune.BasePruningMethod],
         parameters_to_prune: ParameterList = (),
         parameter_names: list[str] | None = None,
         use_global_unstructured: bool = True,
@@ -102,7 +103,8 @@ class ModelPruning(Callback):
         if stage == "fit":
             found = self._parameters or _prunable(module, self._names)
             self._parameters = self.filter_parameters_to_prune(_checked(module, found))
-            paths = {id(child): name for name, child in module.named_modules()}
+            named: list[tuple[str, nn.Module]] = list(cast("Any", module).named_modules())
+            paths = {id(child): name for name, child in named}
             self._paths = [f"{paths[id(child)]}.{name}".lstrip(".") for child, name in self._parameters]
             self._originals = [deepcopy(child) for child, _ in self._parameters] if self._lottery else []
 
@@ -274,11 +276,10 @@ def _masked(module: nn.Module, name: str) -> bool:
 
 
 def _sparsity(module: nn.Module, name: str) -> tuple[int, int]:
-    value: torch.Tensor = (
-        getattr(module, f"{name}_mask", None) if _masked(module, name) else getattr(module, name)
-    )
-    zeros = int((value == 0).sum()) if _masked(module, name) else 0
-    return zeros, value.numel()
+    if not _masked(module, name):
+        return 0, getattr(module, name).numel()
+    mask: torch.Tensor = getattr(module, f"{name}_mask")
+    return int((mask == 0).sum()), mask.numel()
 
 
 def _answer(question: bool | Callable[[int], bool], epoch: int) -> bool:

@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -103,7 +103,9 @@ class SpikeDetection(Callback):
         Raises:
             TrainingSpikeException: On all ranks, when one of them sees a spike.
         """
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        loss: Any = outputs
+        if isinstance(outputs, Mapping):
+            loss = cast("Mapping[str, Any]", outputs).get("loss")
         value = float(loss.detach()) if isinstance(loss, torch.Tensor) else None
         spike = value is not None and batch_idx >= self.warmup and self._is_spike(value)
         if trainer.world_size > 1:

@@ -1,7 +1,7 @@
 """Average the weights of the last epochs while the learning rate stays high."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
@@ -98,7 +98,7 @@ class StochasticWeightAveraging(Callback):
         self._first = max(first - 1, 0)
         self.n_averaged = torch.tensor(int(self._restored.get("n_averaged", 0)))
         self._latest_update_epoch = int(self._restored.get("latest_update_epoch", -1))
-        kept = self._restored.get("average_model_state")
+        kept: list[torch.Tensor] | None = self._restored.get("average_model_state")
         self._average = [tensor.to(self._device or module.device) for tensor in kept or []]
         self._scheduler = None
         if self._average:
@@ -151,7 +151,7 @@ class StochasticWeightAveraging(Callback):
                 "StochasticWeightAveraging(swa_lrs)", self._lrs, reason, "Give one rate for each"
             )
         epochs, shape = self._annealing
-        self._scheduler = SWALR(optimizer, rates, epochs, shape)
+        self._scheduler = SWALR(optimizer, cast("Any", rates), epochs, shape)
         if state is not None:
             self._scheduler.load_state_dict(state)
         trainer.lr_scheduler_configs[:] = [SchedulerConfig(self._scheduler)]
@@ -192,14 +192,14 @@ def _recompute_statistics(trainer: "Trainer", module: "Module", norms: list[Any]
                 value.copy_(trainer.fabric.all_reduce(value, "mean"))
 
 
-def _check(lrs: Any, start: Any, epochs: int, shape: str) -> None:
+def _check(lrs: float | list[float], start: Any, epochs: int, shape: str) -> None:
     owner = "StochasticWeightAveraging"
     whole, part = isinstance(start, int) and start >= 1, isinstance(start, float) and 0.0 <= start <= 1.0
     if not (whole or part):
         reason = "it is an epoch (int from 1) or a part of them (float up to 1.0)"
         raise ConfigError(f"{owner}(swa_epoch_start)", start, reason, "Use e.g. 0.8")
-    rates: list[Any] = lrs if isinstance(lrs, list) else [lrs]
-    if not rates or any(not isinstance(rate, (int, float)) or rate <= 0 for rate in rates):
+    rates = lrs if isinstance(lrs, list) else [lrs]
+    if not rates or any(rate <= 0 for rate in rates):
         raise ConfigError(f"{owner}(swa_lrs)", lrs, "a learning rate is positive", "Use e.g. 0.01")
     if epochs < 0:
         raise ConfigError(f"{owner}(annealing_epochs)", epochs, "it counts epochs", "Use 0 or more")

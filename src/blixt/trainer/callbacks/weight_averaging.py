@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.optim.swa_utils import get_ema_avg_fn
@@ -219,7 +219,7 @@ class EMAWeightAveraging(WeightAveraging):
     ) -> None:
         if not 0.0 <= decay <= 1.0:
             raise ConfigError("EMAWeightAveraging(decay)", decay, "it is a share", "Use e.g. 0.999")
-        super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay))
+        super().__init__(device, use_buffers, avg_fn=cast("AverageFn", get_ema_avg_fn(decay)))
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
         self.update_starting_at_epoch = update_starting_at_epoch

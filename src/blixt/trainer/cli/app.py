@@ -1,5 +1,8 @@
 """The command line itself: parse, make the objects, run."""
 
+# jsonargparse leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+
 import inspect
 import os
 import sys
@@ -255,7 +258,7 @@ class CLI:
         if "_class_path" in kept:
             kept = {"class_path": kept.pop("_class_path"), "dict_kwargs": kept}
         try:
-            self.config = self.parser.parse_object({self.subcommand: {"model": kept}}, self.config)
+            self.config = self.parser.parse_object({str(self.subcommand): {"model": kept}}, self.config)
         except SystemExit:
             sys.stderr.write(f"The hyperparameters in {path} do not fit this model.\n")
             raise
@@ -281,7 +284,7 @@ class CLI:
 
     def instantiate_classes(self) -> None:
         """Make data module, module and trainer."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        self.config_init = cast("Namespace", self.parser.instantiate_classes(self.config))
         self.datamodule: DataModule | None = self._get(self.config_init, "data")
         self.model: Module = self._get(self.config_init, "model")
         if self.auto_configure_optimizers:
@@ -391,4 +394,4 @@ def _with_class_path(kind: type, init_args: Any = None) -> dict[str, Any]:
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
-    return cast("list[Any]", list(value)) if isinstance(value, (list, tuple)) else [value]
+    return list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]

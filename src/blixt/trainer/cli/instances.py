@@ -1,5 +1,8 @@
 """Objects from a class path and its arguments."""
 
+# jsonargparse leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -72,10 +75,10 @@ class RecordingInstantiator:
         **kwargs: Any,
     ) -> T:
         """Make it."""
-        values = self._cli.plain_config().get(self._key) or {}
+        values: dict[str, Any] = self._cli.plain_config().get(self._key) or {}
         if "class_path" in values:
             # The values stand as they would without subclasses; the class has a key of its own.
-            named = {**(values.get("init_args") or {}), **(values.get("dict_kwargs") or {})}
+            named: dict[str, Any] = {**(values.get("init_args") or {}), **(values.get("dict_kwargs") or {})}
             values = {"_class_path": values["class_path"], **named}
         for target, value in applied_instantiation_links.items():
             if target.startswith(f"{self._key}."):

@@ -1,5 +1,8 @@
 """jsonargparse's parser, with groups of arguments for trainers, modules, data, callbacks and optimizers."""
 
+# jsonargparse leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -71,9 +74,8 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         Returns:
             The names of the arguments.
         """
-        kind: Any = lightning_class
-        if not isinstance(kind, type):
-            kind = class_from_function(lightning_class)
+        given: Any = lightning_class
+        kind: Any = given if isinstance(given, type) else class_from_function(given)
         if not issubclass(kind, (Trainer, Module, DataModule, Callback)):
             reason = "it is no Trainer, Module, DataModule or Callback"
             raise ConfigError(
@@ -82,7 +84,8 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         if issubclass(kind, Callback):
             self.callback_keys.append(nested_key)
         if subclass_mode:
-            return self.add_subclass_arguments(kind, nested_key, fail_untyped=False, required=required)
+            added: Any = self.add_subclass_arguments(kind, nested_key, fail_untyped=False, required=required)
+            return added
         makes = not issubclass(kind, Trainer)
         return self.add_class_arguments(
             kind, nested_key, fail_untyped=False, instantiate=makes, sub_configs=True, skip={"unknown"}

@@ -1,5 +1,8 @@
 """Keep the configuration of a run beside its logs."""
 
+# jsonargparse leaves the keyword arguments of its methods untyped.
+# pyright: reportUnknownMemberType=false
+
 import os
 from typing import TYPE_CHECKING, Any
 
