@@ -57,6 +57,8 @@ def test_the_trainer_measures_hooks_steps_batches_and_loaders_by_their_names(tra
     assert {
         "run_training_epoch",
         "run_training_batch",
+        "[_TrainingEpochLoop].train_dataloader_next",
+        "[_EvaluationLoop].val_next",
         "[Strategy]SingleDeviceStrategy.training_step",
         "[Strategy]SingleDeviceStrategy.validation_step",
     } <= told

@@ -58,7 +58,7 @@ class EvaluateStage(FitStage):
         return result, len(evaluation.loaders)
 
     def _rows(self, fn: TrainerFn, result: Any, count: int, verbose: bool) -> list[dict[str, float]]:
-        rows = by_loader(result, count)
+        rows = by_loader(result, count, self.logbook.loader_of)
         text = table(fn.value, rows) if verbose and self.is_global_zero else ""
         if text:
             print(text)

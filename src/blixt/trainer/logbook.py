@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from blixt.fabric import ConfigError, Fabric, nearest, tensors
+from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.logbook_collect import Collector, to_host
 from blixt.trainer.logbook_levels import LEVELS, level_of
 from blixt.trainer.logbook_metrics import (
@@ -17,6 +17,8 @@ from blixt.trainer.logbook_metrics import (
     load_metric_states,
     metric_states,
 )
+from blixt.trainer.logbook_sizes import BatchSizes
+from blixt.trainer.logbook_stores import Stores
 from blixt.trainer.logbook_values import as_number, taken
 from blixt.trainer.slot_specs import make_slot, restored_slot, spec_of
 from blixt.trainer.slots import Options, Slot, finish, merge, reduction
@@ -45,21 +47,17 @@ class Logbook:
         training: The page of the training loop, while there is one; validation writes on its own.
         disabled: Whether `log` does nothing, as with `Trainer(barebones=True)`.
         has_loggers: Whether anybody will read the rows; only for a warning.
-        bar_metrics: What the progress bar shows of finished epochs and rows.
-        rank_zero_names: What was logged on rank 0 only, and so cannot be monitored.
+        stores: What others are told.
+        loader_of: Of which of several evaluation loaders a name without suffix is.
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
         self._page = Page()
-        self._sized: Any = None
-        self._size = 1
+        self._sizes = BatchSizes()
         self._told_off = False
-        self._checked_sizes = False
         self._collector = Collector(fabric, self._adopt)
         self._module: nn.Module | None = None
-        self._callback_metrics: dict[str, torch.Tensor] = {}
-        self._logged_metrics: dict[str, torch.Tensor] = {}
         self.hook: str | None = None
         self.batch: Any = None
         self.loader = 0
@@ -67,8 +65,8 @@ class Logbook:
         self.training: Page | None = None
         self.disabled = False
         self.has_loggers = True
-        self.bar_metrics: dict[str, float] = {}
-        self.rank_zero_names: set[str] = set()
+        self.stores = Stores()
+        self.loader_of: dict[str, int] = {}
 
     def begin_run(self, module: nn.Module) -> None:
         """Forget what earlier runs gave out, and log for `module` from now on."""
@@ -76,11 +74,9 @@ class Logbook:
         trainer = getattr(module, "_trainer", None)
         self.has_loggers = trainer is None or bool(trainer.loggers)
         self._page, self.loader, self.loaders, self.training = Page(), 0, 1, None
-        self._checked_sizes = False
-        self._callback_metrics.clear()
-        self._logged_metrics.clear()
-        self.bar_metrics.clear()
-        self.rank_zero_names.clear()
+        self._sizes = BatchSizes()
+        self.stores.clear()
+        self.loader_of.clear()
 
     def turn_to(self, page: Page, loaders: int = 1) -> tuple[Page, int]:
         """Write on another page from now on; returns what to turn back to."""
@@ -121,7 +117,7 @@ class Logbook:
         slot.last = value
         slot.fresh = True
         if slot.weighs:
-            slot.last_weight = self._batch_size(name, batch_size)
+            slot.last_weight = self._sizes.of(name, self.batch) if batch_size is None else batch_size
         if options.on_epoch:
             slot.add(value.detach() if options.enable_graph else value, slot.last_weight)
 
@@ -176,8 +172,10 @@ class Logbook:
         slot.weighs = (
             options.reduce_fx == "mean" and LEVELS[hook].steps and (options.on_epoch or options.shares_steps)
         )
+        if several and not suffix:
+            self.loader_of[slot.epoch_key] = self.loader
         if options.rank_zero_only:
-            self.rank_zero_names.update((slot.step_key, slot.epoch_key, slot.bare_key))
+            self.stores.rank_zero.update((slot.step_key, slot.epoch_key, slot.bare_key))
         self._page.slots[slot.key] = slot
         return slot
 
@@ -209,34 +207,6 @@ class Logbook:
         slot.options, slot.given = self._options(hook, name, given), given
         slot.weighs = slot.options.reduce_fx == "mean"
 
-    def _batch_size(self, name: str, given: Any) -> Any:
-        """The weight of a value: as given, else the rows of the running batch, found once a batch."""
-        if given is not None:
-            return given
-        if self._sized is not self.batch or self._sized is None:
-            self._size = self._infer_size(name)
-            self._sized = self.batch
-        return self._size
-
-    def _infer_size(self, name: str) -> int:
-        sizes = (tensor.shape[0] if tensor.ndim else 1 for tensor in tensors(self.batch))
-        first = next(sizes, None)
-        if first is None:
-            reason = (
-                f"the batch, a {type(self.batch).__name__}, holds no tensor whose rows could be its weight"
-            )
-            raise ConfigError("log(batch_size)", None, f"{name}: {reason}", "Pass batch_size=")
-        if not self._checked_sizes:
-            self._checked_sizes = True
-            other = next((size for size in sizes if size != first), None)
-            if other is not None:
-                warnings.warn(
-                    f"log({name!r}): the batch holds tensors of {first} and of {other} rows; the epoch mean "
-                    f"is weighted by {first}. Pass batch_size= if that is wrong.",
-                    stacklevel=6,
-                )
-        return first
-
     # --- giving -----------------------------------------------------------------------------------
 
     def collect_step(self) -> dict[str, float]:
@@ -249,7 +219,7 @@ class Logbook:
         for slot, number in zip(due, numbers, strict=True):
             slot.fresh = False
             if slot.options.prog_bar:
-                self.bar_metrics[slot.step_key] = number
+                self.stores.bar[slot.step_key] = number
             if slot.options.logger:
                 row[slot.step_key] = number
         self._refresh()
@@ -268,7 +238,7 @@ class Logbook:
 
         Every rank calls it, whatever it has logged.
         """
-        self.bar_metrics = self.peek()
+        self.stores.bar.update(self.peek())
         self._refresh()
         for slot in self._page.slots.values():
             slot.last, slot.fresh = None, False
@@ -295,15 +265,7 @@ class Logbook:
         self._collector.epochs(slots)
         for slot in slots.values():
             if slot.result is not None:
-                self._publish_epoch(slot, slot.result)
-
-    def _publish_epoch(self, slot: Slot, number: float) -> None:
-        value = torch.tensor(number)
-        self._callback_metrics[slot.epoch_key] = self._callback_metrics[slot.bare_key] = value
-        if slot.options.prog_bar:
-            self.bar_metrics[slot.epoch_key] = number
-        if slot.options.logger:
-            self._logged_metrics[slot.epoch_key] = value
+                self.stores.publish_epoch(slot, slot.result)
 
     def _adopt(self, key: tuple[str, int, str], spec: dict[str, Any]) -> None:
         """Take part in what another rank has logged and this one, perhaps without batches, has not."""
@@ -316,13 +278,23 @@ class Logbook:
     def callback_metrics(self) -> dict[str, torch.Tensor]:
         """The newest value of everything; always the same dict, so others may write into it."""
         self._refresh()
-        return self._callback_metrics
+        return self.stores.callback
 
     @property
     def logged_metrics(self) -> dict[str, torch.Tensor]:
-        """The newest value of everything that loggers get."""
+        """The newest value of everything that loggers get; always the same dict."""
         self._refresh()
-        return self._logged_metrics
+        return self.stores.logged
+
+    @property
+    def bar_metrics(self) -> dict[str, float]:
+        """What the progress bar shows of finished epochs and rows."""
+        return self.stores.bar
+
+    @property
+    def rank_zero_names(self) -> set[str]:
+        """What was logged on rank 0 only, and so cannot be monitored."""
+        return self.stores.rank_zero
 
     def newest(self) -> dict[str, torch.Tensor]:
         """The same as `callback_metrics`."""
@@ -330,33 +302,10 @@ class Logbook:
 
     def peek(self) -> dict[str, float]:
         """What the progress bar shows now, of this rank."""
-        pages = {id(page): page for page in (self.training, self._page) if page is not None}
-        slots = [slot for page in pages.values() for slot in page.slots.values()]
+        slots = [slot for page in self._pages() for slot in page.slots.values()]
         live = [s for s in slots if s.options.prog_bar and s.options.on_step and s.last is not None]
         values = to_host([slot.last for slot in live])
-        return {**self.bar_metrics, **{s.step_key: v for s, v in zip(live, values, strict=True)}}
-
-    def _refresh(self) -> None:
-        """Bring the running step values into the stores; callbacks see those of training only."""
-        pages = {id(page): page for page in (self.training, self._page) if page is not None}
-        for page in pages.values():
-            for slot in page.slots.values():
-                if slot.last is None or not slot.options.on_step:
-                    continue
-                value = slot.last if isinstance(slot.last, torch.Tensor) else torch.tensor(float(slot.last))
-                if page is self.training:
-                    self._callback_metrics[slot.step_key] = self._callback_metrics[slot.bare_key] = value
-                if slot.options.logger:
-                    self._logged_metrics[slot.step_key] = value
-        level = LEVELS.get(self.hook or "")
-        if level is not None and not level.steps:
-            self._publish_early()
-
-    def _publish_early(self) -> None:
-        """Show an epoch hook what it has just logged, as this rank knows it; the reduced value follows."""
-        page = [s for s in self._page.slots.values() if s.dirty and s.options.on_epoch and s.metric is None]
-        for slot, pair in zip(page, self._collector.pairs(page), strict=True):
-            self._publish_epoch(slot, finish(slot.options.reduce_fx, [pair]))
+        return {**self.stores.bar, **{s.step_key: v for s, v in zip(live, values, strict=True)}}
 
     def missing(self, argument: str, name: str) -> ConfigError:
         """The error for a metric that somebody waits for and nobody has logged.
@@ -365,14 +314,24 @@ class Logbook:
             argument: Who waits, e.g. "EarlyStopping(monitor)".
             name: The metric.
         """
-        known = sorted(set(self.callback_metrics) - self.rank_zero_names)
-        if name in self.rank_zero_names:
-            reason = "it is logged with rank_zero_only=True, so the other ranks do not know it"
-            return ConfigError(argument, name, reason, "Log it on all ranks, with sync_dist=True")
-        if not known:
-            return ConfigError(argument, name, "no metric has been logged so far", "Log it with self.log")
-        reason = f"no such metric has been logged; known: {', '.join(known)}"
-        return ConfigError(argument, name, reason, nearest(name, known).rstrip("?"))
+        self._refresh()
+        return self.stores.missing(argument, name)
+
+    def _pages(self) -> list[Page]:
+        """The page of training, if there is one, and the one that is written on."""
+        return [self._page] if self.training in (None, self._page) else [self.training, self._page]
+
+    def _refresh(self) -> None:
+        """Bring the running step values into the stores, and in an epoch hook what it has just logged."""
+        for page in self._pages():
+            self.stores.publish_steps(page.slots.values(), to_callbacks=page is self.training)
+        level = LEVELS.get(self.hook or "")
+        if level is not None and not level.steps:  # as this rank knows it; the reduced value follows
+            new = [
+                s for s in self._page.slots.values() if s.dirty and s.options.on_epoch and s.metric is None
+            ]
+            for slot, pair in zip(new, self._collector.pairs(new), strict=True):
+                self.stores.publish_epoch(slot, finish(slot.options.reduce_fx, [pair]))
 
     # --- checkpoint -------------------------------------------------------------------------------
 

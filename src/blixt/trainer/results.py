@@ -1,18 +1,27 @@
 """What validate and test found, for programs and for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _MARK = "/dataloader_idx_"
 
 
-def by_loader(row: dict[str, float], count: int) -> list[dict[str, float]]:
-    """The metrics of each loader; those of no loader in particular belong to all."""
+def by_loader(row: dict[str, float], count: int, owners: Mapping[str, int]) -> list[dict[str, float]]:
+    """The metrics of each loader; those of no loader in particular belong to all.
+
+    Args:
+        row: All of them.
+        count: Loaders.
+        owners: Which loader a name without suffix is of.
+    """
     if count == 1:
         return [row]
-    return [
-        {name: value for name, value in row.items() if _MARK not in name or name.endswith(f"{_MARK}{index}")}
-        for index in range(count)
-    ]
+
+    def belongs(name: str, index: int) -> bool:
+        if _MARK in name:
+            return name.endswith(f"{_MARK}{index}")
+        return owners.get(name, index) == index
+
+    return [{name: value for name, value in row.items() if belongs(name, i)} for i in range(count)]
 
 
 def table(title: str, rows: Sequence[dict[str, float]]) -> str:
