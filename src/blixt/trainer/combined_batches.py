@@ -20,7 +20,10 @@ _NONE = object()
 class Batches(Protocol):
     """Batches with an exact position; a `ResumableLoader` is one already."""
 
-    delivered: int
+    @property
+    def delivered(self) -> int:
+        """Batches of this epoch that were handed out."""
+        ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -140,7 +143,21 @@ class CombinedBatches:
             close(loader)
 
 
-class AheadBatches:
+class Around:
+    """What stands around other batches."""
+
+    batches: Batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration runs."""
+        self.batches.set_epoch(epoch)
+
+    def close(self) -> None:
+        """End the running iteration and its workers."""
+        close(self.batches)
+
+
+class AheadBatches(Around):
     """Batches, fetched one ahead: `last` is True while the last one is out.
 
     The position is that of the batch handed out last, and so are the random numbers: what fetching ahead
@@ -174,7 +191,7 @@ class AheadBatches:
     def __iter__(self) -> Iterator[Any]:
         if not self._resuming:
             self.delivered = 0
-        self._resuming = False
+        self._resuming = self.last = False
         limit = self._limit
         if limit is not None and self.delivered >= limit:
             return
@@ -209,10 +226,6 @@ class AheadBatches:
             return []
         return [] if batch is _NONE else [batch]
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs."""
-        self.batches.set_epoch(epoch)
-
     def end_epoch(self) -> None:
         """Say that the epoch is over, so that the position is the beginning of the next."""
         self.batches.end_epoch()
@@ -233,10 +246,6 @@ class AheadBatches:
         self._resuming = self.delivered > 0
         self._state, self._numbers = None, state_dict.get("ahead")
 
-    def close(self) -> None:
-        """End the running iteration and its workers."""
-        close(self.batches)
-
 
 def close(batches: Any) -> None:
     """End whatever iteration runs, with its workers, where that is possible."""
@@ -246,14 +255,14 @@ def close(batches: Any) -> None:
 
 def seeds_of(batches: Any) -> list[int]:
     """The seeds that order the loaders in `batches`."""
-    if isinstance(batches, AheadBatches):
+    if isinstance(batches, Around):
         return seeds_of(batches.batches)
     return list(batches.seeds) if isinstance(batches, CombinedBatches) else [batches.seed]
 
 
 def reseed(batches: Any, seeds: Sequence[int]) -> None:
     """Order the loaders in `batches` as those were ordered from which `seeds_of` got the seeds."""
-    if isinstance(batches, AheadBatches):
+    if isinstance(batches, Around):
         reseed(batches.batches, seeds)
     elif isinstance(batches, CombinedBatches):
         batches.seeds = list(seeds)
@@ -272,7 +281,7 @@ def settle(batches: Any, state: Mapping[str, Any], *, at_end: bool) -> None:
         state: Taken at the end of an epoch (`at_end`), or, if it counts no batches, between two.
         at_end: Whether all batches have been delivered.
     """
-    if isinstance(batches, AheadBatches):
+    if isinstance(batches, Around):
         settle(batches.batches, state, at_end=at_end)
     elif isinstance(batches, CombinedBatches):
         for loader, each in zip(batches.loaders, state["loaders"], strict=True):

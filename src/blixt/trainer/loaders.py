@@ -15,6 +15,7 @@ from blixt.fabric.samplers import with_parts
 from blixt.trainer.combined import CombinedLoader, length_of
 from blixt.trainer.combined_batches import AheadBatches, Batches, CombinedBatches, close
 from blixt.trainer.combined_modes import Mode, length
+from blixt.trainer.combined_steps import DrawnBatches
 from blixt.trainer.combined_tree import flatten, is_collection
 from blixt.trainer.config import Limit, TrainerConfig
 from blixt.trainer.datamodule import DataModule
@@ -47,7 +48,7 @@ class StageLoader:
     @property
     def ahead(self) -> bool:
         """Whether `batches.last` tells the last batch, because the data may end before `total`."""
-        return isinstance(self.batches, AheadBatches)
+        return isinstance(self.batches, (AheadBatches, DrawnBatches))
 
     def close(self) -> None:
         """End the running iterations and their workers; harmless when there are none."""
@@ -71,6 +72,7 @@ def prepare_train(
     transfer: Transfer | None = None,
     *,
     allow_empty: bool = False,
+    drawn: bool = False,
 ) -> StageLoader:
     """Make the training data ready to run.
 
@@ -81,12 +83,14 @@ def prepare_train(
         config: Limits and the like.
         transfer: The transfer hooks; None moves batches to the device as they are.
         allow_empty: Whether some processes may have no batch at all.
+        drawn: Whether the step draws its batches itself, see `takes_iterator`; they are not moved then.
 
     Raises:
         ConfigError: When something is no loader, or a limit means nothing for it.
     """
     loaders, arrange, mode = _take_apart(found, "max_size_cycle")
-    ready = [_resumable(loader, "train", fabric, config, transfer) for loader in loaders]
+    moves = None if not drawn else _unmoved
+    ready = [_resumable(loader, "train", fabric, config, transfer or moves) for loader in loaders]
     lengths = [_common_length(loader, "train", fabric, allow_empty) for loader in ready]
     limits = [_limited(config.limit_train_batches, each, "limit_train_batches") for each in lengths]
     total = _total(mode, limits)
@@ -95,8 +99,10 @@ def prepare_train(
     batches: Batches = ready[0]
     if arrange is not None:
         batches = CombinedBatches(ready, mode, arrange, limits, fabric.strategy.data_parallel_size)
-    if available == inf:
-        batches = AheadBatches(batches, total, _data_left(fabric), any(_draws_here(each) for each in loaders))
+    if available == inf or drawn:
+        left = _data_left(fabric) if available == inf else None
+        batches = AheadBatches(batches, total, left, any(_draws_here(each) for each in loaders))
+        batches = DrawnBatches(batches, total) if drawn else batches
     return StageLoader(batches, total, cut, tuple(loaders), tuple(limits), found)
 
 
@@ -252,6 +258,10 @@ def _in_order(loader: DataLoader[Any], stage: str) -> DataLoader[Any]:
         return with_parts(loader, sampler=ordered)
     again = BatchSampler(ordered, batches.batch_size, batches.drop_last)
     return with_parts(loader, sampler=ordered, batch_sampler=again)
+
+
+def _unmoved(batch: Any, loader_index: int) -> Any:
+    return batch
 
 
 def _draws_here(loader: Any) -> bool:

@@ -19,7 +19,10 @@ from blixt.trainer.progress import Counters
 class Batches(Protocol):
     """What gives batches and knows its position."""
 
-    delivered: int
+    @property
+    def delivered(self) -> int:
+        """Batches of this epoch that were handed out."""
+        ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
