@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import slurm_cluster as slurm
 from blixt.data import Dataset
 from blixt.data.snapshot import latest_version
-
-from . import slurm
-from .slurm import Slurm
+from slurm_cluster import Slurm
 
 DEADLINE_S = 90
 SCRIPT = """

@@ -156,7 +156,7 @@ class Killer(Callback):
         os.replace = replace  # type: ignore[assignment] - this process is a child of its own
 
 
-def train(job: Job) -> None:
+def train(job: Job, *callbacks: Callback) -> None:
     """One attempt, in one rank."""
     torch.set_num_threads(1)
     agree._POLL_S = 0.005
@@ -169,10 +169,14 @@ def train(job: Job) -> None:
     module = Net(killer)
     trainer = Trainer(
         accelerator="cpu",
-        devices=job.ranks,
+        devices=1 if job.ranks == 1 else "auto",
         max_epochs=STEPS // BATCHES,
         val_check_interval=VAL_EVERY,
-        callbacks=[killer, ModelCheckpoint(folder / "ckpt", every_n_train_steps=SAVE_EVERY, save_top_k=-1)],
+        callbacks=[
+            killer,
+            *callbacks,
+            ModelCheckpoint(folder / "ckpt", every_n_train_steps=SAVE_EVERY, save_top_k=-1),
+        ],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

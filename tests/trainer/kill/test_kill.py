@@ -6,9 +6,6 @@ BLIXT_KILL_MATRIX=full every single one is.
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +39,6 @@ def chosen(ranks: int, workers: int) -> list[Kill]:
     """All of them, or a sample in which the configurations take turns."""
     every = SAMPLE_OF[ranks, workers]
     return places(ranks) if FULL else places(ranks)[ranks + workers :: every]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.trainer.kill.runs"]
-    root = Path(__file__).parents[3]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=root
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture(scope="module")

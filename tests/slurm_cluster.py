@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "scontrol", "sinfo")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "scontrol", "sinfo")
 _READY_S = 30.0
 _STOP_S = 10.0
 
@@ -38,6 +38,14 @@ class Slurm:
             timeout=timeout_s,
             check=False,
         )
+
+    def call(self, *command: str, timeout_s: float = 60.0) -> str:
+        """Run one of Slurm's programs; returns what it printed."""
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
 
 
 def missing() -> str | None:

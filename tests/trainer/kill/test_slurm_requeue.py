@@ -1,0 +1,70 @@
+"""A job on two nodes of a real Slurm is told to go, goes back into the queue, and ends as if nothing was."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import slurm_cluster
+from slurm_cluster import Slurm
+
+from .conftest import ROOT
+from .runs import Job, ask
+
+DEADLINE_S = 150
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    reason = slurm_cluster.missing()
+    if reason:
+        pytest.skip(reason)
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm"), nodes=2) as running:
+        yield running
+
+
+def until(condition: Callable[[], bool], said: Callable[[], str]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(400)
+def test_a_job_on_two_nodes_is_requeued_by_its_signal_and_resumes_exactly(
+    cluster: Slurm, tmp_path: Path, server: Any
+) -> None:
+    assert ask(server, Job(str(tmp_path / "whole"), 2, 0)) == 0
+    expected = torch.load(tmp_path / "whole" / "weights.pt")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    script, output = tmp_path / "job.sh", tmp_path / "output"
+    script.write_text(
+        f"#!/bin/sh\ncd {ROOT}\nexport OMP_NUM_THREADS=1\n"
+        f"srun --kill-on-bad-exit=0 {sys.executable} -m tests.trainer.kill.slurm_task {folder}\n"
+    )
+    options = ["--nodes=2", "--ntasks-per-node=1", "--requeue", "--open-mode=append", f"--output={output}"]
+    job = cluster.call("sbatch", "--parsable", *options, str(script)).strip()
+
+    def log() -> str:
+        return output.read_text() if output.exists() else cluster.call("scontrol", "show", "job", job)
+
+    until(lambda: all((folder / f"ready{rank}").exists() for rank in (0, 1)), log)
+    cluster.call("scancel", "--signal=USR1", job)
+    (folder / "sent").touch()
+    until(lambda: "JobState=PENDING" in cluster.call("scontrol", "show", "job", job), log)
+    assert f"blixt: job {job} is in the queue again." in log()
+    assert [path.name for path in folder.glob("hpc_ckpt_*")] == ["hpc_ckpt_1.ckpt"]
+    cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")  # else Slurm waits two minutes
+    until(lambda: (folder / "weights.pt").exists(), log)
+    until(lambda: "JobState=COMPLETED" in cluster.call("scontrol", "show", "job", job), log)
+    weights = torch.load(folder / "weights.pt")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    for rank in (0, 1):
+        assert (folder / f"attempts{rank}").read_text().split() == ["0", "1"]
+    assert os.path.exists(folder / "ckpt")
