@@ -124,8 +124,8 @@ class Fabric(Starting, Exchange, Files, Reports):
         Raises:
             ConfigError: When the module or an optimizer has been set up before.
         """
-        wrapped = self._prepare(module, optimizers, move_to_device, _reapply_compile)
-        ready = tuple(self._wrap_optimizer(optimizer, wrapped.module) for optimizer in optimizers)
+        wrapped, plain = self._prepare(module, optimizers, move_to_device, _reapply_compile)
+        ready = tuple(self._wrap_optimizer(optimizer, wrapped.module) for optimizer in plain)
         self._attach(wrapped, ready)
         self.call("on_after_setup", fabric=self, module=wrapped)
         if not optimizers:
@@ -136,7 +136,7 @@ class Fabric(Starting, Exchange, Files, Reports):
         self, module: nn.Module, move_to_device: bool = True, _reapply_compile: bool = True
     ) -> FabricModule:
         """Prepare a module on its own, see `setup`. Sharded strategies want it before optimizers are made."""
-        wrapped = self._prepare(module, (), move_to_device, _reapply_compile)
+        wrapped, _ = self._prepare(module, (), move_to_device, _reapply_compile)
         self._attach(wrapped, ())
         return wrapped
 
@@ -197,13 +197,13 @@ class Fabric(Starting, Exchange, Files, Reports):
 
     def _prepare(
         self, module: nn.Module, optimizers: tuple[Optimizer, ...], move: bool, recompile: bool
-    ) -> FabricModule:
+    ) -> tuple[FabricModule, list[Optimizer]]:
         self._connect()
         for item, name in ((unwrap_compiled(module)[0], "module"), *((o, "optimizer") for o in optimizers)):
             if isinstance(item, (FabricModule, FabricOptimizer)):
                 kind = type(unwrap_optimizer(item)).__name__
                 raise ConfigError(f"setup({name})", kind, "it is set up already", "Do it once")
-        wrapped = prepare_module(
+        wrapped, ready = prepare_module(
             module,
             optimizers,
             strategy=self._strategy,
@@ -214,7 +214,7 @@ class Fabric(Starting, Exchange, Files, Reports):
             recompile=recompile,
         )
         self._modules.append(wrapped)
-        return wrapped
+        return wrapped, ready
 
     def _wrap_optimizer(self, optimizer: Optimizer, module: nn.Module | None) -> Any:
         if isinstance(optimizer, FabricOptimizer):

@@ -34,7 +34,8 @@ class Place:
         self._strategy = plan.strategy
         self._world = plan.world or World(world_size=plan.world_size)
         self._device = plan.device_of(self._world)
-        self._scaler = plan.precision.make_scaler(self._device)
+        scales_itself = plan.strategy.scales_loss
+        self._scaler = None if scales_itself else plan.precision.make_scaler(self._device)
         self._launched = False
         if plan.world is not None:
             rank_zero_only.rank = self._world.rank

@@ -26,7 +26,7 @@ def prepare_module(
     scaled: bool,
     move_to_device: bool,
     recompile: bool,
-) -> FabricModule:
+) -> tuple[FabricModule, list[Optimizer]]:
     """The module converted, moved or sharded, wrapped and compiled, in this order.
 
     Args:
@@ -38,6 +38,9 @@ def prepare_module(
         scaled: Whether a gradient scaler stands between loss and backward.
         move_to_device: Move parameters there; False leaves them where they are.
         recompile: Take the compilation off first and put it around what comes out.
+
+    Returns:
+        The wrapped module, and the optimizers as the strategy wants them.
     """
     inner, compilation = unwrap_compiled(module) if recompile else (module, None)
     if move_to_device:
@@ -47,13 +50,15 @@ def prepare_module(
     if {id(parameter) for parameter in names} != {id(parameter) for parameter in sharded.parameters()}:
         for optimizer in optimizers:
             rebind(optimizer, names, sharded)
+    ready = strategy.setup_optimizers(sharded, list(optimizers), device) if optimizers else []
     forward_module = strategy.wrap(sharded, device)
     guarded = forward_module is not sharded or strategy.guards_forward
     if compilation is not None:
         forward_module = compilation(forward_module)
     check = _watch_backward if watches_backward(strategy, scaled) else None
     place = device if move_to_device else _device_of(sharded, device)
-    return FabricModule(sharded, forward_module, precision, place, guarded=guarded, check_output=check)
+    wrapped = FabricModule(sharded, forward_module, precision, place, guarded=guarded, check_output=check)
+    return wrapped, ready
 
 
 def _device_of(module: nn.Module, default: torch.device) -> torch.device:
