@@ -13,6 +13,7 @@ import torch.distributed as dist
 from blixt.fabric.checkpoint.io import is_url, load_file, local, save_file
 from blixt.fabric.checkpoint.lazy import LazyState
 from blixt.fabric.checkpoint.sharded import MARK, divide, merge
+from blixt.fabric.checkpoint.together import first_does, several
 from blixt.fabric.errors import CheckpointError
 
 PathLike = str | os.PathLike[str]
@@ -36,10 +37,7 @@ def save_directory(path: PathLike, content: Mapping[str, Any], *, storage_option
             dcp.save(tensors, storage_writer=make_writer(place, storage_options), no_dist=not several())
     except (OSError, RuntimeError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
-    if not several() or dist.get_rank() == 0:
-        finish(place, path, rest, storage_options)
-    if several():
-        cast("Any", dist).barrier()
+    first_does(lambda: finish(place, path, rest, storage_options))
 
 
 def prepare(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -53,21 +51,26 @@ def working_place(path: PathLike) -> PathLike:
     if is_url(path):
         return path
     target = local(path)
-    box = [uuid.uuid4().hex[:8]]
-    if not several() or dist.get_rank() == 0:
-        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def choose() -> str:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
         for stale in target.parent.glob(f".{target.name}.*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
-    if several():
-        dist.broadcast_object_list(box, src=0)
-    return target.with_name(f".{target.name}.{box[0]}.partial")
+        return uuid.uuid4().hex[:8]
+
+    return target.with_name(f".{target.name}.{first_does(choose)}.partial")
 
 
 def make_writer(place: PathLike, storage_options: Any = None) -> Any:
     """torch's writer for a directory or a URL."""
-    from torch.distributed.checkpoint import FileSystemWriter, FsspecWriter
+    from torch.distributed.checkpoint import FileSystemWriter
 
     if is_url(place):
+        from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
+
         return FsspecWriter(os.fspath(place), **(storage_options or {}))
     return FileSystemWriter(place)
 
@@ -189,8 +192,3 @@ def _replace(item: Any, place: str, merged: Mapping[str, Any]) -> Any:
         items = enumerate(cast("list[Any]", item))
         return [_replace(value, f"{place}/{index}", merged) for index, value in items]
     return item
-
-
-def several() -> bool:
-    """Whether this process trains together with others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -8,7 +8,8 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 
-from blixt.fabric.checkpoint.dcp import finish, make_writer, prepare, several, working_place
+from blixt.fabric.checkpoint.dcp import finish, make_writer, prepare, working_place
+from blixt.fabric.checkpoint.together import several
 
 PathLike = str | os.PathLike[str]
 

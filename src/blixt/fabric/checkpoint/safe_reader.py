@@ -87,7 +87,7 @@ def read_index(reader: Any) -> Metadata:
 def make_reader(path: str | os.PathLike[str]) -> FileSystemReader:
     """A reader of torch's for a directory or an fsspec URL, with the checked index in place of its own."""
     if is_url(path):
-        from torch.distributed.checkpoint import FsspecReader
+        from torch.distributed.checkpoint._fsspec_filesystem import FsspecReader
 
         base: Any = FsspecReader
     else:

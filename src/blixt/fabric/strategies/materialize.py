@@ -42,14 +42,20 @@ def materialize(module: nn.Module, device: torch.device) -> None:
     if not owners:
         return
     undefined: list[str] = []
+    first: dict[int, nn.Parameter] = {}
+    without_memory = [parameter for _, part in owners for parameter in part.parameters(recurse=False)]
     for name, part in owners:
+        before = {key: id(parameter) for key, parameter in part.named_parameters(recurse=False)}
         part.to_empty(device=device, recurse=False)
+        for key, identity in before.items():
+            setattr(part, key, first.setdefault(identity, part.get_parameter(key)))  # tied ones stay tied
         reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
         if callable(reset):
             with torch.no_grad():
                 reset()
         else:
             undefined.append(f"{name or 'the root'} ({type(part).__name__})")
+    del without_memory  # kept until here, so that no other parameter could take the identity of one of them
     if undefined:
         warnings.warn(
             f"{undefined[0]} has no method reset_parameters(), so its values are undefined until a "

@@ -1,21 +1,18 @@
 """Checkpoints on the way between all processes and what keeps them."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import torch.distributed as dist
 
 from blixt.fabric.checkpoint.background import AsyncCheckpointIO
 from blixt.fabric.checkpoint.dcp import (
     is_directory_checkpoint,
     load_directory,
     save_directory,
-    several,
 )
 from blixt.fabric.checkpoint.plugin import CheckpointIO
+from blixt.fabric.checkpoint.together import first_does, several
 from blixt.fabric.cluster import World
-from blixt.fabric.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +25,9 @@ def save_full(
     plugin: CheckpointIO, path: PathLike, content: Mapping[str, Any], storage_options: Any, world: World
 ) -> None:
     """Let rank 0 write `content`; all processes return when it did, or raise when it could not."""
-    on_first_rank(lambda: plugin.save_checkpoint(dict(content), path, storage_options), world)
+    if world.world_size == 1:
+        return plugin.save_checkpoint(dict(content), path, storage_options)
+    first_does(lambda: plugin.save_checkpoint(dict(content), path, storage_options))
 
 
 def load_any(
@@ -48,23 +47,6 @@ def save_sharded(
         plugin.save_directory(content, path, storage_options)
     else:
         save_directory(path, content, storage_options=storage_options)
-
-
-def on_first_rank(action: Callable[[], None], world: World) -> None:
-    """Call `action` on rank 0; its failure is raised on all processes, so that none waits for the others."""
-    failure: BaseException | None = None
-    if world.rank == 0:
-        try:
-            action()
-        except Exception as error:  # told to the others first, then raised
-            failure = error
-    if world.world_size > 1 and dist.is_initialized():
-        box: list[Any] = [None if failure is None else str(failure)]
-        dist.broadcast_object_list(box, src=0)
-        if world.rank != 0 and box[0] is not None:
-            raise CheckpointError(f"Rank 0 could not do its part: {box[0]}")
-    if failure is not None:
-        raise failure
 
 
 def sharded_module_state(state: Mapping[str, Any]) -> dict[str, Any]:
