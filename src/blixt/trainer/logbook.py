@@ -338,7 +338,7 @@ class Logbook:
     def state_dict(self) -> dict[str, Any]:
         """The half-finished epoch values of this rank, and the states of the module's metrics."""
         page = self.training if self.training is not None else self._page
-        kept = [slot for slot in page.slots.values() if slot.options.on_epoch and (slot.dirty or slot.metric)]
+        kept = [s for s in page.slots.values() if s.options.on_epoch and (s.dirty or s.result is not None)]
         pairs = self._collector.pairs(kept)
         slots = [[list(s.key), {**spec_of(s), "pair": list(p)}] for s, p in zip(kept, pairs, strict=True)]
         metrics = {} if self._module is None else metric_states(self._module)
