@@ -27,6 +27,7 @@ class Counters:
         loaders_epoch: The epoch in which the training loader was made.
         validated_at: `batches` when validation ran last; -1 before the first.
         epoch_began_at: `global_step` when the running epoch began.
+        validations_before: `validations` when the running epoch began.
     """
 
     epoch: int = 0
@@ -42,6 +43,7 @@ class Counters:
     loaders_epoch: int = 0
     validated_at: int = -1
     epoch_began_at: int = 0
+    validations_before: int = 0
     _tokens: int = 0
     _tokens_pending: torch.Tensor | None = field(default=None, repr=False, compare=False)
 
@@ -69,7 +71,7 @@ class Counters:
         """Go to the beginning of the next epoch."""
         self.epoch += 1
         self.batch = 0
-        self.epoch_began_at = self.global_step
+        self.epoch_began_at, self.validations_before = self.global_step, self.validations
         self.epoch_closed = self.epoch_done = False
 
     def state_dict(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def loops_of(
         "epoch_loop.manual_optimization.state_dict": {},
         "epoch_loop.manual_optimization.optim_step_progress": _pair(*map(_done, by_hand)),
         "epoch_loop.val_loop.state_dict": {},
-        "epoch_loop.val_loop.batch_progress": _validation(validation_batches if counters.validations else 0),
+        "epoch_loop.val_loop.batch_progress": _validation(counters, validation_batches),
         "epoch_progress": _epochs(counters, over),
     }
     return {
@@ -174,8 +174,11 @@ def _optimizer(total: int, current: int) -> Section:
     return {"optimizer": {"step": _pair(_done(total), _done(current)), "zero_grad": _pair(*zeroed)}}
 
 
-def _validation(batches: int) -> Section:
-    return {**_pair(_all(batches), _all(batches)), "is_last_batch": batches > 0}
+def _validation(counters: Counters, batches: int) -> Section:
+    """Its batches in this epoch, and in its newest run."""
+    current = batches if counters.validations else 0
+    total = batches * (counters.validations - counters.validations_before)
+    return {**_pair(_all(total), _all(current)), "is_last_batch": current > 0}
 
 
 def _evaluation() -> Section:
