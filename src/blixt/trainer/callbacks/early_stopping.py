@@ -138,8 +138,11 @@ class EarlyStopping(Callback):
                 warnings.warn(str(error), RuntimeWarning, stacklevel=2)
             return
         stops, message = self._evaluate_stopping_criteria(metrics[self.monitor].detach().cpu().reshape(()))
-        if trainer.world_size > 1 and trainer.fabric.all_reduce(float(stops), "max") and not stops:
-            stops, message = True, "another rank wanted to stop"
+        if trainer.world_size > 1:
+            others = trainer.fabric.all_reduce(float(1 + self.stopping_reason) if stops else 0.0, "max")
+            if others and not stops:
+                self.stopping_reason = EarlyStoppingReason(int(others) - 1)
+                stops, message = True, "another rank wanted to stop"
         if stops:
             trainer.should_stop = True
             self.stopped_epoch = trainer.current_epoch
