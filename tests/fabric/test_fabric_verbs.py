@@ -1,7 +1,5 @@
 """The verbs of Fabric: launch in every form, files, collectives and turns; several checks a launch."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch import nn
 
 from blixt.fabric import CheckpointError, ConfigError, Fabric, LaunchError, WrongTypeError
 from blixt.fabric.collective import SingleDeviceCollective, TorchCollective
+from blixt.fabric.strategies import SingleDeviceStrategy
 
 
 def made(**options: Any) -> Fabric:
@@ -71,20 +70,19 @@ def test_a_subclass_is_rebuilt_with_its_attributes_in_processes_of_its_own() -> 
     assert several.run(1, power=2) == 11.0**2 + 12.0**2
 
 
-def test_under_the_command_line_a_script_is_joined_without_launching(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import torch\nfrom blixt.fabric import Fabric\nfabric = Fabric()\n"
-        "print(fabric.world_size, float(fabric.all_reduce(1.0, 'sum')), flush=True)\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    import os
+def test_under_the_command_line_the_processes_meet_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[int] = []
 
-    variables = {**os.environ, "LT_CLI_USED": "1", "LT_ACCELERATOR": "cpu", "LT_STRATEGY": "ddp"}
-    result = subprocess.run(
-        [*command, str(script)], capture_output=True, text=True, timeout=120, env=variables
-    )
-    assert result.stdout.splitlines() == ["2 2.0", "2 2.0"], result.stderr
+    class Noting(SingleDeviceStrategy):
+        def connect(self, world: Any, backend: str) -> None:
+            met.append(world.rank)
+            super().connect(world, backend)
+
+    Fabric(accelerator="cpu", strategy=Noting())
+    assert met == []
+    monkeypatch.setenv("LT_CLI_USED", "1")
+    Fabric(accelerator="cpu", strategy=Noting()).launch()
+    assert met == [0]
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -262,7 +260,7 @@ class Both(Fabric):
 
 
 def test_two_processes_exchange_take_turns_train_and_save(tmp_path: Path) -> None:
-    found = Both(accelerator="cpu", devices=2, strategy="ddp_spawn").launch(between, str(tmp_path))
+    found = Both(accelerator="cpu", devices=2, strategy="ddp_fork").launch(between, str(tmp_path))
     assert found is not None
     same = {name: both[0] for name, both in found.items() if both[0] == both[1]}
     assert (same["sum"], same["mean"], same["min"], same["max"], same["product"]) == (3.0, 1.5, 1.0, 2.0, 2.0)
