@@ -6,7 +6,6 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from blixt.fabric.cluster.base import ClusterEnvironment, free_port, job_port, number
@@ -46,8 +45,8 @@ _FAMILIES = (
 class MPIEnvironment(ClusterEnvironment):
     """OpenMPI, MPICH, Intel MPI or MVAPICH, by their environment variables.
 
-    Ranks need no Python package. Where rank 0 is, is told by MASTER_ADDR and MASTER_PORT, else by mpi4py if
-    it is installed, else known because all processes are on this machine.
+    Ranks need no Python package. Where rank 0 is, is told by MASTER_ADDR and MASTER_PORT, else known because
+    all processes are on this machine, else asked for by mpi4py, which has to be installed then.
 
     Raises:
         ConfigError: When no MPI started this process.
@@ -107,13 +106,8 @@ class MPIEnvironment(ClusterEnvironment):
     def _meeting(self) -> tuple[str, int]:
         if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
             return os.environ["MASTER_ADDR"], number("MASTER_PORT")
-        if find_spec("mpi4py") is not None:
-            return _told_by_rank_zero()
         if self.local_world_size() < self.world_size():
-            reason = "the processes are on several machines and nobody says where rank 0 is"
-            raise ConfigError(
-                "MASTER_ADDR", None, reason, "Set MASTER_ADDR and MASTER_PORT, or install mpi4py"
-            )
+            return _told_by_rank_zero()
         # All local processes of one mpiexec have one parent; a job name is better where there is one.
         key = os.environ.get(self._names.job) or str(os.getppid())
         return "127.0.0.1", number("MASTER_PORT", job_port(zlib.crc32(key.encode())))
@@ -124,5 +118,10 @@ def _family() -> _Names | None:
 
 
 def _told_by_rank_zero() -> tuple[str, int]:
-    world: Any = import_module("mpi4py.MPI").COMM_WORLD
+    """Ask over MPI itself, which is started only for that."""
+    try:
+        world: Any = import_module("mpi4py.MPI").COMM_WORLD
+    except (ImportError, RuntimeError) as error:
+        reason = f"the processes are on several machines and mpi4py cannot say where rank 0 is ({error})"
+        raise ConfigError("MASTER_ADDR", None, reason, "Set MASTER_ADDR and MASTER_PORT") from error
     return world.bcast((socket.gethostname(), free_port()), root=0)
