@@ -209,9 +209,15 @@ def evaluation_step(module: Module, fabric: Fabric, name: str) -> Callable[..., 
     DDP has nothing to do there, and its wrapper would wait for processes whose loader is shorter; strategies
     that spread the parameters have to see the call.
     """
-    if fabric.strategy.name in ("single_device", "ddp"):
+    if not fabric.strategy.wraps_evaluation:
         return getattr(module, name)
     return fabric.strategy.forward_of(module, name, fabric.device)[0]
+
+
+def _unwrapped(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's own function, where a strategy has wrapped it in the run before."""
+    inner = getattr(step, "__wrapped__", None)
+    return inner if inspect.ismethod(inner) else step
 
 
 def _arguments_of(step: Callable[..., Any], name: str, several: bool) -> int:
@@ -229,6 +235,7 @@ def _arguments_of(step: Callable[..., Any], name: str, several: bool) -> int:
 
 def step_arguments(step: Callable[..., Any]) -> int:
     """How many of (batch, batch_idx, dataloader_idx) a step takes."""
+    step = _unwrapped(step)
     parameters = inspect.signature(step).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return 3
@@ -236,5 +243,5 @@ def step_arguments(step: Callable[..., Any]) -> int:
 
 
 def _positional(step: Callable[..., Any]) -> list[inspect.Parameter]:
-    parameters = inspect.signature(step).parameters.values()
+    parameters = inspect.signature(_unwrapped(step)).parameters.values()
     return [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from blixt.fabric import ConfigError
+from blixt.trainer.combined_steps import takes_iterator
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.evaluate import Evaluation, WriteRow
 from blixt.trainer.hooks import Hook, HookPlan
@@ -14,7 +15,7 @@ from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig
-from blixt.trainer.progress import Counters
+from blixt.trainer.progress import Counters, rows_of
 from blixt.trainer.schedules import Schedules
 from blixt.trainer.step import Step
 from blixt.trainer.stop import StopAgreement
@@ -164,12 +165,13 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     manual, has_schedules = not run.module.automatic_optimization, schedules.any
     validates = run.evaluation is not None and validates_in(config, counters.epoch)
     batches, ahead = run.loader.batches, run.loader.ahead
-    several = getattr(batches, "loader_index", None) is not None
+    drawn = takes_iterator(run.module.training_step)
+    several = getattr(batches, "loader_index", None) is not None and not drawn
     index = counters.batch
     if counters.epoch_closed or (total is not None and index >= total):
         return Leave.EPOCH_OVER  # it was saved between its last batch and its end
     for batch in run.watched(batches):
-        if transfer is not None:
+        if transfer is not None and not drawn:
             batch = transfer(batch, batches.loader_index if several else 0)
         last = batches.last if ahead else index + 1 == total
         run.index, logbook.batch = index, batch
@@ -183,9 +185,12 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
         logbook.hook = "training_step"
         outputs = step((batch, index) if with_index else (batch,), boundary)
         logbook.hook = None
+        if drawn:  # only the step knows how much it drew
+            last = batches.last
         index += 1
         counters.batch = index
         counters.batches += 1
+        counters.samples += rows_of(batch)
         if boundary:
             counters.optimizer_steps += 1
             if not manual:

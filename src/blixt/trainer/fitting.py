@@ -11,6 +11,7 @@ import torch
 from blixt.fabric import ConfigError, isolate_rng
 from blixt.trainer import checkpoint as checkpoints
 from blixt.trainer.callback import let_callbacks_log
+from blixt.trainer.combined_steps import takes_iterator, until_drawn_up
 from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
@@ -20,6 +21,7 @@ from blixt.trainer.hooks import HookPlan, overridden, profiled, watched
 from blixt.trainer.loader_stage import LoaderStage
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Page
+from blixt.trainer.manual_sync import ManualSync
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import parse_optimizers
 from blixt.trainer.progress import Counters
@@ -42,6 +44,7 @@ class FitStage(LoaderStage):
 
     _compile: Compile
     _adopts_callbacks: bool
+    _manual_sync: ManualSync | None = None
 
     # --- what every stage begins with -------------------------------------------------------------
 
@@ -94,6 +97,7 @@ class FitStage(LoaderStage):
         self._given = {"train": train, "val": val}
         self._may_make_train = True
         content = self._restored_modules(path, weights_only)
+        arguments = min(2, step_arguments(module.training_step))  # before a strategy wraps it
         step = self._prepare_training(module)
         self.hooks.call("on_fit_start")
         self._log_hyperparameters(module)
@@ -111,7 +115,7 @@ class FitStage(LoaderStage):
             self._train = self._new_train_loader()
         page = Page()
         self.logbook.turn_to(page)
-        run = self._run = self._make_run(module, step, self._train, evaluation)
+        run = self._run = self._make_run(module, step, arguments, self._train, evaluation)
         if content is None and is_over(run):
             self._say_why_over(run)
             return Leave.FINISHED
@@ -134,6 +138,8 @@ class FitStage(LoaderStage):
                 run.resumed = self.counters.batch > 0
                 if is_over(run):
                     self._say_why_over(run)
+                    if self.counters.epoch_done:
+                        self.counters.next_epoch()
                     return Leave.FINISHED
             hooks.call("on_train_start")
             stop.start(self.counters.batches)
@@ -159,12 +165,18 @@ class FitStage(LoaderStage):
 
     def _prepare_training(self, module: Module) -> Step:
         """Optimizers and the step function."""
-        found, self.lr_scheduler_configs = parse_optimizers(
-            module.configure_optimizers(), automatic=module.automatic_optimization
-        )
-        self.optimizers = found or ([NoOptimizer()] if module.automatic_optimization else [])
-        fabric = self.fabric
-        forward, no_sync = fabric.strategy.forward_of(module, "training_step", fabric.device)
+        automatic, fabric = module.automatic_optimization, self.fabric
+        found, self.lr_scheduler_configs = parse_optimizers(module.configure_optimizers(), automatic)
+        found = found or ([NoOptimizer()] if automatic else [])
+        self.optimizers = fabric.strategy.setup_optimizers(module, found, fabric.device)
+        self._manual_sync = None
+        if not automatic and fabric.world_size > 1 and fabric.strategy.name == "ddp":
+            self._manual_sync = ManualSync(fabric, module)
+            forward, no_sync = module.training_step, self._manual_sync.off
+        else:
+            forward, no_sync = fabric.strategy.forward_of(module, "training_step", fabric.device)
+        if takes_iterator(module.training_step):
+            forward = until_drawn_up(forward)
         forward = fabric.precision.wrap(forward, fabric.device)
         label = f"[Strategy]{type(fabric.strategy).__name__}.training_step"
         return make_step(
@@ -182,6 +194,7 @@ class FitStage(LoaderStage):
         self,
         module: Module,
         step: Step,
+        arguments: int,
         loader: StageLoader,
         evaluation: Callable[[], Evaluation | None] | None,
     ) -> Run:
@@ -191,7 +204,7 @@ class FitStage(LoaderStage):
             module=module,
             loader=loader,
             step=step,
-            step_arguments=min(2, step_arguments(module.training_step)),
+            step_arguments=arguments,
             transfer=self._transfer(module),
             schedulers=self.lr_scheduler_configs,
             evaluation=evaluation,
@@ -216,6 +229,8 @@ class FitStage(LoaderStage):
             module.backward(scaled, *args, **kwargs)
         else:
             fabric.backward(loss, *args, **kwargs)
+        if self._manual_sync is not None:
+            self._manual_sync.after_backward()
 
     # --- before the first batch -------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blixt.fabric import ConfigError, FabricError, isolate_rng
+from blixt.fabric import ConfigError, FabricError, isolate_rng, to_device
 from blixt.trainer import loaders
+from blixt.trainer.combined_steps import takes_iterator
 from blixt.trainer.evaluate import Evaluation, Kind
 from blixt.trainer.fit import validates_in
 from blixt.trainer.hooks import HookPlan, profiled, watched
@@ -74,7 +75,12 @@ class LoaderStage(TrainerViews):
             raise ConfigError("fit(train_dataloaders)", None, reason, fix)
         self.counters.loaders_epoch = self.counters.epoch
         return loaders.prepare_train(
-            found, self.fabric, self.config, self._transfer(module), allow_empty=self._allows_empty()
+            found,
+            self.fabric,
+            self.config,
+            self._transfer(module),
+            allow_empty=self._allows_empty(),
+            drawn=takes_iterator(module.training_step),
         )
 
     def _loader_of_epoch(self) -> StageLoader:
@@ -139,7 +145,13 @@ class LoaderStage(TrainerViews):
         return any(getattr(owner, name, False) for owner in (self._module, self.datamodule))
 
     def _transfer(self, module: Module) -> loaders.Transfer | None:
-        return loaders.transfer_hooks(module, self.datamodule, self.fabric)
+        own = loaders.transfer_hooks(module, self.datamodule, self.fabric)
+        precision, device = self.fabric.precision, self.fabric.device
+        if not precision.converts_input:
+            return own
+        if own is None:
+            return lambda batch, index: to_device(precision.convert_input(batch), device)
+        return lambda batch, index: own(precision.convert_input(batch), index)
 
     # --- rows for loggers -------------------------------------------------------------------------
 
@@ -165,4 +177,4 @@ class LoaderStage(TrainerViews):
             full.setdefault("epoch", self.counters.epoch)
         if self.is_global_zero:
             for logger in self.loggers:
-                logger.log_metrics(full, number if own is None else int(own))
+                logger.log_metrics(metrics=full, step=number if own is None else int(own))

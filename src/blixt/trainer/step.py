@@ -312,6 +312,7 @@ class AutomaticStep:
         if output is not loss and "weight" in output:
             if self._weights is None:
                 self._weights = TokenWeights(self._fabric)
+            self._counters.add_tokens(output["weight"])
             return self._weights.weigh(loss, output["weight"]), loss
         share = loss if self._accumulate == 1 else loss / self._accumulate
         return share, share

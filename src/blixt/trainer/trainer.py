@@ -30,6 +30,7 @@ from blixt.trainer.logbook import Logbook
 from blixt.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
 from blixt.trainer.module import Module
 from blixt.trainer.numerics import set_numerics
+from blixt.trainer.processes import run_elsewhere, runs_elsewhere
 from blixt.trainer.profilers import Profiler, resolve_profiler
 from blixt.trainer.progress import Counters
 from blixt.trainer.stage import Running
@@ -242,6 +243,11 @@ class Trainer(EvaluateStage):
         """
         train_dataloaders, datamodule = _sort_data("fit(train_dataloaders)", train_dataloaders, datamodule)
         _one_source("fit(val_dataloaders)", val_dataloaders, datamodule)
+        if runs_elsewhere(self):
+            given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
+            given |= {"datamodule": datamodule, "ckpt_path": ckpt_path, "weights_only": weights_only}
+            run_elsewhere(self, "fit", model, given)
+            return
         with Running(self, TrainerFn.FITTING, model, datamodule):
             path = self._find_checkpoint(ckpt_path, TrainerFn.FITTING)
             self._fit(model, train_dataloaders, val_dataloaders, path, weights_only)
@@ -385,9 +391,17 @@ class Trainer(EvaluateStage):
             datamodule = self.datamodule
         if isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance] - Running says it
             check_evaluation(fn, module, datamodule, given)
+        if runs_elsewhere(self):
+            arguments = (given, ckpt_path, datamodule, weights_only, keep)
+            return run_elsewhere(self, "evaluate_here", module, {"fn": fn, "arguments": arguments})
         path = self._find_checkpoint(ckpt_path, fn, model is not None)
         with Running(self, fn, module, datamodule):
             return self._evaluate(fn, module, given, path, weights_only, keep)
+
+    def evaluate_here(self, module: Module, fn: TrainerFn, arguments: tuple[Any, ...]) -> tuple[Any, int]:
+        """What a process that was made for an evaluation does."""
+        given, ckpt_path, datamodule, weights_only, keep = arguments
+        return self._run_evaluation(fn, module, given, ckpt_path, datamodule, weights_only, keep)
 
 
 def with_sync_batchnorm(plugins: Any) -> list[Any]:
