@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-ROWS = 20  # 10 batches an epoch
-EPOCHS = 3
+BATCHES = 6  # an epoch
+EPOCHS = 2
 
 
 def make_data(rows: int) -> TensorDataset:
@@ -16,7 +16,7 @@ def make_data(rows: int) -> TensorDataset:
     return TensorDataset(x, (x.sum(1) > 0).long())
 
 
-def make_loader(rows: int = ROWS, **options: Any) -> DataLoader[Any]:
+def make_loader(rows: int = 2 * BATCHES, **options: Any) -> DataLoader[Any]:
     return DataLoader(make_data(rows), 2, **options)
 
 
@@ -24,7 +24,7 @@ def make_stateful() -> Any:
     """A loader whose position Lightning keeps as well."""
     from torchdata.stateful_dataloader import StatefulDataLoader
 
-    return StatefulDataLoader(make_data(ROWS), 2)
+    return StatefulDataLoader(make_data(2 * BATCHES), 2)
 
 
 def model_of(base: type, schedule: str = "epoch", hidden: int = 5) -> Any:
@@ -35,16 +35,24 @@ def model_of(base: type, schedule: str = "epoch", hidden: int = 5) -> Any:
             super().__init__()
             self.save_hyperparameters()
             self.net = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 2))
+            self.automatic_optimization = schedule != "two by hand"
 
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
             self.log("loss", loss)
+            if not self.automatic_optimization:
+                self.manual_backward(loss)
+                for optimizer in self.optimizers():
+                    optimizer.step()
+                    optimizer.zero_grad()
             return loss
 
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             self.log("val", nn.functional.cross_entropy(self.net(batch[0]), batch[1]))
 
         def configure_optimizers(self) -> Any:
+            if schedule == "two by hand":
+                return [torch.optim.Adam(self.net[part].parameters(), lr=0.01) for part in (0, 2)]
             optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams.rate, momentum=0.9)
             if schedule == "plateau":
                 plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)

@@ -15,7 +15,7 @@ from blixt.trainer import Module, Trainer, migrate_checkpoint
 from blixt.trainer.checkpoint import read
 from blixt.trainer.checkpoint.sections import counters_of
 
-from .lightning_pair import make_loader, model_of, options, weights
+from .lightning_pair import BATCHES, make_loader, model_of, options, weights
 
 EVERY = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
 
@@ -141,7 +141,7 @@ def test_training_goes_on_from_a_file_of_release_1_6(tmp_path: Path) -> None:
     run.fit(module, make_loader(), ckpt_path=tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt")
     content["pytorch-lightning_version"] = "1.6.5"
-    content["loops"] = {"fit_loop": fit_loop_of_1_6(1, 10, 10)}
+    content["loops"] = {"fit_loop": fit_loop_of_1_6(1, BATCHES, BATCHES)}
     torch.save(content, tmp_path / "old.ckpt")
     ours = model_of(Module)
     Trainer(**options(tmp_path, max_epochs=2)).fit(ours, make_loader(), ckpt_path=tmp_path / "old.ckpt")
