@@ -147,15 +147,7 @@ class Logbook:
         hook = self.hook or ""
         options = self._options(hook, name, given)
         several = self.loaders > 1 and LEVELS[hook].steps
-        if add_dataloader_idx and SUFFIX in name:
-            raise ConfigError("log(name)", name, "the suffix is added by the trainer", "Leave it out")
-        if (
-            several
-            and not add_dataloader_idx
-            and any(k[0] == hook and k[2] == name for k in self._page.slots)
-        ):
-            reason = "another loader has logged this name, and add_dataloader_idx=False keeps no loader apart"
-            raise ConfigError("log(name)", name, reason, "Use a name of its own for each loader")
+        self._check_name(name, several, add_dataloader_idx)
         attribute = None
         if is_metric(value):
             roots = [module] if self._module is None else [module, self._module]
@@ -178,6 +170,14 @@ class Logbook:
             self.stores.rank_zero.update((slot.step_key, slot.epoch_key, slot.bare_key))
         self._page.slots[slot.key] = slot
         return slot
+
+    def _check_name(self, name: str, several: bool, add_dataloader_idx: bool) -> None:
+        if add_dataloader_idx and SUFFIX in name:
+            raise ConfigError("log(name)", name, "the suffix is added by the trainer", "Leave it out")
+        shared = several and not add_dataloader_idx
+        if shared and any(key[0] == self.hook and key[2] == name for key in self._page.slots):
+            reason = "another loader has logged this name, and add_dataloader_idx=False keeps no loader apart"
+            raise ConfigError("log(name)", name, reason, "Use a name of its own for each loader")
 
     def _options(self, hook: str, name: str, given: tuple[Any, ...]) -> Options:
         prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, group, zero_only = given

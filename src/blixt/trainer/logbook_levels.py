@@ -72,6 +72,6 @@ def level_of(hook: str, name: str, on_step: bool | None, on_epoch: bool | None) 
     if not over_epoch and not level.steps:
         raise ConfigError("log(on_epoch)", False, f"{hook} runs once an epoch", "Leave on_epoch out")
     if not (at_steps or over_epoch):
-        reason = "with on_step=False and on_epoch=False nobody gets the value"
+        reason = "with on_step=False and on_epoch=False it is not useful: nobody gets the value"
         raise ConfigError("log(on_epoch)", False, reason, "Set one of the two")
     return at_steps, over_epoch
