@@ -62,7 +62,8 @@ def find_loaders(stage: str, given: Any, module: Module, datamodule: DataModule 
     name = f"{stage}_dataloader"
     if datamodule is not None and overridden(datamodule, name, DataModule):
         return getattr(datamodule, name)()
-    return getattr(module, name)()
+    make = getattr(module, name)  # some set it to None on an instance, to go without that loader
+    return None if make is None else make()
 
 
 def prepare_train(
