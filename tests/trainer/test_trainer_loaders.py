@@ -212,3 +212,57 @@ def test_transfer_hooks_of_the_data_module_win_and_the_doubt_is_told(trainer: An
     with pytest.warns(UserWarning, match="the data module's is used"):
         trainer(max_epochs=1).fit(module, datamodule=Data())
     assert module.seen == [[10, 11]]
+
+
+class Drawing(Counting):
+    """Draws its batches itself, two a step unless there is only one."""
+
+    def __init__(self, draws: int = 2) -> None:
+        super().__init__()
+        self.draws = draws
+
+    def training_step(self, dataloader_iter: Any) -> torch.Tensor:  # type: ignore[override]
+        loss = torch.zeros(())
+        for _ in range(self.draws):
+            if dataloader_iter.done:
+                break
+            batch, batch_idx, dataloader_idx = next(dataloader_iter)
+            self.seen.append((batch.tolist(), batch_idx, dataloader_idx))
+            loss = loss + (self.layer(torch.rand(1, 1)) * batch.float().mean()).sum()
+        return loss
+
+
+@pytest.mark.parametrize("data", [torch.arange(10.0), Stream(10)])
+def test_a_step_may_draw_its_batches_itself(data: Any, trainer: Any) -> None:
+    module = Drawing()
+    run = trainer(max_epochs=2)
+    run.fit(module, DataLoader(data, 2))
+    assert [index for _, index, _ in module.seen] == [0, 1, 2, 3, 4] * 2
+    assert (run.global_step, run.current_epoch) == (6, 2)
+
+
+def test_what_a_step_drew_is_not_drawn_again_after_a_resume(trainer: Any, tmp_path: Path) -> None:
+    def data() -> DataLoader[Any]:
+        return DataLoader(torch.arange(14.0), 2, shuffle=True)
+
+    seed_everything(1)
+    whole = Drawing()
+    trainer(max_epochs=2, callbacks=[SaveAll(tmp_path)]).fit(whole, data())
+    for step, drawn in ((1, 2), (3, 6), (4, 7), (6, 11)):
+        again = Drawing()
+        trainer(max_epochs=2).fit(again, data(), ckpt_path=tmp_path / f"{step}.ckpt")
+        assert again.seen == whole.seen[drawn:], step
+        assert torch.equal(again.layer.weight, whole.layer.weight)
+
+
+def test_a_step_that_draws_beyond_the_end_ends_the_epoch(trainer: Any) -> None:
+    class Greedy(Drawing):
+        def training_step(self, dataloader_iter: Any) -> torch.Tensor:  # type: ignore[override]
+            batch, *_ = next(dataloader_iter)
+            next(dataloader_iter)
+            self.seen.append(batch.tolist())
+            return self.layer(torch.ones(1, 1)).sum()
+
+    module = Greedy()
+    trainer(max_epochs=1).fit(module, DataLoader(torch.arange(6), 2))
+    assert module.seen == [[0, 1]]

@@ -15,7 +15,7 @@ def takes_iterator(step: Callable[..., Any]) -> bool:
         >>> takes_iterator(lambda dataloader_iter: None), takes_iterator(lambda batch: None)
         (True, False)
     """
-    return "dataloader_iter" in inspect.signature(step).parameters
+    return "dataloader_iter" in inspect.signature(inspect.unwrap(step)).parameters
 
 
 def until_drawn_up(step: Callable[..., Any]) -> Callable[..., Any]:
