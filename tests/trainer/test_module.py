@@ -405,3 +405,14 @@ def test_callbacks_of_entry_points_join_every_trainer(
             callback.callbacks_from_entry_points()
     finally:
         callback._factories.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "name", ["current_epoch", "global_step", "global_rank", "local_rank", "logger", "loggers"]
+)
+def test_a_module_answers_as_its_trainer_does(name: str) -> None:
+    from unittest.mock import Mock
+
+    module, answer = BoringModel(), object()
+    module.trainer = Mock(**{name: answer})
+    assert getattr(module, name) is answer

@@ -252,4 +252,13 @@ def test_waiting_for_items_is_an_action_each() -> None:
 def test_without_a_profiler_hooks_and_steps_are_called_as_they_are(trainer: Any) -> None:
     run = trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=0)
     run.fit(BoringModel())
-    assert run.profiler is None
+    assert not run.has_profiler
+
+
+def test_events_stay_readable_after_the_report() -> None:
+    profiler = PyTorchProfiler(schedule=None, export_to_chrome=False)
+    with profiler.profile("outer"), profiler.profile("inner"):
+        _ = torch.ones(3) + 1
+    profiler.describe()
+    names = {event.name for event in profiler.function_events or []}
+    assert {"[pl][profile]outer", "[pl][profile]inner", "aten::add"} <= names

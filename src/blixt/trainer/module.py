@@ -81,6 +81,10 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
             vars(module)["_fabric"] = fabric
             vars(module)["_fabric_optimizers"] = tuple(optimizers)
 
+    @property
+    def _runs_in(self) -> "Trainer | Fabric | None":
+        return self._trainer if self._trainer is not None else self._fabric
+
     def _family(self) -> "list[Module]":
         return [module for module in self.modules() if isinstance(module, Module)]
 
@@ -123,16 +127,18 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
     @property
     def global_rank(self) -> int:
         """The index of this process among all, 0 without a trainer."""
-        return self.fabric.global_rank if self.fabric is not None else 0
+        return self._runs_in.global_rank if self._runs_in is not None else 0
 
     @property
     def local_rank(self) -> int:
         """The index of this process on its machine, 0 without a trainer."""
-        return self.fabric.local_rank if self.fabric is not None else 0
+        return self._runs_in.local_rank if self._runs_in is not None else 0
 
     @property
     def logger(self) -> Logger | None:
         """The first logger."""
+        if self._trainer is not None:
+            return self._trainer.logger
         return next(iter(self.loggers), None)
 
     @property

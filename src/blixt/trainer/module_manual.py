@@ -1,7 +1,8 @@
 """What `training_step` calls when the module optimises by itself, and freezing."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Self, cast
 
 import torch
@@ -20,7 +21,7 @@ class ManualOptimization(nn.Module):
 
     _fabric: Fabric | None = None
     _fabric_optimizers: tuple[Optimizer, ...] = ()
-    _wanted_gradients: dict[nn.Parameter, bool] | None = None
+    _param_requires_grad_state: Mapping[nn.Parameter, bool] = MappingProxyType({})
 
     @property
     def _runner(self) -> TrainerView:
@@ -70,15 +71,15 @@ class ManualOptimization(nn.Module):
                 parameter.requires_grad = False
         for parameter in _parameters(optimizer):
             parameter.requires_grad = wanted.get(parameter, True)
-        self._wanted_gradients = wanted
+        self._param_requires_grad_state = wanted
 
     def untoggle_optimizer(self, optimizer: Optimizer) -> None:
         """Let the other optimizers' parameters want gradients as they did before `toggle_optimizer`."""
         own = set(_parameters(optimizer))
-        for parameter, wants in (self._wanted_gradients or {}).items():
+        for parameter, wants in self._param_requires_grad_state.items():
             if parameter not in own:
                 parameter.requires_grad = wants
-        self._wanted_gradients = None
+        self._param_requires_grad_state = {}
 
     @contextmanager
     def toggled_optimizer(self, optimizer: Optimizer) -> Generator[None]:

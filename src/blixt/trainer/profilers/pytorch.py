@@ -113,7 +113,7 @@ class PyTorchProfiler(Profiler):
     def start(self, action_name: str) -> None:
         """Mark the beginning of an action in the trace; the first batch starts the recording."""
         if not self._begun and (self._stage is None or self._counts(action_name) or action_name == _BATCH):
-            self._begun = True
+            self._begun, self.function_events = True, None
             self._begin()
         if self._begun and action_name not in self._running:
             mark = record_function("[pl][profile]" + action_name)
@@ -167,7 +167,7 @@ class PyTorchProfiler(Profiler):
 
     def _ready(self, profiler: Any) -> None:
         """The schedule has recorded its steps: keep the table's rows, write the traces."""
-        self.function_events = profiler.key_averages(group_by_input_shape=self._by_shape)
+        self.function_events = profiler.events()
         if self.dirpath is None:
             if self._export_to_chrome:
                 warnings.warn("PyTorchProfiler: no trace is written, because dirpath is None.", stacklevel=2)
@@ -185,7 +185,8 @@ class PyTorchProfiler(Profiler):
         self._end()
         if self.function_events is None:
             return ""
-        table: str = cast("Any", self.function_events).table(
+        rows = cast("Any", self.function_events).key_averages(group_by_input_shapes=self._by_shape)
+        table: str = rows.table(
             sort_by=_column(self._sort_by_key), row_limit=self._row_limit, **self._table_kwargs
         )
         rank = "" if self._local_rank is None else f" rank: {self._local_rank}"
@@ -198,7 +199,7 @@ class PyTorchProfiler(Profiler):
         if profiler is not None:
             cast("Any", profiler).__exit__(None, None, None)
             if self.function_events is None and "on_trace_ready" in self._kwargs:
-                self.function_events = profiler.key_averages(group_by_input_shape=self._by_shape)
+                self.function_events = profiler.events()
             if self.function_events is None:
                 warnings.warn(
                     f"PyTorchProfiler recorded nothing: its schedule begins after {self._steps} step(s).",
@@ -209,8 +210,7 @@ class PyTorchProfiler(Profiler):
     def teardown(self, stage: str | None) -> None:
         """Stop recording, also after an error."""
         self._end()
-        self.function_events, self._module = None, None
-        self._steps, self._begun = 0, False
+        self._module, self._steps, self._begun = None, 0, False
 
     def __getstate__(self) -> dict[str, Any]:
         idle: dict[str, Any] = {
