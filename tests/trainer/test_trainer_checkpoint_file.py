@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from blixt.fabric import CheckpointError, ConfigError
-from blixt.trainer import Callback, DataModule, ModelCheckpoint, Module, Trainer
+from blixt.fabric import AsyncCheckpointIO, CheckpointError, ConfigError
+from blixt.trainer import (
+    Callback,
+    DataModule,
+    ModelCheckpoint,
+    Module,
+    OnExceptionCheckpoint,
+    Trainer,
+    seed_everything,
+)
 from blixt.trainer.checkpoint import find_checkpoint, hpc_path, newest_checkpoint, read
 from blixt.trainer.checkpoint.upgrade import main
 
@@ -326,3 +334,71 @@ def test_evaluating_without_a_model_takes_the_best_and_says_so(trainer: Any, tmp
     with pytest.warns(UserWarning, match="evaluates the best checkpoint"):
         run.test(dataloaders=make_loader(), verbose=False)
     assert isinstance(run, Trainer)
+
+
+class SaveAt(Callback):
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_checkpoint_due(self, trainer: Trainer, module: Any, at_epoch_end: bool) -> None:
+        if trainer.global_step == self.step and not at_epoch_end:
+            trainer.save_checkpoint(self.path)
+
+
+def test_what_a_failed_fit_saved_is_gone_on_from(trainer: Any, tmp_path: Path) -> None:
+    class Failing(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            if self.global_step == 4:
+                raise ValueError("a mistake of the user")
+            return super().training_step(batch, batch_idx)
+
+    keeper = OnExceptionCheckpoint(tmp_path)
+    with pytest.raises(ValueError, match="a mistake"):
+        trainer(max_epochs=1, callbacks=[keeper], enable_checkpointing=True).fit(Failing(), make_loader())
+    again = OnExceptionCheckpoint(tmp_path)
+    module, run = Classifier(), trainer(max_epochs=1, callbacks=[again], enable_checkpointing=True)
+    with pytest.warns(UserWarning, match="which OnExceptionCheckpoint saved when training failed"):
+        run.fit(module, make_loader())
+    assert (run.global_step, len(module.losses)) == (10, 6)
+
+
+def test_saves_in_the_background_are_resumed_exactly(trainer: Any, tmp_path: Path) -> None:
+    seed_everything(2)
+    plugin = AsyncCheckpointIO()
+    whole, run = (
+        Classifier(),
+        trainer(max_epochs=1, plugins=[plugin], callbacks=[SaveAt(4, tmp_path / "a.ckpt")]),
+    )
+    run.fit(whole, make_loader())
+    plugin.teardown()
+    again = Classifier()
+    trainer(max_epochs=1).fit(again, make_loader(), ckpt_path=tmp_path / "a.ckpt")
+    assert again.losses == whole.losses[4:]
+
+
+def test_counters_tell_samples_and_tokens_and_keep_them(trainer: Any, tmp_path: Path) -> None:
+    class Weighted(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return {"loss": super().training_step(batch, batch_idx), "weight": torch.tensor(7)}
+
+    saved(trainer, tmp_path / "a.ckpt", Weighted())
+    run = trainer(max_steps=5)
+    run.fit(Weighted(), make_loader(), ckpt_path=tmp_path / "a.ckpt")
+    counters = run.counters
+    assert (counters.batches, counters.optimizer_steps, counters.samples, counters.tokens) == (5, 5, 20, 35)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])
+def test_the_number_of_workers_may_change(before: int, after: int, trainer: Any, tmp_path: Path) -> None:
+    seed_everything(2)
+    whole = Classifier()
+    run = trainer(max_epochs=1, callbacks=[SaveAt(4, tmp_path / "a.ckpt")])
+    run.fit(whole, make_loader(num_workers=before))
+    again = Classifier()
+    trainer(max_epochs=1).fit(again, make_loader(num_workers=after), ckpt_path=tmp_path / "a.ckpt")
+    assert again.losses == whole.losses[4:]
+
+
+def test_a_registry_of_models_is_refused(trainer: Any) -> None:
+    with pytest.raises(ConfigError, match="no registry of models"):
+        trainer().fit(Classifier(), make_loader(), ckpt_path="registry:name")

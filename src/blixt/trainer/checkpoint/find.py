@@ -90,7 +90,7 @@ def _find(
     if wanted is None and "SLURM_JOB_ID" in os.environ and _hpc_files(root):
         wanted = "hpc"
     if wanted is None:
-        return _default(stage, keepers, model_given)
+        return _after_failure(keepers) if stage == "fit" else _default(stage, keepers, model_given)
     if wanted == "best":
         return _best(stage, keepers)
     if wanted == "last":
@@ -104,8 +104,22 @@ def _find(
     return _given(stage, wanted)
 
 
+def _after_failure(keepers: list[Any]) -> str | None:
+    """What a callback saved when the fit before this one failed."""
+    for each in keepers:
+        path = os.fspath(getattr(each, "ckpt_path", None) or "")
+        if path and _exists(path):
+            warnings.warn(
+                f"fit() goes on from {path}, which {type(each).__name__} saved when training failed. Delete "
+                "it, or give ckpt_path, to do otherwise.",
+                stacklevel=4,
+            )
+            return path
+    return None
+
+
 def _default(stage: str, keepers: list[Any], model_given: bool) -> str | None:
-    if stage == "fit" or model_given or not any(getattr(each, "best_model_path", "") for each in keepers):
+    if model_given or not any(getattr(each, "best_model_path", "") for each in keepers):
         return None
     warnings.warn(
         f"{stage}() without a model evaluates the best checkpoint of the last fit. Say "
@@ -155,6 +169,9 @@ def _hpc(stage: str, root: PathLike) -> str:
 
 def _given(stage: str, wanted: PathLike) -> str:
     path = os.fspath(wanted)
+    if path.startswith("registry"):
+        reason = "there is no registry of models here"
+        raise ConfigError(f"{stage}(ckpt_path)", path, reason, "Give a path or a URL")
     if _exists(path):
         return path
     if not is_url(path) and Path(path).name == path and "." not in path:

@@ -112,7 +112,7 @@ def restore_position(checkpoint: dict[str, Any], parts: Parts) -> None:
         _position_by_count(checkpoint, parts)
         return
     # A loader was made meanwhile, for this epoch; the one that goes on was made in an earlier one.
-    parts.counters.loaders_epoch = counters_of(checkpoint)["loaders_epoch"]
+    parts.counters.loaders_epoch = counters_of(checkpoint).get("loaders_epoch", parts.counters.epoch)
     rank, world_size = parts.fabric.global_rank, parts.fabric.world_size
     same_world = len(ranks) == world_size
     mine = ranks[rank] if same_world else ranks[0]

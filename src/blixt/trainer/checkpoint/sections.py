@@ -87,6 +87,8 @@ def counters_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         "epoch_closed": over or closed,
         "epoch_done": over,
         "validations": 0,
+        "validated_at": _value(batches, "total", "processed"),
+        "loaders_epoch": processed - 1 if over else processed,
     }
 
 

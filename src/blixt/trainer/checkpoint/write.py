@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import blixt
-from blixt.fabric import all_gather_objects, capture_rng
+from blixt.fabric import ResumableLoader, all_gather_objects, capture_rng
 from blixt.trainer.checkpoint.migrate import LAYOUT, VERSION_KEY
 from blixt.trainer.checkpoint.parts import Parts
 from blixt.trainer.checkpoint.plain import plain
@@ -39,7 +39,7 @@ def save(
 def dump(parts: Parts, weights_only: bool = False) -> dict[str, Any]:
     """The checkpoint; all ranks call it, because each has its own random numbers and loader position."""
     counters, strategy = parts.counters, parts.fabric.strategy
-    position = parts.loader.state_dict() if parts.loader is not None else None
+    position = _position(parts)
     checkpoint: dict[str, Any] = {
         "epoch": counters.epoch,
         "global_step": counters.global_step,
@@ -61,6 +61,18 @@ def dump(parts: Parts, weights_only: bool = False) -> dict[str, Any]:
     else:
         parts.hooks.call("on_save_checkpoint", checkpoint)
     return _made_plain(checkpoint)
+
+
+def _position(parts: Parts) -> dict[str, Any] | None:
+    """Where the data goes on: with the batch that runs now, if it has not been trained on yet."""
+    loader, done = parts.loader, parts.counters.batch
+    if loader is None:
+        return None
+    state = loader.state_dict()
+    running = isinstance(loader, ResumableLoader) and loader.delivered == done + 1
+    if running and "done" in state:
+        return {**state, "batches": done, "done": state["done"] - state["done"] // (done + 1)}
+    return state
 
 
 def _loops(parts: Parts, position: Mapping[str, Any]) -> dict[str, Any]:
