@@ -12,6 +12,7 @@ from torch.distributed.rendezvous import (
 
 from blixt.fabric.cluster import World
 from blixt.fabric.errors import ConfigError, LaunchError
+from blixt.fabric.meeting import own_part
 from blixt.fabric.strategies.base import Launcher, Strategy
 
 _LEAVE_S = 3.0
@@ -101,7 +102,8 @@ class GroupStrategy(Strategy):
 def _meet(world: World, timeout: timedelta) -> Store:
     if world.world_size == 1:
         return dist.HashStore()
-    return next(rendezvous("env://", timeout=timeout))[0]
+    store = next(rendezvous("env://", timeout=timeout))[0]
+    return own_part(store, world.rank, world.world_size, timeout.total_seconds())
 
 
 def _leave_together() -> None:
