@@ -48,7 +48,7 @@ def test_an_fsspec_url_works_like_a_path() -> None:
     assert is_complete("memory://box/deep/a.ckpt")
     TorchCheckpointIO().remove_checkpoint("memory://box/deep/a.ckpt")
     assert not is_complete("memory://box/deep/a.ckpt")
-    with pytest.raises(CheckpointError, match="no checkpoint at memory://box/deep/a.ckpt"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at memory://box/deep/a\.ckpt"):
         load_file("memory://box/deep/a.ckpt")
 
 
@@ -215,3 +215,14 @@ def test_deleting_waits_its_turn_behind_the_write(tmp_path: Path) -> None:
     plugin.remove_checkpoint(tmp_path / "a.ckpt")
     plugin.teardown()
     assert not (tmp_path / "a.ckpt").exists()
+
+
+def test_an_older_checkpoint_stays_when_the_newer_one_could_not_be_written(tmp_path: Path) -> None:
+    plugin = AsyncCheckpointIO()
+    save_file(tmp_path / "old.ckpt", {"n": 1})
+    (tmp_path / "file").write_text("")
+    plugin.save_checkpoint({"w": torch.ones(2)}, tmp_path / "file" / "new.ckpt")
+    plugin.remove_checkpoint(tmp_path / "old.ckpt")
+    with pytest.raises(CheckpointError, match="could not be written"):
+        plugin.teardown()
+    assert load_file(tmp_path / "old.ckpt") == {"n": 1}

@@ -69,10 +69,19 @@ class AsyncCheckpointIO(WrappingCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only)
 
     def remove_checkpoint(self, path: PathLike) -> None:
-        """Delete a checkpoint, in turn with what is being written."""
-        if self._pending is None or self._pending.done():
+        """Delete a checkpoint, after what is being written; nothing is deleted when that fails.
+
+        So an older checkpoint goes only when the newer one is there.
+        """
+        pending = self._pending
+        if pending is None or (pending.done() and pending.exception() is None):
             return super().remove_checkpoint(path)
-        self._submit(lambda: self.checkpoint_io.remove_checkpoint(path))
+
+        def remove() -> None:
+            if pending.exception() is None:
+                self.checkpoint_io.remove_checkpoint(path)
+
+        self._submit(remove)
 
     def wait_for_staging(self) -> None:
         """Return when live tensors may change; every optimizer step does this by itself."""

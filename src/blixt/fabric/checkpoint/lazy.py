@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -53,34 +54,54 @@ class LazyState(Mapping[str, Any]):
         entry = self.index.state_dict_metadata[name]
         return entry.size, entry.properties.dtype
 
-    def read_into(self, targets: Mapping[Keys, torch.Tensor]) -> None:
-        """Fill tensors, whole ones or shards, with what is saved under their keys."""
+    def read_into(self, targets: Mapping[Keys, Any]) -> dict[Keys, Any]:
+        """Fill tensors, whole ones or shards, with what is saved under their keys.
+
+        Returns:
+            The targets; in place of what is no tensor (torch's own tools keep such values there as well), the
+            value that is saved.
+        """
         import torch.distributed.checkpoint as dcp
 
         from blixt.fabric.checkpoint.safe_reader import SafePlanner, make_reader
 
         flat = {self.entries[keys]: target for keys, target in targets.items()}
         if not flat:
-            return
+            return {}
+        unreadable = (
+            OSError,
+            RuntimeError,
+            ValueError,
+            EOFError,
+            UnpicklingError,
+            dcp.api.CheckpointException,
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # every process reads for itself, on purpose
                 planner = SafePlanner(flatten_state_dict=False)
                 dcp.load(flat, storage_reader=make_reader(self.path), planner=planner, no_dist=True)
-        except (OSError, RuntimeError, ValueError, EOFError, dcp.api.CheckpointException) as error:
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            EOFError,
+            UnpicklingError,
+            dcp.api.CheckpointException,
+        ) as error:
             detail = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"The checkpoint {self.path} could not be read: {detail}") from error
+        return {keys: flat[self.entries[keys]] for keys in targets}
 
     def load(self) -> dict[str, Any]:
         """The whole state, as a nested dict on the CPU."""
-        targets = {keys: self._empty(name) for keys, name in self.entries.items()}
-        self.read_into(targets)
+        values = self.read_into({keys: self._empty(name) for keys, name in self.entries.items()})
         state: dict[str, Any] = _copy(self.values_only)
-        for keys, tensor in targets.items():
+        for keys, value in values.items():
             inner = state
             for key in keys[:-1]:
                 inner = inner.setdefault(key, {})
-            inner[keys[-1]] = tensor
+            inner[keys[-1]] = value
         return state
 
     def only(self, names: Iterable[str]) -> "LazyState":
@@ -99,15 +120,15 @@ class LazyState(Mapping[str, Any]):
         part._index = self._index
         return part.load()
 
-    def _empty(self, name: str) -> torch.Tensor:
+    def _empty(self, name: str) -> Any:
+        if not hasattr(self.index.state_dict_metadata[name], "size"):
+            return b""  # stands for a value that is no tensor
         size, dtype = self.describe(name)
         return torch.empty(size, dtype=dtype)
 
     def __getitem__(self, key: str) -> Any:
         if (key,) in self.entries:
-            target = self._empty(self.entries[key,])
-            self.read_into({(key,): target})
-            return target
+            return self.read_into({(key,): self._empty(self.entries[key,])})[key,]
         if any(keys[0] == key for keys in self.entries):
             inner = self.values_only.get(key, {})
             return LazyState(self.path, (*self.prefix, key), inner)
