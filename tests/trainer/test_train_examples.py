@@ -18,7 +18,6 @@ CLI_CONFIG = str(EXAMPLES / "config_cli" / "digits.yaml")
         ("autoencoder.py", ["--epochs", "2"], "the program is in runs/autoencoder/model.pt2"),
         ("gan.py", ["--epochs", "2"], "116 optimizer steps; distance of the mean image 0."),
         ("transformer_lm.py", ["--steps", "8", "--width", "32", "--files", "12"], "bits per byte"),
-        ("raw_loop.py", ["--epochs", "2", "--devices", "2"], "on 2 process(es)"),
     ],
 )
 def test_the_example_runs_to_its_end(script: str, arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Never, TypeVar, cast
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -89,7 +90,7 @@ class Fabric(Starting, Exchange, Files, Reports):
         self._rebuild = dict(zip(_ARGUMENTS, given, strict=True))
         plan = resolve_plan(accelerator, strategy, devices, num_nodes, precision, plugins)
         super().__init__(plan, _as_list(callbacks), _as_list(loggers))
-        self._modules: list[FabricModule] = []
+        self._modules: WeakSet[FabricModule] = WeakSet()
         self._watched = watches_backward(self._strategy, self._scaler is not None)
         self._own_names = {*vars(self), "_own_names"}
         if launched_by_cli() and plan.world is not None:
@@ -213,7 +214,7 @@ class Fabric(Starting, Exchange, Files, Reports):
             move_to_device=move,
             recompile=recompile,
         )
-        self._modules.append(wrapped)
+        self._modules.add(wrapped)
         return wrapped, ready
 
     def _wrap_optimizer(self, optimizer: Optimizer, module: nn.Module | None) -> Any:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from weakref import WeakSet
 
 from torch import nn
 from torch.optim import Optimizer
@@ -20,7 +21,7 @@ Filter = Callable[[str, Any], bool]
 class Files(Place):
     """Saves and loads whatever the strategy made of modules and optimizers."""
 
-    _modules: list[FabricModule]
+    _modules: WeakSet[FabricModule]
 
     def save(
         self, path: PathLike, state: Mapping[str, Any], filter: Mapping[str, Filter] | None = None
