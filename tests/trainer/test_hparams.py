@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,14 @@ def test_a_whole_configuration_is_kept_and_given_back_under_its_argument(config:
     again = Config.load_from_checkpoint(saved(module, tmp_path / "a.ckpt"))
     assert dict(again.hparams) == {"width": 2, "rate": 0.1}
     assert type(again.hparams) is type(module.hparams)
+
+
+def test_nothing_to_keep_is_no_error_and_no_names_are() -> None:
+    for nothing in ({}, None, Namespace()):
+        assert dict(Config(nothing).hparams) == {}
+    for nameless in (3, [1], (1, 2)):
+        with pytest.raises(ConfigError, match="holds no names"):
+            Config(nameless)
 
 
 def test_a_subclass_adds_its_arguments_and_its_values_win() -> None:
@@ -194,7 +203,7 @@ def test_a_command_line_gives_the_values_it_read_instead_of_the_objects() -> Non
 def test_hyperparameters_copy_and_pickle_and_print_in_order() -> None:
     values = HParams(b=1, a="x")
     assert copy.deepcopy(values) == pickle.loads(pickle.dumps(values)) == values
-    assert repr(values) == "'a': x\n'b': 1"
+    assert repr(values) == '"a": x\n"b": 1'
     del values.b
     assert values == {"a": "x"}
 
@@ -307,6 +316,26 @@ def test_a_class_that_was_never_imported_is_not_imported_for_a_file(tmp_path: Pa
     torch.save({"state_dict": {}, "hyper_parameters": values}, path)
     with pytest.raises(CheckpointError, match="no imported subclass of Sized"):
         Sized.load_from_checkpoint(path)
+
+
+def test_a_class_that_nested_values_ask_for_is_not_imported_either(tmp_path: Path) -> None:
+    values = {
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        "name": [{"class_path": "antigravity.Anything", "init_args": {}}],
+    }
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": values}, path)
+    with pytest.raises(CheckpointError, match=r"'antigravity\.Anything', which has not been imported"):
+        Sized.load_from_checkpoint(path)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_module_that_a_command_line_made_comes_back(tmp_path: Path) -> None:
+    values = {"width": 3, "rate": 0.5, "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": Sized(3).state_dict(), "hyper_parameters": values}, path)
+    again = Sized.load_from_checkpoint(path)
+    assert (again.layer.out_features, again.hparams.rate) == (3, 0.5)
 
 
 def test_a_data_module_comes_back_with_its_values_and_state(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ class HParams(dict[str, Any]):
         del self[name]
 
     def __repr__(self) -> str:
-        width = max((len(repr(name)) for name in self), default=0) + 1
-        return "\n".join(f"{f'{name!r}:':{width}} {value}" for name, value in sorted(self.items()))
+        width = max((len(name) for name in self), default=0) + 3
+        return "\n".join(f"{_quoted(name):{width}} {value}" for name, value in sorted(self.items()))
 
 
 AttributeDict = HParams
@@ -166,9 +166,13 @@ def hparams_entries(item: HyperparametersMixin) -> dict[str, Any]:
     return entries
 
 
+def _quoted(name: str) -> str:
+    return f'"{name}":'
+
+
 def _has_names(item: Any) -> bool:
-    """An empty container is not an error: there is nothing to keep."""
-    return bool(item) or isinstance(item, (int, float)) or item is None
+    """An empty container, or None, is not an error: there is nothing to keep."""
+    return bool(item) or isinstance(item, (int, float))
 
 
 def _copy(values: Any) -> Any:

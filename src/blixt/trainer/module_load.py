@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
@@ -146,9 +147,27 @@ def _instantiate(cls: type[T], path: str, values: dict[str, Any]) -> T:
             f"The checkpoint is of {wanted!r}, which is no imported subclass of {cls.__name__}. "
             "Nothing was run. Import it first if you trust it."
         )
+    for inner in _class_paths(values):
+        if not _is_imported_subclass(inner, object):
+            raise CheckpointError(
+                f"The checkpoint wants an object of {inner!r}, which has not been imported. Nothing was run. "
+                "Import it first if you trust it."
+            )
     from blixt.trainer.cli import instantiate_module
 
     return cast("T", cast("Any", instantiate_module)(cls, values))
+
+
+def _class_paths(values: Any) -> Iterator[str]:
+    """Every class that nested values ask for."""
+    if isinstance(values, Mapping):
+        for name, value in cast("Mapping[str, Any]", values).items():
+            if name == "class_path":
+                yield str(value)
+            yield from _class_paths(value)
+    elif isinstance(values, (list, tuple)):
+        for value in cast("list[Any]", values):
+            yield from _class_paths(value)
 
 
 def _is_imported_subclass(path: Any, cls: type) -> bool:

@@ -107,8 +107,11 @@ class Speaking:
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """`print` on rank 0, above the progress bar if there is one."""
-        owner = self._trainer if self._trainer is not None else self._fabric
-        (owner.print if owner is not None else print)(*args, **kwargs)
+        runner = self._trainer if self._trainer is not None else self._fabric
+        if runner is not None and not runner.is_global_zero:
+            return
+        bar: Any = None if self._trainer is None else self._trainer.progress_bar_callback
+        (bar.print if bar is not None and bar.is_enabled else print)(*args, **kwargs)
 
     def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
         """Tensors and numbers of all ranks, stacked in a new first dimension; all ranks call it.
