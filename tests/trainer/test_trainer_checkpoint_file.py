@@ -73,6 +73,8 @@ def test_hyper_parameters_that_are_not_plain_are_left_out_and_named(trainer: Any
     kept = torch.load(tmp_path / "a.ckpt", weights_only=True)["hyper_parameters"]
     assert (kept["folder"], kept["size"]) == (str(tmp_path), 3)
     assert "act" not in kept
+    assert "act" not in read(tmp_path / "a.ckpt")["hyper_parameters"]
+    assert read(tmp_path / "a.ckpt", weights_only=False)["hyper_parameters"]["act"] is nn.ReLU
 
 
 def test_what_callbacks_keep_is_made_plain_and_what_cannot_be_is_told(trainer: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import enum
 import os
+import pickle
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,20 @@ def plain(values: Mapping[str, Any], owner: str, fix: str, *, keep: bool = False
         _told.add((owner, *strange))
         warnings.warn(f"{owner}: {', '.join(strange)}. {fix}.", stacklevel=3)
     return {name: value for name, value in made.items() if value is not _LEFT_OUT}
+
+
+def objects_in(values: Mapping[str, Any]) -> dict[str, bytes]:
+    """Those of `values` that `plain` leaves out or cuts, pickled: bytes that a safe loader does not open."""
+    pickled: dict[str, bytes] = {}
+    for name, value in values.items():
+        strange: list[str] = []
+        _plain(value, str(name), strange, keep=True)
+        if strange:
+            try:
+                pickled[name] = pickle.dumps(value)
+            except Exception:  # whatever its own class raises: lambdas, local classes, open files
+                continue
+    return pickled
 
 
 def _plain(value: Any, where: str, strange: list[str], keep: bool) -> Any:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import IO, Any, cast
 
@@ -71,7 +72,8 @@ def _careful(
 ) -> dict[str, Any]:
     """Load; where the safe loader refuses an object, read the rest without it."""
     try:
-        return _checked(load_with(weights_only is not False), source)
+        content = _checked(load_with(weights_only is not False), source)
+        return _with_objects(content) if weights_only is False else content
     except OSError as error:
         if isinstance(error, CheckpointError):
             raise
@@ -88,8 +90,10 @@ def _careful(
 def _from_file(file: IO[bytes], location: Any, weights_only: bool | None) -> dict[str, Any]:
     name = getattr(file, "name", "the open file")
     start = file.tell()
+    trusted = weights_only is False
     try:
-        return _checked(torch.load(file, map_location=location, weights_only=weights_only is not False), name)
+        content = _checked(torch.load(file, map_location=location, weights_only=not trusted), name)
+        return _with_objects(content) if trusted else content
     except pickle.UnpicklingError:
         if weights_only is False:
             raise
@@ -99,6 +103,18 @@ def _from_file(file: IO[bytes], location: Any, weights_only: bool | None) -> dic
         return file
 
     return _checked(_without(load_inert(again, name, map_location=location), name), name)
+
+
+def _with_objects(content: dict[str, Any]) -> dict[str, Any]:
+    """With the hyper parameters that are no plain values; only for files that are trusted."""
+    kept: dict[str, dict[str, bytes]] = content.get("blixt", {}).get("objects", {})
+    for entry, objects in kept.items():
+        for name, pickled in objects.items():
+            try:
+                content.setdefault(entry, {})[name] = pickle.loads(pickled)
+            except Exception as error:  # whatever the object's own code raises
+                warnings.warn(f"{entry}.{name} of the checkpoint cannot be made: {error}.", stacklevel=4)
+    return content
 
 
 def _without(content: Any, source: object) -> Any:

@@ -8,7 +8,7 @@ import blixt
 from blixt.fabric import ResumableLoader, all_gather_objects, capture_rng
 from blixt.trainer.checkpoint.migrate import LAYOUT, VERSION_KEY
 from blixt.trainer.checkpoint.parts import Parts
-from blixt.trainer.checkpoint.plain import plain
+from blixt.trainer.checkpoint.plain import objects_in, plain
 from blixt.trainer.checkpoint.sections import loops_of
 from blixt.trainer.combined_batches import seeds_of
 from blixt.trainer.hparams import hparams_entries
@@ -16,9 +16,11 @@ from blixt.trainer.hparams import hparams_entries
 _TENSOR_SECTIONS = ("state_dict", "optimizer_states", "loops", "blixt")
 _UNSAFE = "Reading the file then needs weights_only=False; keep plain values and tensors instead"
 _NOT_KEPT = (
-    "Not kept in checkpoints, so give it to load_from_checkpoint, and to save_hyperparameters(ignore=...) to "
-    "silence this"
+    "load_from_checkpoint makes objects only with weights_only=False; else give it there as an argument, and "
+    "to save_hyperparameters(ignore=...) to silence this"
 )
+OBJECTS = "objects"
+"""Where our section keeps pickled hyper parameters."""
 
 
 def save(
@@ -51,7 +53,10 @@ def dump(parts: Parts, weights_only: bool = False) -> dict[str, Any]:
     if not weights_only:
         checkpoint |= _for_resuming(parts)
         checkpoint["blixt"]["ranks"] = all_gather_objects(_of_this_rank(parts, position))
-    checkpoint |= _hyper_parameters(parts)
+    entries, objects = _hyper_parameters(parts)
+    checkpoint |= entries
+    if objects:
+        checkpoint["blixt"][OBJECTS] = objects
     if parts.datamodule is not None:
         state = parts.datamodule.state_dict()
         if state:
@@ -119,16 +124,20 @@ def _for_resuming(parts: Parts) -> dict[str, Any]:
     return section
 
 
-def _hyper_parameters(parts: Parts) -> dict[str, Any]:
+def _hyper_parameters(parts: Parts) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entries of module and data module, and apart from them what is not plain, pickled."""
     entries: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
     for owner in (parts.module, parts.datamodule):
         found = hparams_entries(owner) if owner is not None else {}
         for name, value in found.items():
             if isinstance(value, Mapping):
                 values = cast("Mapping[str, Any]", value)
                 value = plain(values, f"Hyper parameters of {type(owner).__name__}", _NOT_KEPT)
+                pickled = objects_in(values)
+                objects |= {name: pickled} if pickled else {}
             entries[name] = value
-    return entries
+    return entries, objects
 
 
 def _of_this_rank(parts: Parts, position: dict[str, Any] | None) -> dict[str, Any]:
