@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 
 def facts(text: str) -> list[Any]:
@@ -54,15 +55,15 @@ def left_behind(folder: Path) -> dict[str, Any]:
         elif path.suffix == ".ckpt" and path.is_file():
             found[name] = shape_of(torch.load(path, weights_only=False))
         elif path.name == "hparams.yaml":
-            found[name] = path.read_text()
+            found[name] = yaml.safe_load(path.read_text())
         elif path.is_file() and not path.name.startswith("events.out"):
             found[name] = "file"
     return found
 
 
-def sorted_columns(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def sorted_columns(rows: list[dict[str, str]]) -> list[dict[str, float]]:
     """Rows without empty cells, in an order of columns that does not depend on the writer."""
-    return [{key: row[key] for key in sorted(row) if row[key] not in ("", None)} for row in rows]
+    return [{key: float(row[key]) for key in sorted(row) if row[key] not in ("", None)} for row in rows]
 
 
 def run(script: Path) -> dict[str, Any]:

@@ -19,6 +19,9 @@ MEANT: dict[str, dict[str, str]] = {
     "checkpoints_many": {
         "/files/steps/": "a checkpoint that falls on a validation is written after it, with its numbers",
     },
+    "ema_swa": {
+        "/facts[0][2]": "the average takes in what the last epoch ends with, as the method's paper says",
+    },
     "fabric_loop": {
         "/facts[7][3]": "all_gather stacks for one process as for many, so a program has one shape to expect",
     },
@@ -26,7 +29,11 @@ MEANT: dict[str, dict[str, str]] = {
         "/files/a.ckpt/loops/": "an epoch that is done leaves no batches of its own in the file",
     },
     "hparams": {
-        "/files/c.ckpt/": "an epoch that max_steps cut is not counted as done, so that a resume goes on in it",
+        "/files/c.ckpt/": "an epoch that max_steps cut is not counted as done; a resume goes on in it",
+    },
+    "tuner": {
+        "/facts[0]": "the first losses are not halved by the smoothing, so the search ends one rate later",
+        "/facts[1]": "the first losses are not halved by the smoothing",
     },
     "wrong_steps": {
         "/facts[19]": "the trainer's arguments are by keyword",

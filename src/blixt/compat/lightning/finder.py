@@ -35,7 +35,9 @@ class LightningFinder(MetaPathFinder, Loader):
         if fullname.partition(".")[0] not in PACKAGES:
             return None
         if lookup.is_module(fullname):
-            return ModuleSpec(fullname, self, origin="blixt.compat.lightning", is_package=True)
+            return ModuleSpec(
+                fullname, self, origin="blixt.compat.lightning", is_package=self.is_package(fullname)
+            )
         parent, _, name = fullname.rpartition(".")
         # Under its own name importlib would take this for a missing submodule and drop the sentence.
         raise ModuleNotFoundError(gone.sentence(parent, name), name=f"{parent}:{name}")
@@ -43,7 +45,8 @@ class LightningFinder(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module without a file."""
         module = ModuleType(spec.name, f"Lightning's {spec.name}, made of blixt's names.")
-        module.__path__ = []
+        if self.is_package(spec.name):
+            module.__path__ = []
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -23,7 +23,6 @@ FABRIC: dict[str, str] = {
     "accelerators.cpu": "CPUAccelerator",
     "accelerators.cuda": "CUDAAccelerator find_usable_cuda_devices is_cuda_available num_cuda_devices",
     "accelerators.mps": "MPSAccelerator",
-    "cli": "main=blixt.cli.fabric:main",
     "fabric": "Fabric",
     "loggers": "CSVLogger Logger TensorBoardLogger",
     "loggers.csv_logs": "CSVLogger",
@@ -77,7 +76,10 @@ FABRIC: dict[str, str] = {
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
     "utilities.throughput": _THROUGHPUT,
-    "utilities.types": "ReduceOp LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau",
+    "utilities.types": """
+        LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau ReduceOp
+        _DEVICE _MAP_LOCATION_TYPE _PATH
+    """,
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",
     "wrappers": "is_wrapped",
 }

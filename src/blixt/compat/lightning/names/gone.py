@@ -84,20 +84,18 @@ def sentence(module: str, name: str) -> str:
 
 
 def _of_module(asked: str) -> str | None:
-    path = asked
-    for head in (
+    if asked in ("lightning.fabric.cli", "lightning_fabric.cli"):
+        return "the commands are `blixt fabric run` and `blixt fabric consolidate`"
+    heads = (
         "lightning.pytorch.",
         "lightning.fabric.",
         "pytorch_lightning.",
         "lightning_fabric.",
         "lightning.",
-    ):
-        if asked.startswith(head):
-            path = asked[len(head) :]
-            break
-    return next(
-        (reason for key, reason in MODULES.items() if path == key or path.startswith(f"{key}.")), None
     )
+    path = asked.removeprefix(next((head for head in heads if asked.startswith(head)), ""))
+    found = (reason for key, reason in MODULES.items() if path == key or path.startswith(f"{key}."))
+    return next(found, None)
 
 
 def _nearest(module: str, name: str) -> str:

@@ -76,7 +76,8 @@ PYTORCH: dict[str, str] = {
     "core.module": "LightningModule",
     "core.optimizer": "LightningOptimizer do_nothing_closure",
     "core.saving": """
-        load_hparams_from_tags_csv load_hparams_from_yaml save_hparams_to_tags_csv save_hparams_to_yaml
+        get_filesystem load_hparams_from_tags_csv load_hparams_from_yaml
+        save_hparams_to_tags_csv save_hparams_to_yaml
     """,
     "demos": _BORING,
     "demos.boring_classes": _BORING,
@@ -149,7 +150,7 @@ PYTORCH: dict[str, str] = {
     "utilities.model_summary.model_summary": _SUMMARY,
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": """
-        AttributeDict is_picklable lightning_getattr lightning_hasattr lightning_setattr
+        AttributeDict get_init_args is_picklable lightning_getattr lightning_hasattr lightning_setattr
     """,
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng seed_everything",

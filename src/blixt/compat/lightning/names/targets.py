@@ -70,7 +70,7 @@ TARGETS: dict[str, str] = {
         """
         ArgsType EVAL_DATALOADERS LRSchedulerConfigType LRSchedulerPLType LRSchedulerTypeTuple
         LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler OptimizerLRSchedulerConfig STEP_OUTPUT
-        TRAIN_DATALOADERS
+        TRAIN_DATALOADERS _DEVICE _MAP_LOCATION_TYPE _PATH
         """,
     ),
     **_own("enums", "GradClipAlgorithmType LightningEnum"),
@@ -92,8 +92,9 @@ TARGETS: dict[str, str] = {
     **_own(
         "checks",
         """
-        do_nothing_closure find_shared_parameters from_compiled is_overridden is_param_in_hook_signature
-        is_picklable lightning_getattr lightning_hasattr lightning_setattr set_shared_parameters to_uncompiled
+        do_nothing_closure find_shared_parameters from_compiled get_init_args is_overridden
+        is_param_in_hook_signature is_picklable lightning_getattr lightning_hasattr lightning_setattr
+        set_shared_parameters to_uncompiled
         """,
     ),
     **_own("trainer", "CSVLogger TensorBoardLogger Trainer"),
@@ -109,10 +110,10 @@ TARGETS: dict[str, str] = {
     **_own("constants", "FLOAT16_EPSILON FLOAT32_EPSILON FLOAT64_EPSILON"),
 }
 
+_COMMANDS = "blixt.compat.lightning.own.commands"
 COMMANDS: dict[str, str] = {
-    "fabric.cli": "blixt.cli.fabric:main",
-    "fabric.utilities.consolidate_checkpoint": "blixt.fabric.checkpoint:consolidate_main",
-    "pytorch.utilities.consolidate_checkpoint": "blixt.fabric.checkpoint:consolidate_main",
-    "pytorch.utilities.upgrade_checkpoint": "blixt.trainer.checkpoint:upgrade_main",
+    "fabric.utilities.consolidate_checkpoint": f"{_COMMANDS}:consolidate_checkpoint",
+    "pytorch.utilities.consolidate_checkpoint": f"{_COMMANDS}:consolidate_checkpoint",
+    "pytorch.utilities.upgrade_checkpoint": f"{_COMMANDS}:upgrade_checkpoint",
 }
 """Modules that Lightning lets people run with `python -m`, and the function of ours that does it."""

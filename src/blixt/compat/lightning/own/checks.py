@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -110,6 +111,25 @@ def _holders(model: Module, attribute: str) -> list[Any]:
     found: list[Any] = [model] if hasattr(model, attribute) else []
     found += [owner.hparams for owner in owners if attribute in getattr(owner, "hparams", ())]
     return [*found, datamodule] if hasattr(datamodule, attribute) else found
+
+
+def get_init_args(frame: FrameType) -> dict[str, Any]:
+    """The arguments that the `__init__` of a frame was called with, its `**kwargs` spread out.
+
+    Args:
+        frame: Of the `__init__` itself; anything else has no arguments.
+    """
+    values = frame.f_locals
+    if "__class__" not in values or frame.f_code.co_name != "__init__":
+        return {}
+    parameters = list(inspect.signature(values["__class__"].__init__).parameters.values())[1:]
+    found: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= values[parameter.name]
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            found[parameter.name] = values[parameter.name]
+    return found
 
 
 def find_shared_parameters(module: nn.Module) -> list[list[str]]:

@@ -1,8 +1,10 @@
 """The names that type hints in users' code use."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -16,6 +18,9 @@ TRAIN_DATALOADERS = Any
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = LRScheduler | ReduceLROnPlateau
 LRSchedulerPLType = LRScheduler | ReduceLROnPlateau
+_PATH = str | os.PathLike[str]
+_DEVICE = torch.device | str | int
+_MAP_LOCATION_TYPE = _DEVICE | Callable[[Any, str], Any] | dict[_DEVICE, _DEVICE] | None
 ArgsType = list[str] | dict[str, Any] | None
 """What a command line object accepts in the place of `sys.argv`."""
 
