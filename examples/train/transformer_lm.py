@@ -4,7 +4,7 @@
 
 It reads bytes, so there is nothing to download and no tokenizer. The run logs bits per byte, keeps a moving
 average of the weights, goes on where it was when it is started again, and writes a few lines at the end.
-On a laptop's CPU 300 steps take about a minute and come to about 3 bits per byte.
+Untrained it needs 8 bits per byte, after a hundred steps about 3.3.
 """
 
 import argparse

@@ -81,7 +81,8 @@ def test_the_rates_are_those_of_lightning_and_the_losses_too_but_for_its_correct
         (Trainer, Module, Tuner),
     ):
         module = pair.model_of(base)
-        tuner = tuner_class(trainer_class(**pair.options(tmp_path)))
+        # Lightning would stop at max_epochs, whatever num_training says.
+        tuner = tuner_class(trainer_class(**pair.options(tmp_path, max_epochs=20)))
         options: dict[str, Any] = {"num_training": 25, "min_lr": 1e-4, "early_stop_threshold": None}
         finder = tuner.lr_find(module, pair.make_loader(), attr_name="rate", **options)
         results.append(finder.results)

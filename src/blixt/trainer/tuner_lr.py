@@ -38,7 +38,7 @@ class LRFinder:
         self.results: dict[str, list[float]] = {"lr": [], "loss": []}
 
     def suggestion(self, skip_begin: int = 10, skip_end: int = 1) -> float | None:
-        """The learning rate at which the loss fell most steeply.
+        """The learning rate at which the loss fell most steeply, on the scale on which the rate grew.
 
         Args:
             skip_begin: First steps that are too noisy to count.
@@ -86,7 +86,10 @@ class LRFinder:
         if len(usable) < 2:
             return None
         losses = torch.tensor([self.results["loss"][i] for i in usable])
-        rates = torch.tensor([self.results["lr"][i] for i in usable])
+        # Steep on the scale on which the rate grows: per unit of the rate itself, the noise between two tiny
+        # rates of an exponential test would always be the steepest.
+        scale = math.log if self.mode == "exponential" else float
+        rates = torch.tensor([scale(self.results["lr"][i]) for i in usable])
         slopes: torch.Tensor = torch.gradient(losses, spacing=[rates])[0]
         return usable[int(slopes.argmin())]
 
