@@ -15,6 +15,7 @@ import torch, torchmetrics
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 from blixt.fabric import ConfigError, Logger
+from blixt.fabric.strategies.model_parallel import ModelParallelStrategy
 from blixt.trainer import Trainer
 from blixt.trainer.boring import BoringModel, RandomDataset
 
@@ -89,6 +90,16 @@ try:
     Trainer(max_steps=1, log_every_n_steps=1, logger=Rows(), limit_val_batches=0, **options).fit(Uneven())
 except ConfigError as error:
     report["error"] = str(error)
+class Twins(BoringModel):
+    def training_step(self, batch, batch_idx):
+        self.log("once", 1.0, on_step=False, on_epoch=True, reduce_fx="sum")
+        return self.step(batch)
+
+strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=2)
+twins = Trainer(max_epochs=1, limit_train_batches=4, limit_val_batches=0, logger=False,
+                strategy=strategy, **options)
+twins.fit(Twins())
+report["once"] = float(twins.callback_metrics["once"])
 (out / f"report{trainer.global_rank}.json").write_text(json.dumps(report))
 '''
 
@@ -170,3 +181,7 @@ def test_ranks_that_reduce_other_step_names_than_each_other_are_told_which(repor
         assert "only some ranks log" in report["error"]
         assert "of_rank_0" in report["error"]
         assert "of_rank_1" in report["error"]
+
+
+def test_ranks_that_share_a_model_count_once_in_a_sum(reports: Any) -> None:
+    assert [report["once"] for report in reports] == [4.0, 4.0]

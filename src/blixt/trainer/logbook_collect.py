@@ -51,7 +51,7 @@ class Collector:
             (numbers[id(s)] * w if s.options.reduce_fx == "mean" else numbers[id(s)], w)
             for s, w in zip(slots, weights, strict=True)
         ]
-        return self._finished(slots, self._same_names(slots, pairs, group))
+        return self._finished(slots, self._same_names(slots, pairs, group), group)
 
     def _same_names(self, slots: list[Slot], pairs: list[Pair], group: Any) -> list[list[Pair]]:
         names = ["|".join(map(str, slot.key)) for slot in slots]
@@ -82,7 +82,7 @@ class Collector:
         if ranks is None:
             self._learn_names(slots, shared)
             return self._share_epochs(slots, self._due(slots))
-        numbers = self._finished(shared, ranks)
+        numbers = self._finished(shared, ranks, None)
         for slot, number in zip(shared, numbers, strict=True):
             if slot.metric is None:
                 slot.result, slot.dirty = number, False
@@ -93,7 +93,7 @@ class Collector:
             [s for s in due if s.options.shares_epochs and s.options.group is not None]
         ):
             ranks = self._same_names(grouped, self.pairs(grouped), group)
-            for slot, number in zip(grouped, self._finished(grouped, ranks), strict=True):
+            for slot, number in zip(grouped, self._finished(grouped, ranks, group), strict=True):
                 slot.result, slot.dirty = number, False
         for (
             slot
@@ -120,8 +120,15 @@ class Collector:
             slot.result = finish(slot.options.reduce_fx, [pair])
         slot.dirty = False
 
-    def _finished(self, slots: list[Slot], ranks: list[list[Pair]]) -> list[float]:
-        return [finish(s.options.reduce_fx, [rank[i] for rank in ranks]) for i, s in enumerate(slots)]
+    def _finished(self, slots: list[Slot], ranks: list[list[Pair]], group: Any) -> list[float]:
+        numbers = [finish(s.options.reduce_fx, [rank[i] for rank in ranks]) for i, s in enumerate(slots)]
+        # Ranks that share a model (tensor parallel) have seen the same data: a sum counts it once.
+        twins = (
+            1 if group is not None else self._fabric.world_size // self._fabric.strategy.data_parallel_size
+        )
+        if twins == 1:
+            return numbers
+        return [n / twins if s.options.reduce_fx == "sum" else n for s, n in zip(slots, numbers, strict=True)]
 
     @staticmethod
     def pairs(slots: Sequence[Slot]) -> list[Pair]:
