@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from blixt.fabric import CSVLogger, Fabric
+from blixt.fabric import CSVLogger, Fabric, capture_rng, restore_rng
 
 
 def digits() -> tuple[torch.utils.data.Dataset, torch.utils.data.Dataset]:
@@ -60,9 +60,10 @@ def main() -> None:
     judge = fabric.make_loader(DataLoader(test, 256), even=False)  # nobody judges a digit twice
 
     checkpoint = options.folder / "state.pt"
-    state = {"model": model, "optimizer": optimizer, "loader": loader, "epoch": 0}
+    state = {"model": model, "optimizer": optimizer, "loader": loader, "epoch": 0, "rng": capture_rng()}
     if checkpoint.exists():
         fabric.load(checkpoint, state)
+        restore_rng(state["rng"])
     for epoch in range(state["epoch"], options.epochs):
         for images, labels in loader:
             loss = nn.functional.cross_entropy(model(images), labels)
@@ -73,7 +74,7 @@ def main() -> None:
         score = accuracy(fabric, model, judge)
         fabric.log_dict({"loss": loss, "accuracy": score}, step=epoch)
         fabric.print(f"epoch {epoch + 1}: {score:.1%} right")
-        state["epoch"] = epoch + 1
+        state.update(epoch=epoch + 1, rng=capture_rng(fabric.device))
         fabric.save(checkpoint, state)
     logger.finalize("success")
     fabric.print(f"done on {fabric.world_size} process(es)")
