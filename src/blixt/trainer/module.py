@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
 from blixt.fabric import ConfigError, Fabric, Logger
@@ -18,6 +17,8 @@ from blixt.trainer.module_log import Speaking
 from blixt.trainer.module_manual import ManualOptimization
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from blixt.trainer.trainer import Trainer
 
 
@@ -110,7 +111,7 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
         return self.device.type == "cuda"
 
     @property
-    def device_mesh(self) -> DeviceMesh | None:
+    def device_mesh(self) -> "DeviceMesh | None":
         """The named mesh of a strategy that has one, for `configure_model`."""
         return None if self.fabric is None else getattr(self.fabric.strategy, "device_mesh", None)
 
