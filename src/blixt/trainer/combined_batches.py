@@ -4,12 +4,14 @@
 fetches one batch ahead, so that the last one is known to be the last while it is trained on.
 """
 
-import copy
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
-from blixt.fabric import ResumableLoader, capture_rng, restore_rng
+import numpy as np
+import torch
+
+from blixt.fabric import ResumableLoader, capture_rng, isolate_rng, restore_rng
 from blixt.fabric.workers import mix
 from blixt.trainer.combined_modes import Course, Mode, draw
 
@@ -110,7 +112,7 @@ class CombinedBatches:
             "batches": self.delivered,
             "mode": self.mode,
             "world_size": self._world_size,
-            **copy.deepcopy(asdict(self._course)),
+            **self._course.state_dict(),
         }
 
     def load_state_dict(self, state_dict: State) -> None:
@@ -180,7 +182,7 @@ class AheadBatches(Around):
         self._left = left
         self._draws = draws
         self._state: State | None = None
-        self._numbers: State | None = None
+        self._numbers: _Numbers | None = None
         self._resuming = False
 
     @property
@@ -199,8 +201,8 @@ class AheadBatches(Around):
         held = self._first(source)
         while held:
             batch = held.pop()
-            self._state = copy.deepcopy(self.batches.state_dict())
-            self._numbers = capture_rng() if self._draws else None
+            self._state = self.batches.state_dict()
+            self._numbers = _Numbers() if self._draws else None
             if limit is None or self.delivered + 1 < limit:
                 held = self._fetch(source)
             self.last = not held
@@ -212,12 +214,9 @@ class AheadBatches(Around):
         numbers, self._numbers = self._numbers, None
         if numbers is None:
             return self._fetch(source)
-        now = capture_rng()
-        restore_rng(numbers)
-        try:
+        with isolate_rng():
+            numbers.put_back()
             return self._fetch(source)
-        finally:
-            restore_rng(now)
 
     def _fetch(self, source: Iterator[Any]) -> list[Any]:
         """The next batch in a list, or none when this process, or another, is at its end."""
@@ -236,15 +235,45 @@ class AheadBatches(Around):
         """The position after the batches handed out so far."""
         if self._state is None:
             return self.batches.state_dict()
-        state = copy.deepcopy(self._state)
-        return state if self._numbers is None else {**state, "ahead": self._numbers}
+        return (
+            {**self._state, "ahead": self._numbers.as_state()} if self._numbers is not None else self._state
+        )
 
     def load_state_dict(self, state_dict: State) -> None:
         """Make the next iteration begin at that position."""
         self.batches.load_state_dict({name: value for name, value in state_dict.items() if name != "ahead"})
         self.delivered = self.batches.delivered
         self._resuming = self.delivered > 0
-        self._state, self._numbers = None, state_dict.get("ahead")
+        numbers = state_dict.get("ahead")
+        self._state, self._numbers = None, None if numbers is None else _Numbers.of(numbers)
+
+
+class _Numbers:
+    """The random numbers of this process at one moment; taking them costs half of what a plain form costs."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy: Any = np.random.get_state()
+        self._torch = torch.get_rng_state()
+
+    @classmethod
+    def of(cls, state: State) -> "_Numbers":
+        """Those that `as_state` wrote down."""
+        with isolate_rng():
+            restore_rng(state)
+            return cls()
+
+    def put_back(self) -> None:
+        """Let the generators go on from here."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+
+    def as_state(self) -> State:
+        """As plain values."""
+        with isolate_rng():
+            self.put_back()
+            return capture_rng()
 
 
 def close(batches: Any) -> None:

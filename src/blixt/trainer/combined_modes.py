@@ -26,6 +26,10 @@ class Course:
     rounds: list[int] = field(default_factory=list[int])
     ended: list[bool] = field(default_factory=list[bool])
 
+    def state_dict(self) -> dict[str, Any]:
+        """As plain values, apart from this."""
+        return {**vars(self), "rounds": list(self.rounds), "ended": list(self.ended)}
+
     @classmethod
     def begin(cls, count: int) -> "Course":
         """At the beginning of `count` loaders."""

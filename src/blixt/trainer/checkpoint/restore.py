@@ -34,10 +34,11 @@ def restore_model(checkpoint: dict[str, Any], parts: Parts, strict: bool | None 
         parts.datamodule.load_state_dict(checkpoint[type(parts.datamodule).__qualname__])
 
 
-def restore_callbacks(checkpoint: dict[str, Any], parts: Parts) -> None:
+def restore_callbacks(checkpoint: dict[str, Any], parts: Parts, tell: bool = True) -> None:
     """Let the callbacks see the checkpoint and give each its own state back.
 
-    A state that none of them owns is left alone, with a warning: whoever resumes probably forgot a callback.
+    A state that none of them owns is left alone, with a warning if `tell`: whoever resumes probably forgot a
+    callback. Evaluation needs fewer of them.
     """
     for hook in parts.hooks.of_callbacks("on_load_checkpoint"):
         hook(checkpoint)
@@ -50,7 +51,7 @@ def restore_callbacks(checkpoint: dict[str, Any], parts: Parts) -> None:
             used.add(key)
             callback.load_state_dict(copy.deepcopy(states[key]))
     unused = [str(key) for key in states if key not in used]
-    if unused:
+    if unused and tell:
         warnings.warn(
             f"The checkpoint has the state of callbacks that this trainer does not have: "
             f"{', '.join(unused)}. Add them to Trainer(callbacks=...), with the arguments they had.",
