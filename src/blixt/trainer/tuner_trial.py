@@ -68,10 +68,20 @@ def on_trial(trainer: "Trainer", module: "Module", datamodule: "DataModule | Non
 def _restore(module: "Module", kept: dict[str, torch.Tensor], trained: dict[str, bool]) -> None:
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if name in kept:
-            tensor.data.copy_(kept[name])
+            tensor.data.copy_(_laid_out_like(tensor, kept[name]))
     for name, parameter in module.named_parameters():
         parameter.grad = None
         parameter.requires_grad = trained.get(name, parameter.requires_grad)
+
+
+def _laid_out_like(tensor: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """What was kept, in shards if the trial has sharded the module in the meantime."""
+    if not hasattr(tensor, "placements") or hasattr(kept, "placements"):
+        return kept
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    sharded = cast("DTensor", tensor)
+    return distribute_tensor(kept.to(tensor.device), sharded.device_mesh, sharded.placements)
 
 
 def _nothing(*_: Any) -> None:

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, sys.argv[2])
 from tests.trainer.samples import Classifier, make_data
 from blixt.trainer import (Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, SpikeDetection,
-                           StochasticWeightAveraging, Timer, Trainer, TrainingSpikeException, seed_everything)
+                           StochasticWeightAveraging, Timer, Trainer, TrainingSpikeException, Tuner, seed_everything)
+from blixt.trainer.summary import ModelSummary
 from blixt.trainer.callbacks.timed import TimedDecision
 
 torch.set_num_threads(1)
@@ -32,14 +33,18 @@ class Normed(Classifier):
         mine = [[0.5, 0.2, 0.9], [0.1, 0.8, 0.7]][self.trainer.global_rank][self.current_epoch]
         self.log("score", mine, sync_dist=False)
 
-def run(callbacks, module=None, epochs=3, **options):
+def make(callbacks, epochs, **options):
+    saves = any(isinstance(c, ModelCheckpoint) for c in callbacks)
+    return Trainer(accelerator="cpu", devices=2, max_epochs=epochs, logger=False, callbacks=callbacks,
+                   enable_checkpointing=saves, enable_progress_bar=False, enable_model_summary=False,
+                   num_sanity_val_steps=0, default_root_dir=out, **options)
+
+def run(callbacks, module=None, epochs=3, ckpt_path=None, **options):
     seed_everything(3)
     module = module if module is not None else Normed()
-    saves = any(isinstance(c, ModelCheckpoint) for c in callbacks)
-    trainer = Trainer(accelerator="cpu", devices=2, max_epochs=epochs, logger=False, callbacks=callbacks,
-                      enable_checkpointing=saves, enable_progress_bar=False, enable_model_summary=False,
-                      num_sanity_val_steps=0, default_root_dir=out, **options)
-    trainer.fit(module, DataLoader(make_data(), 4), DataLoader(make_data(8), 4))
+    trainer = make(callbacks, epochs, **options)
+    data, val = DataLoader(make_data(), 4), DataLoader(make_data(8), 4)
+    trainer.fit(module, data, val, ckpt_path=ckpt_path)
     return trainer, module
 
 saver = ModelCheckpoint(out / "c", "{epoch}", monitor="score", save_top_k=2, save_last=True)
@@ -97,6 +102,30 @@ try:
     run([SpikeDetection()], Jumps(), epochs=1)
 except TrainingSpikeException as error:
     seen["spike"] = error.batch_idx
+class Counts(Classifier):
+    lr = 0.1
+    def on_train_start(self):
+        self.counted = ModelSummary(self).total_parameters
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+def sharded(path=None):
+    saver = ModelCheckpoint(out / "sharded", "{epoch}", save_top_k=-1, enable_version_counter=False)
+    averaging = EMAWeightAveraging(decay=0.9)
+    trainer, module = run([averaging, saver], Counts(0.0), 2, strategy="fsdp", ckpt_path=path)
+    return module, trainer.fabric.strategy.module_state(module)
+
+module, whole = sharded()
+_, resumed = sharded(str(out / "sharded" / "epoch=0.ckpt"))
+seen["counted"] = module.counted
+seen["resumed"] = all(torch.equal(whole[name], resumed[name]) for name in whole)
+module = Counts(0.0)
+before = torch.cat([p.detach().flatten() for p in module.parameters()])
+trainer = make([], 1, strategy="fsdp")
+Tuner(trainer).lr_find(module, DataLoader(make_data(), 4), num_training=15)
+after = trainer.fabric.strategy.module_state(module)
+after = torch.cat([after[name].flatten() for name, _ in module.named_parameters()]) if after else before
+seen["restored"] = bool(torch.equal(before, after))
 (out / f"seen{rank}.json").write_text(json.dumps(seen))
 '''
 
@@ -144,3 +173,10 @@ def test_averaged_weights_and_their_statistics_are_the_same_on_all_ranks(seen: A
 
 def test_a_spike_on_one_rank_ends_the_run_on_all(seen: Any) -> None:
     assert [rank["spike"] for rank in seen] == [3, 3]
+
+
+def test_sharded_weights_are_averaged_counted_whole_and_put_back_by_the_tuner(seen: Any) -> None:
+    for rank in seen:
+        assert rank["counted"] == 178
+        assert rank["resumed"]
+        assert rank["restored"]
