@@ -103,3 +103,29 @@ def test_throughput_counts_samples_and_leaves_out_validation(trainer: Any, tmp_p
     found = [row for row in rows(trainer, tmp_path, ThroughputMonitor()) if "samples_per_s" in row]
     assert len(found) == 4
     assert all(float(row["samples_per_s"]) == pytest.approx(4 * float(row["batches_per_s"])) for row in found)
+
+
+def test_rates_over_a_window_are_told_for_every_stage(trainer: Any, tmp_path: Path) -> None:
+    class Known(Classifier):
+        flops_per_batch = 1000
+
+    monitor = ThroughputMonitor(
+        batch_size_fn=lambda batch: len(batch[0]),
+        length_fn=lambda batch: batch[0].numel(),
+        window_size=2,
+        available_flops=1e9,
+    )
+    found = rows(trainer, tmp_path, monitor, Known(), log_every_n_steps=5, max_epochs=1)
+    train = next(row for row in found if float(row.get("train/batches", 0)) == 10)
+    assert (float(train["train/samples"]), float(train["train/lengths"])) == (40, 320)
+    samples, batches = (float(train[f"train/device/{name}_per_sec"]) for name in ("samples", "batches"))
+    assert samples == pytest.approx(4 * batches)
+    assert float(train["train/device/items_per_sec"]) == pytest.approx(32 * batches)
+    assert float(train["train/device/mfu"]) == pytest.approx(1000 * batches / 1e9)
+    validated = next(row for row in found if "validate/batches" in row)
+    assert float(validated["validate/samples"]) == 8
+
+
+def test_a_window_needs_to_know_how_large_batches_are() -> None:
+    with pytest.raises(ConfigError, match="Give batch_size_fn as well"):
+        ThroughputMonitor(window_size=10)
