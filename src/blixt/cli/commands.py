@@ -51,7 +51,6 @@ SECTIONS: dict[str, dict[str, Command]] = {
     "Libraries": {
         "fabric": Command("fabric", "app", "Run a script on many devices; merge sharded checkpoints."),
         "data": Command("data", "app", "Look into and check datasets of blixt.data."),
-        "fabric": Command("fabric", "app", "Run a script on many devices; put sharded checkpoints together."),
         "llm": Command("llm", "app", "Train, try and serve language models."),
         "serve": Command("serve", "serve", "Serve the API in a Python file; load it; wrap it in an image."),
     },
