@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.tuner import Tuner as TheirTuner
 from tests.trainer import lightning_pair as pair
@@ -137,6 +137,7 @@ def test_the_suggestion_is_where_the_loss_falls_most_steeply() -> None:
 
 
 @pytest.mark.parametrize("mode", ["exponential", "linear"])
+@settings(deadline=None, max_examples=50)
 @given(low=st.floats(1e-8, 1e-2), factor=st.floats(2.0, 1e6), steps=st.integers(2, 200))
 def test_rates_grow_from_the_lowest_to_the_highest(mode: Any, low: float, factor: float, steps: int) -> None:
     rates = [rate_at(step, low, low * factor, steps, mode) for step in range(steps)]
@@ -315,6 +316,7 @@ def test_arguments_of_scale_batch_size_that_cannot_work_are_named(
         Tuner(trainer()).scale_batch_size(Tunable(), **options)
 
 
+@settings(deadline=None, max_examples=50)
 @given(capacity=st.integers(0, 300), start=st.integers(1, 64), highest=st.integers(1, 256))
 def test_searches_end_with_the_largest_size_they_can_know(capacity: int, start: int, highest: int) -> None:
     tried: list[int] = []

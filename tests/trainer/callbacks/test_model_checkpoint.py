@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.trainer.samples import Classifier, make_loader
 
@@ -311,6 +311,7 @@ def test_a_monitor_that_nobody_logs_is_an_error_with_the_nearest_name(trainer: A
 # --- the pure parts -------------------------------------------------------------------------------
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     scores=st.lists(st.integers(-50, 50), min_size=1, max_size=30),
     keep=st.integers(1, 6),
@@ -331,6 +332,7 @@ def test_a_ranking_keeps_exactly_the_best(scores: list[int], keep: int, mode: An
     assert float(ranking.scores[ranking.worst]) == expected[-1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.sets(st.integers(1, 20)))
 def test_the_first_free_name_is_free_and_the_first(taken: set[int]) -> None:
     used = {"name"} | {f"name-v{number}" for number in taken}

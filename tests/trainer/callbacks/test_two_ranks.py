@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, sys.argv[2])
 from tests.trainer.samples import Classifier, make_data
 from blixt.trainer import (Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, SpikeDetection,
-                           StochasticWeightAveraging, Timer, Trainer, TrainingSpikeException, Tuner, seed_everything)
+                           StochasticWeightAveraging, Timer, Trainer, TrainingSpikeException, Tuner,
+                           seed_everything)
 from blixt.trainer.summary import ModelSummary
 from blixt.trainer.callbacks.timed import TimedDecision
 
