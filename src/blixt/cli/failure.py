@@ -6,7 +6,14 @@ from contextlib import contextmanager
 
 import typer
 
-EXTRA_OF_ROOM = {"cloud": "cloud", "data": "data", "llm": "llm", "serve": "serve", "demo": "demo", "fabric": "train"}
+EXTRA_OF_ROOM = {
+    "cloud": "cloud",
+    "data": "data",
+    "llm": "llm",
+    "serve": "serve",
+    "demo": "demo",
+    "fabric": "train",
+}
 
 
 class CliError(Exception):

@@ -48,6 +48,7 @@ class Blocks(DataModule):
         return self._loader("val")
 
     def _loader(self, part: str) -> DataLoader:
+        assert self.trainer is not None, "loaders are asked for by a trainer"
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         dataset = open_tokens(self.data, part, self.block_size, seed=self.seed, rank=rank, world_size=ranks)
         return DataLoader(dataset, max(1, min(self.batch_size, len(dataset)) // ranks))
