@@ -239,8 +239,11 @@ def test_code_that_begins_to_draw_late_is_run_again_in_its_own_stream() -> None:
         calls.append(item)
         return random.random() if item >= 2 else 0.0
 
+    def run(seeded: Seeded, items: list[int]) -> list[float]:
+        return seeded.run(call, items, lambda item: item + 5)
+
     seeded, fresh = Seeded(), Seeded()
-    assert seeded.run(call, [(1, 0), (2, 1)]) == [0.0, 0.0]
-    late = seeded.run(call, [(7, 2), (8, 3)])
-    assert late == fresh.run(call, [(7, 2), (8, 3)])
+    assert run(seeded, [0, 1]) == [0.0, 0.0]
+    late = run(seeded, [2, 3])
+    assert late == run(fresh, [2, 3])
     assert calls == [0, 1, 2, 3, 2, 3, 2, 3]

@@ -99,11 +99,12 @@ class ResumableLoader:
             self._next_epoch()
         self._begun = True
         self._announce_epoch(but=self._keeper if resuming else None)
-        batches = self._reopen() if resuming else self._open()
-        for batch in self._moved(batches):
+        batches = self._moved(self._reopen() if resuming else self._open())
+        indices = self._order.indices if self._order is not None else None
+        for batch in batches:
             self.delivered += 1
-            if self._order is not None and self._order.indices is not None:
-                self.indices = self._order.indices.popleft()
+            if indices is not None:
+                self.indices = indices.popleft()
             yield batch
         self._next_epoch()
 

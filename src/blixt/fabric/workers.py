@@ -8,6 +8,8 @@ watched. Whoever draws from a watched one after all has its batch loaded again, 
 
 import ctypes
 import random
+import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
@@ -19,6 +21,7 @@ from torch.utils.data._utils import collate as _collate
 
 _PRIME = 0x9E3779B97F4A7C15
 _MT19937_BYTES = 625 * 4  # its state in memory: 624 words and the position in them
+_MEMORY = struct.Struct("625I")
 _KNOWN_DATA = (TensorDataset, torch.Tensor, np.ndarray, list, tuple, range)
 _KNOWN_COLLATE: tuple[Any, ...] = (
     cast("Any", _collate).default_collate,
@@ -56,17 +59,40 @@ class Stream(Protocol):
 
 
 class _Python:
+    """Python's own generator: 25 to 100 us to ask for its state, less than one to look at its memory."""
+
+    def __init__(self) -> None:
+        self._owner: Any = random.random.__self__
+        self._address = self._find()
+
     def seed(self, seed: int) -> None:
         random.seed(seed)
 
     def mark(self) -> Any:
-        return random.getstate()
+        if self._address is None:
+            return random.getstate()
+        return ctypes.string_at(self._address, _MT19937_BYTES), self._owner.gauss_next
 
     def moved(self, mark: Any) -> bool:
-        return random.getstate() != mark
+        return self.mark() != mark
 
     def restore(self, mark: Any) -> None:
-        random.setstate(mark)
+        if self._address is None:
+            random.setstate(mark)
+            return
+        position, *words = _MEMORY.unpack(mark[0])
+        random.setstate((3, (*words, position), mark[1]))
+
+    def _find(self) -> int | None:
+        """Where its position and words are in memory; None where they are not as in CPython."""
+        _, state, _ = random.getstate()
+        wanted = _MEMORY.pack(state[-1], *state[:-1])
+        if sys.implementation.name != "cpython":
+            return None
+        for offset in range(object.__basicsize__, object.__basicsize__ + 32, 4):
+            if ctypes.string_at(id(self._owner) + offset, _MT19937_BYTES) == wanted:
+                return id(self._owner) + offset
+        return None
 
 
 class _Torch:
@@ -77,7 +103,7 @@ class _Torch:
         return torch.default_generator.get_state()
 
     def moved(self, mark: Any) -> bool:
-        return not torch.equal(torch.default_generator.get_state(), mark)
+        return torch.default_generator.get_state().numpy().tobytes() != mark.numpy().tobytes()
 
     def restore(self, mark: Any) -> None:
         torch.default_generator.set_state(mark)
@@ -127,15 +153,20 @@ class Seeded:
     def __init__(self) -> None:
         self._drawn: list[Stream] | None = None
 
-    def run(self, call: Callable[[Any], Any], items: Sequence[tuple[int, Any]]) -> list[Any]:
-        """`call(item)` for each (seed, item)."""
+    def run(
+        self, call: Callable[[Any], Any], items: Sequence[Any], seed_of: Callable[[Any], int]
+    ) -> list[Any]:
+        """`call(item)` for each item, in the streams that begin at `seed_of(item)`."""
         if self._drawn is None:
-            return self._learn(call, items)
+            return self._learn(call, items, seed_of)
         here = get_worker_info() is None
         kept = [(stream, stream.mark()) for stream in self._drawn] if here else []
         watched = [(stream, stream.mark()) for stream in STREAMS if stream not in self._drawn]
         try:
-            results = [self._one(call, seed, item) for seed, item in items]
+            if self._drawn:
+                results = [self._one(call, item, seed_of(item)) for item in items]
+            else:
+                results = [call(item) for item in items]
         finally:
             _put_back(kept)
         surprising = [(stream, mark) for stream, mark in watched if stream.moved(mark)]
@@ -143,19 +174,22 @@ class Seeded:
             return results
         _put_back(surprising)
         self._drawn += [stream for stream, _ in surprising]
-        return self.run(call, items)
+        return self.run(call, items, seed_of)
 
-    def _one(self, call: Callable[[Any], Any], seed: int, item: Any) -> Any:
+    def _one(self, call: Callable[[Any], Any], item: Any, seed: int) -> Any:
         for stream in self._drawn or ():
             stream.seed(seed)
         return call(item)
 
-    def _learn(self, call: Callable[[Any], Any], items: Sequence[tuple[int, Any]]) -> list[Any]:
+    def _learn(
+        self, call: Callable[[Any], Any], items: Sequence[Any], seed_of: Callable[[Any], int]
+    ) -> list[Any]:
         drawn: list[Stream] = []
         kept = [(stream, stream.mark()) for stream in STREAMS]
         results: list[Any] = []
         try:
-            for seed, item in items:
+            for item in items:
+                seed = seed_of(item)
                 for stream in STREAMS:
                     stream.seed(seed)
                 marks = [(stream, stream.mark()) for stream in STREAMS if stream not in drawn]
@@ -206,18 +240,17 @@ class SeededDataset(Dataset[Any]):
         if not isinstance(index, KeyedIndex):
             return self.dataset[index]
         key, own = index
-        return self._seeded.run(self.dataset.__getitem__, [(mix(key, _number(own)), own)])[0]
+        return self._seeded.run(self.dataset.__getitem__, [own], _seeds_from(key))[0]
 
     def __getitems__(self, batch: Any) -> Any:
         indices, key = list(batch), batch.key
         many = getattr(self.dataset, "__getitems__", None)
-        seed = mix(key, *map(_number, indices))
         if many is not None:
-            samples = self._seeded.run(many, [(seed, indices)])[0]
+            samples = self._seeded.run(many, [indices], _seeds_from(key, many=True))[0]
         else:
-            pairs = [(mix(key, _number(index)), index) for index in indices]
-            samples = self._seeded.run(self.dataset.__getitem__, pairs)
-        return KeyedBatch(samples, seed)
+            samples = self._seeded.run(self.dataset.__getitem__, indices, _seeds_from(key))
+        ends = (_number(index) for index in (indices[:1] + indices[-1:]))
+        return KeyedBatch(samples, mix(key, len(indices), *ends))
 
     def __getattr__(self, name: str) -> Any:
         if name == "dataset":
@@ -243,7 +276,17 @@ class SeededCollate:
         """Collate."""
         if not isinstance(samples, KeyedBatch):
             return self.collate(samples)
-        return self._seeded.run(self.collate, [(samples.key, list(samples))])[0]
+        key = samples.key
+        return self._seeded.run(self.collate, [list(samples)], lambda _: key)[0]
+
+
+def _seeds_from(key: int, many: bool = False) -> Callable[[Any], int]:
+    """How a sample's seed, or that of many asked for at once, follows from the epoch's key."""
+
+    def seed_of(item: Any) -> int:
+        return mix(key, *map(_number, item)) if many else mix(key, _number(item))
+
+    return seed_of
 
 
 def draws_nothing(dataset: Any) -> bool:
