@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from blixt.fabric import CheckpointError, ConfigError, Fabric, LaunchError, WrongTypeError
+from blixt.fabric import CheckpointError, ConfigError, Fabric, LaunchError, UsageError, WrongTypeError
 from blixt.fabric.collective import SingleDeviceCollective, TorchCollective
-from blixt.fabric.strategies import SingleDeviceStrategy
+from blixt.fabric.strategies import DDPStrategy, SingleDeviceStrategy
+from blixt.fabric.strategies.fsdp import FSDPStrategy
 
 
 def made(**options: Any) -> Fabric:
@@ -272,6 +273,58 @@ def test_two_processes_exchange_take_turns_train_and_save(tmp_path: Path) -> Non
     assert found["failure"] == ["ValueError", "LaunchError"]
     assert same["collective"] == [True, 2, 3.0, [1.0, 2.0], 2.0, [0, 1], [1], 1.0, 1.0]
     assert same["model"][0] > 0.5
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(x).relu())
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+def shared(fabric: Fabric, folder: str) -> list[Any]:
+    torch.manual_seed(0)
+    net = Net()
+    model, optimizer = fabric.setup(net, torch.optim.AdamW(net.parameters(), lr=0.1))
+    x = torch.ones(2, 8) * (fabric.global_rank + 1)
+
+    def step() -> float:
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        norm = fabric.clip_gradients(model, optimizer, max_norm=0.5)
+        optimizer.step()
+        return float(norm)  # type: ignore[arg-type]
+
+    norms = [step(), step()]
+    with pytest.raises(UsageError, match=r"mark_forward_method\('embed'\)"):
+        model.embed(x)
+    model.mark_forward_method("embed")
+    embedded = model.embed(x).shape == (2, 8)
+    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "step": 2}
+    fabric.save(Path(folder) / "shared.pt", state)
+    after = [step(), state.update(step=0)][0]
+    fabric.load(Path(folder) / "shared.pt", state)
+    return [*norms, embedded, state["step"], step() == after]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_shards_and_replicas_train_alike_and_resume_to_the_bit(precision: str, tmp_path: Path) -> None:
+    found = [
+        Fabric(accelerator="cpu", devices=2, strategy=strategy, precision=precision).launch(
+            shared, str(tmp_path)
+        )
+        for strategy in (DDPStrategy(launcher="fork"), FSDPStrategy(launcher="fork"))
+    ]
+    replicas, shards = found
+    assert replicas is not None
+    assert shards == pytest.approx(replicas, rel=1e-5)
+    assert replicas[2:] == [True, 2, True]
 
 
 def test_the_collective_of_one_process_gives_everything_back() -> None:
