@@ -38,7 +38,7 @@ def compiled(module: Module, how: Compile) -> None:
     options: dict[str, Any] = dict(how) if isinstance(how, Mapping) else {}
     blocks = how == "blocks" or bool(options.pop("blocks", False))
     for target in repeated_blocks(module) if blocks else _whole(module):
-        target.compile(**options)
+        cast("Any", target).compile(**options)
     vars(module)["_blixt_compiled"] = True
 
 

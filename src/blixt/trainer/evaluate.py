@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 
@@ -155,7 +155,7 @@ class Evaluation:
         self._logbook.loader = self.loader_index = index
         loader.batches.set_epoch(epoch)
         if self.keeps_indices:
-            loader.batches.keep_indices = True
+            cast("Any", loader.batches).keep_indices = True
         for position, batch in enumerate(self._watched(loader.batches)):
             if self.keeps_indices:
                 self._remember(index, loader)
@@ -190,7 +190,7 @@ class Evaluation:
         return output
 
     def _remember(self, index: int, loader: StageLoader) -> None:
-        self.batch_indices = loader.batches.indices
+        self.batch_indices = cast("list[int] | None", cast("Any", loader.batches).indices)
         if self.batch_indices is not None:
             self.epoch_indices[index].append(self.batch_indices)
 

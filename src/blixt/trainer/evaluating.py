@@ -48,6 +48,7 @@ class EvaluateStage(FitStage):
         if path is not None:
             content = checkpoints.load(path, self.fabric, weights_only)
             checkpoints.restore_model(content, self._parts())
+            checkpoints.restore_callbacks(content, self._parts(), tell=False)
         module.zero_grad()
         self.logbook.begin_run(module)
         self._given = {SHORT[kind]: given}

@@ -62,6 +62,7 @@ class Run:
         validate_every: After how many batches; None for the end of the epoch.
         validated_at: When the last validation ended, on the monotonic clock.
         resumed: The epoch begins in its middle.
+        clock: Says when a validation is due by wall time, the same on all ranks.
         alone: There is one process only.
         index: The batch that runs now, or ran last.
         over: Its epoch has no further batch.
@@ -88,6 +89,8 @@ class Run:
     validate_every: int | None = None
     validated_at: float = field(default_factory=time.monotonic)
     resumed: bool = False
+    open_validation: bool = False
+    clock: Callable[[int], bool] | None = None
     alone: bool = True
     index: int = -1
     over: bool = False
@@ -164,16 +167,19 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     writes = log_every > 0
     manual, has_schedules = not run.module.automatic_optimization, schedules.any
     validates = run.evaluation is not None and validates_in(config, counters.epoch)
-    batches, ahead = run.loader.batches, run.loader.ahead
+    batches: Any = run.loader.batches
+    ahead = run.loader.ahead
     drawn = takes_iterator(run.module.training_step)
     several = getattr(batches, "loader_index", None) is not None and not drawn
     index = counters.batch
+    if run.open_validation:
+        _validate_late(run, schedules, validates)
     if counters.epoch_closed or (total is not None and index >= total):
         return Leave.EPOCH_OVER  # it was saved between its last batch and its end
     for batch in run.watched(batches):
         if transfer is not None and not drawn:
             batch = transfer(batch, batches.loader_index if several else 0)
-        last = batches.last if ahead else index + 1 == total
+        last: bool = batches.last if ahead else index + 1 == total
         run.index, logbook.batch = index, batch
         if batch_start and _any_skips(batch_start, batch, index):
             counters.batch = index + 1
@@ -201,12 +207,12 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             counters.logs = False
         if has_schedules:
             schedules.after_batch(index, counters.epoch + 1, boundary, last)
+        if last:
+            counters.epoch_closed = True
         for hook in batch_end:
             hook(outputs, batch, index - 1)
         if counters.logs:
             run.write_row(logbook.collect_step(), counters.optimizer_steps - 1)
-        if last:
-            counters.epoch_closed = True
         if validates and _validation_due(run, index, last):
             _validate(run, boundary)
         if has_schedules and boundary:
@@ -226,6 +232,19 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     if not counters.epoch_closed:
         _end_short_epoch(run, schedules, validates)
     return Leave.EPOCH_OVER
+
+
+def _validate_late(run: Run, schedules: Schedules, validates: bool) -> None:
+    """Run the validation that was still to come when a hook after a batch saved this run's beginning."""
+    run.open_validation = False
+    counters = run.counters
+    if not validates or not _validation_due(run, counters.batch, counters.epoch_closed):
+        return
+    boundary = counters.epoch_closed or counters.batch % run.config.accumulate_grad_batches == 0
+    _validate(run, boundary)
+    if boundary:
+        schedules.watch("step", counters.batch)
+        run.hooks.call("on_checkpoint_due", False)
 
 
 def _end_short_epoch(run: Run, schedules: Schedules, validates: bool) -> None:
@@ -283,8 +302,8 @@ def _validation_due(run: Run, done: int, last: bool) -> bool:
     config, every = run.config, run.validate_every
     if run.control.should_stop and may_stop(run):
         return True
-    if config.val_check_s is not None:
-        return time.monotonic() - run.validated_at >= config.val_check_s
+    if run.clock is not None:
+        return run.clock(run.counters.batches)
     if every is None:
         return last
     return (run.counters.batches if config.check_val_every_n_epoch is None else done) % every == 0

@@ -2,15 +2,18 @@
 
 import itertools
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 
 from blixt.fabric import ConfigError, isolate_rng
 from blixt.trainer import checkpoint as checkpoints
-from blixt.trainer.callback import let_callbacks_log
+from blixt.trainer.callback import Callback, let_callbacks_log
+from blixt.trainer.callbacks.timed import TimedDecision
 from blixt.trainer.combined_steps import takes_iterator, until_drawn_up
 from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
@@ -64,7 +67,7 @@ class FitStage(LoaderStage):
         if self._adopts_callbacks:
             self._adopt_callbacks(module.configure_callbacks())
         let_callbacks_log(self.callbacks, module)
-        self._hooks = HookPlan(self, module, self.callbacks, self.logbook, self.profiler)  # pyright: ignore[reportArgumentType]
+        self._hooks = HookPlan(self, module, self.callbacks, self.logbook, self._profiler)  # pyright: ignore[reportArgumentType]
         return self._hooks
 
     def _left_epoch_before(self, fn: TrainerFn) -> None:
@@ -74,7 +77,8 @@ class FitStage(LoaderStage):
 
     def _adopt_callbacks(self, own: Any) -> None:
         """The module's callbacks replace those of the same class; checkpoints come last."""
-        extra: list[Any] = list(own) if isinstance(own, (list, tuple)) else [own]
+        several = isinstance(own, (list, tuple))
+        extra = list(cast("Sequence[Callback]", own)) if several else [cast("Callback", own)]
         kinds = {type(callback) for callback in extra}
         kept = [callback for callback in self.callbacks if type(callback) not in kinds]
         self.callbacks = checkpoints_last([*kept, *extra])
@@ -116,6 +120,9 @@ class FitStage(LoaderStage):
         page = Page()
         self.logbook.turn_to(page)
         run = self._run = self._make_run(module, step, arguments, self._train, evaluation)
+        interval_s = self.config.val_check_s
+        if interval_s is not None:
+            run.clock = TimedDecision(self.fabric, partial(_time_left, run, interval_s)).due
         if content is None and is_over(run):
             self._say_why_over(run)
             return Leave.FINISHED
@@ -135,7 +142,10 @@ class FitStage(LoaderStage):
                 run.evaluation()
             if content is not None:
                 checkpoints.restore_position(content, self._parts())
-                run.resumed = self.counters.batch > 0
+                counters = self.counters
+                run.resumed = counters.batch > 0
+                open_epoch = run.resumed and not self.counters.epoch_done
+                run.open_validation = open_epoch and self.counters.validated_at != self.counters.batches
                 if is_over(run):
                     self._say_why_over(run)
                     if self.counters.epoch_done:
@@ -186,7 +196,7 @@ class FitStage(LoaderStage):
             self.hooks,
             self.config,
             self.counters,
-            profiled(forward, self.profiler, label),
+            profiled(forward, self._profiler, label),
             no_sync if fabric.world_size > 1 else None,
         )
 
@@ -215,9 +225,9 @@ class FitStage(LoaderStage):
             write_row=self.write_row,
             reload=self._loader_of_epoch,
             alone=self.fabric.world_size == 1,
-            profile=lambda function, label: profiled(function, self.profiler, label),
+            profile=lambda function, label: profiled(function, self._profiler, label),
             watched=lambda batches: watched(
-                batches, self.profiler, "[_TrainingEpochLoop].train_dataloader_next"
+                batches, self._profiler, "[_TrainingEpochLoop].train_dataloader_next"
             ),
         )
 
@@ -303,8 +313,13 @@ class FitStage(LoaderStage):
         )
 
     def _save(self, path: str, weights_only: bool = False, storage_options: Any = None) -> None:
-        write = profiled(checkpoints.save, self.profiler, "save_checkpoint")
+        write = profiled(checkpoints.save, self._profiler, "save_checkpoint")
         write(self._parts(), path, weights_only, storage_options)
+
+
+def _time_left(run: Run, interval_s: float) -> float:
+    """Seconds to the next validation."""
+    return interval_s - (time.monotonic() - run.validated_at)
 
 
 def _check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None:

@@ -120,9 +120,9 @@ class LoaderStage(TrainerViews):
             self._transfer(module),
             self.config.inference_mode and not fitting,
             self.write_row if self.loggers else None,
-            lambda function, label: profiled(function, self.profiler, label),
+            lambda function, label: profiled(function, self._profiler, label),
             self.state,
-            lambda batches: watched(batches, self.profiler, f"[_EvaluationLoop].{SHORT[kind]}_next"),
+            lambda batches: watched(batches, self._profiler, f"[_EvaluationLoop].{SHORT[kind]}_next"),
         )
         evaluation.keeps_indices = self.keeps_indices and kind == "predict"
         return evaluation

@@ -38,7 +38,8 @@ class TrainerOptimizer:
         self._before: Callable[[Optimizer], None] = _nothing
         self._after: Callable[[], None] = _nothing
         self._no_sync: NoSync = nullcontext
-        self.__class__ = type(f"Trainer{base.__name__}", (TrainerOptimizer, base), {})
+        looks = type(f"Trainer{base.__name__}", (TrainerOptimizer, base), {})
+        self.__class__ = cast("Any", looks)
 
     @property
     def optimizer(self) -> Optimizer:

@@ -1,7 +1,7 @@
 """Calls of a trainer that run in processes made for them (spawn, fork), and what comes back."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -47,7 +47,8 @@ def runs_elsewhere(trainer: "Trainer") -> bool:
 def run_elsewhere(trainer: "Trainer", verb: str, module: "Module", arguments: dict[str, Any]) -> Any:
     """Run `trainer.<verb>(module, **arguments)` there; weights, counters, metrics and states come back."""
     kept = {name: value for name, value in vars(trainer).items() if name not in _STAYS}
-    outcome: Outcome = trainer.fabric.launch(_in_rank, type(trainer), kept, verb, module, arguments)
+    launched = trainer.fabric.launch(_in_rank, type(trainer), kept, verb, module, arguments)
+    outcome = cast("Outcome", launched)
     module.load_state_dict(outcome.weights)
     vars(trainer).update(outcome.attributes)
     trainer.counters = outcome.attributes["counters"]

@@ -70,7 +70,7 @@ class Running:
         fabric = trainer.fabric
         fabric.launch()
         hooks = self._hooks = trainer.take_up(fn, module, datamodule)
-        if trainer.profiler is not None:
+        if trainer.has_profiler:
             rank = trainer.local_rank if trainer.world_size > 1 else None
             trainer.profiler.setup(stage=fn.value, local_rank=rank, log_dir=trainer.log_dir)
             trainer.profiler.attach(module)
@@ -111,7 +111,7 @@ class Running:
                 logger.finalize("interrupted" if interrupted else "success")
             else:
                 logger.save()
-        if trainer.profiler is not None:
+        if trainer.has_profiler:
             trainer.profiler.describe()
         if not interrupted:
             trainer.state.status = TrainerStatus.FINISHED

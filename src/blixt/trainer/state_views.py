@@ -1,6 +1,6 @@
 """What a trainer is doing now."""
 
-from typing import Literal, cast
+from typing import Literal
 
 from blixt.trainer.state import RunningStage, TrainerState, TrainerStatus
 
@@ -21,7 +21,7 @@ class StateViews:
         """Which of its methods runs; None between calls."""
         fn = self.state.fn
         running = self.state.status is TrainerStatus.RUNNING
-        return cast("Stage", fn.value) if fn is not None and running else None
+        return fn.value if fn is not None and running else None
 
     @property
     def interrupted(self) -> bool:

@@ -271,17 +271,7 @@ class AutomaticStep:
             self._handle.step()
 
     def _backward_of(self, output: Any) -> Any:
-        if isinstance(output, torch.Tensor):
-            loss = output
-        elif isinstance(output, Mapping):
-            loss = output.get("loss")
-            if loss is None:
-                raise wrong_output(output)
-        elif output is None:
-            loss = None
-        else:
-            raise wrong_output(output)
-        shown = loss
+        loss = shown = _loss_in(output)
         if loss is not None and (self._accumulate != 1 or output is not loss):
             loss, shown = self._share_of(loss, output)
         if not self._window_open:
@@ -304,7 +294,7 @@ class AutomaticStep:
             hook()
         if not self._wants_outputs:
             return _SOME
-        detached = shown.detach()
+        detached = cast("torch.Tensor", shown).detach()
         return {"loss": detached} if output is shown else {**_extras(output), "loss": detached}
 
     def _share_of(self, loss: torch.Tensor, output: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -375,6 +365,16 @@ class AutomaticStep:
 
 _SOME: dict[str, Any] = {"loss": None}
 """What a batch gives whose outputs nobody looks at."""
+
+
+def _loss_in(output: Any) -> torch.Tensor | None:
+    """The loss of a `training_step`; None when it skips the batch."""
+    if output is None or isinstance(output, torch.Tensor):
+        return output
+    loss = cast("Mapping[str, Any]", output).get("loss") if isinstance(output, Mapping) else None
+    if loss is None:
+        raise wrong_output(output)
+    return loss
 
 
 def _extras(output: Any) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class Trainer(EvaluateStage):
         self._begin_state(profiler, check_compile(compile))
 
     def _begin_state(self, profiler: Any, compile_: Compile) -> None:
-        self.profiler = resolve_profiler(profiler)
+        self._profiler = resolve_profiler(profiler)
         self._compile = compile_
         self.state = TrainerState()
         self.counters = Counters()

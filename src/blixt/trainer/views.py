@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
 from blixt.trainer.optimizer_handle import TrainerOptimizer
 from blixt.trainer.optimizers import SchedulerConfig
+from blixt.trainer.profilers import PassThroughProfiler, Profiler
 from blixt.trainer.progress import Counters
 from blixt.trainer.state import RunningStage
 from blixt.trainer.state_views import StateViews
@@ -45,7 +46,6 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
         datamodule: Where loaders come from, if it was given.
         default_root_dir: Where logs and checkpoints go; may be a URL.
         ckpt_path: The checkpoint that the last call went on from, or looked at.
-        profiler: Measures, if there is one.
         keeps_indices: Whether predictions remember which samples they are of.
     """
 
@@ -59,7 +59,7 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
     datamodule: DataModule | None
     default_root_dir: str
     ckpt_path: str | None
-    profiler: Any
+    _profiler: Profiler | None
     keeps_indices: bool
     _loggers: list[Logger]
     _module: Module | None
@@ -105,6 +105,20 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
             for optimizer in optimizers
         ]
 
+    @property
+    def profiler(self) -> Profiler:
+        """What measures; one that does nothing when none was asked for."""
+        return PassThroughProfiler() if self._profiler is None else self._profiler
+
+    @profiler.setter
+    def profiler(self, profiler: Profiler | None) -> None:
+        self._profiler = None if isinstance(profiler, PassThroughProfiler) else profiler
+
+    @property
+    def has_profiler(self) -> bool:
+        """Whether anything is measured."""
+        return self._profiler is not None
+
     # --- how far ----------------------------------------------------------------------------------
 
     @property
@@ -140,7 +154,7 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
         if run is None or run.index < 0:
             return False
         if run.loader.ahead:
-            return run.over or run.loader.batches.last  # pyright: ignore[reportAttributeAccessIssue]
+            return run.over or bool(cast("Any", run.loader.batches).last)
         return run.over or run.index + 1 == run.loader.total
 
     @property
