@@ -87,7 +87,7 @@ def _keepers(callbacks: Callback | Sequence[Callback] | None) -> list[Any]:
 def _find(
     wanted: PathLike | None, stage: str, keepers: list[Any], root: PathLike, model_given: bool
 ) -> str | None:
-    if wanted is None and "SLURM_JOB_ID" in os.environ and _hpc_files(root):
+    if wanted is None and _in_slurm_job() and _hpc_files(root):
         wanted = "hpc"
     if wanted is None:
         return _after_failure(keepers) if stage == "fit" else _default(stage, keepers, model_given)
@@ -102,6 +102,12 @@ def _find(
         folders = [os.fspath(each) for each in dirpaths if each is not None]
         return _newest([*folders, os.fspath(root)], resumable=stage == "fit")
     return _given(stage, wanted)
+
+
+def _in_slurm_job() -> bool:
+    """Whether this is a job that Slurm may requeue, and no shell in one."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_JOB_ID" in os.environ and not interactive
 
 
 def _after_failure(keepers: list[Any]) -> str | None:

@@ -7,6 +7,7 @@ import pickle
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -117,9 +118,8 @@ def _members(value: Any) -> Mapping[str, Any] | Sequence[Any] | None:
     if isinstance(value, argparse.Namespace):
         return vars(value)
     if type(value).__module__.partition(".")[0] == "omegaconf":
-        from omegaconf import OmegaConf  # only reached with one of its objects
-
-        return cast("Any", OmegaConf.to_container(value))
+        omegaconf: Any = import_module("omegaconf")  # it is there: this is one of its objects
+        return omegaconf.OmegaConf.to_container(value)
     return None
 
 
