@@ -29,6 +29,11 @@ class Setup:
     manual: bool
     limit: int | float
 
+    @property
+    def window(self) -> int:
+        """Batches whose gradients make one step: those of an open window are in no checkpoint."""
+        return 1 if self.manual else self.accumulate
+
 
 setups = st.builds(
     Setup,
@@ -117,6 +122,10 @@ class Saves(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
+        if trainer.counters.batch % module.setup_of.window == 0 or trainer.is_last_batch:
+            trainer.save_checkpoint(self.folder / f"{trainer.counters.batches:02d}-hook.ckpt")
+
     def on_checkpoint_due(self, trainer: Trainer, module: Any, at_epoch_end: bool) -> None:
         name = f"{trainer.counters.batches:02d}-{'end' if at_epoch_end else 'step'}.ckpt"
         trainer.save_checkpoint(self.folder / name)
@@ -135,7 +144,7 @@ def run(setup: Setup, folder: Path, seed: int, ckpt: Path | None = None) -> tupl
         default_root_dir=folder,
         num_sanity_val_steps=0,
         max_epochs=2,
-        accumulate_grad_batches=1 if setup.manual else setup.accumulate,
+        accumulate_grad_batches=setup.window,
         val_check_interval=setup.val_every,
         limit_train_batches=setup.limit,
         callbacks=[Saves(folder)] if ckpt is None else [],
