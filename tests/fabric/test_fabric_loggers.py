@@ -371,11 +371,17 @@ def test_comet_writes_an_archive_that_can_be_uploaded_later(monkeypatch: pytest.
 # --- all ------------------------------------------------------------------------------------------
 
 
-def test_ranks_other_than_zero_get_an_experiment_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_other_than_zero_may_call_everything_and_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     loggers: list[Logger] = [CSVLogger("x"), TensorBoardLogger("x"), CometLogger(online=False)]
     for logger in [*loggers, WandbLogger(offline=True), MLFlowLogger(save_dir="x")]:
         assert isinstance(logger.experiment, DummyExperiment)
+        logger.log_metrics({"a": 1.0}, step=99)
+        logger.log_metrics({"a": 1.0})
+        logger.log_hyperparams(PARAMS)
+        logger.log_graph(nn.Linear(1, 1))
+        logger.save()
+        logger.finalize("success")
     assert not Path("x").exists()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar, cast
 
 from torch.distributed import ProcessGroup
@@ -15,12 +16,12 @@ from blixt.fabric.place import Place
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=7)
+_turns = count(1)  # of the process, because several Fabrics meet at one store
 
 
 class Exchange(Place):
     """Collectives over nested data, and turns."""
 
-    _turns = 0
     _channel: Store | None = None
 
     def all_reduce(self, data: T, reduce_op: ReduceOp = "mean", group: ProcessGroup | None = None) -> T:
@@ -77,9 +78,8 @@ class Exchange(Place):
         if channel is None:
             yield
             return
-        self._turns += 1
         machine = f"{self.node_rank}/" if local else ""
-        key = f"blixt-first/{machine}{self._turns}"
+        key = f"blixt-first/{machine}{next(_turns)}"
         if (self.local_rank if local else self.global_rank) != 0:
             cast("Any", channel).wait([key], _PATIENCE)
             if channel.get(key) != b"done":

@@ -9,6 +9,7 @@ from blixt.fabric.errors import ConfigError
 from blixt.fabric.loggers.base import rank_zero_experiment, with_prefix
 from blixt.fabric.loggers.folder import CLASS_NAME, FolderLogger, PathLike, exists, make_folder, open_file
 from blixt.fabric.loggers.params import Params, plain
+from blixt.fabric.rank_zero import current_rank
 
 METRICS_FILE = "metrics.csv"
 
@@ -55,6 +56,8 @@ class CSVLogger(FolderLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Keep a row; every so many steps the rows are written."""
+        if current_rank() != 0:
+            return
         file: MetricsFile = self.experiment
         step = file.count if step is None else step
         file.log_metrics(with_prefix(metrics, self._prefix), step)

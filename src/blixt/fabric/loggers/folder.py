@@ -7,6 +7,7 @@ from typing import IO, Any, ClassVar, cast
 from blixt.fabric.errors import FabricError, MissingPackageError
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.loggers.params import Params, nested_params
+from blixt.fabric.rank_zero import current_rank
 
 PathLike = str | os.PathLike[str]
 HPARAMS_FILE = "hparams.yaml"
@@ -81,8 +82,10 @@ class FolderLogger(Logger):
 
     def save(self) -> None:
         """Write `hparams.yaml`, if it is not there yet."""
+        if not self._hparams or current_rank() != 0:
+            return
         path = os.path.join(self.log_dir, HPARAMS_FILE)
-        if self._hparams and not exists(path):
+        if not exists(path):
             make_folder(self.log_dir)
             with open_file(path, "w") as file:
                 file.write(_as_yaml(self._hparams))

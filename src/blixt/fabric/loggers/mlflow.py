@@ -53,7 +53,8 @@ class MLFlowLogger(Logger):
     ) -> None:
         local = f"{_LOCAL}{save_dir}" if save_dir else None
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or local
-        self._client = _client_of(uri)
+        self._make_client = _maker_of_clients(uri)
+        self._client: Any = None
         self._uri = uri
         self._experiment_name = experiment_name
         self._experiment_id: str | None = None
@@ -72,6 +73,8 @@ class MLFlowLogger(Logger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The `MlflowClient`; experiment and run are made, or found, on first use."""
+        if self._client is None:
+            self._client = self._make_client(self._uri)
         if not self._opened:
             self._open()
             self._opened = True
@@ -135,7 +138,7 @@ class MLFlowLogger(Logger):
 
     def finalize(self, status: str = "success") -> None:
         """Upload what was to go at the end, and close the run."""
-        if not self._opened:
+        if self._client is None:
             return
         for callback in self._callbacks:
             self._upload(callback)
@@ -179,10 +182,6 @@ class MLFlowLogger(Logger):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_client": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._client = _client_of(self._uri)
-
 
 def _clean(name: str) -> str:
     """MLflow's names have letters, digits, spaces and -_./: only."""
@@ -196,7 +195,7 @@ def _all_tags(tags: dict[str, Any]) -> dict[str, Any]:
     return cast("Any", resolve_tags)(tags)
 
 
-def _client_of(uri: str | None) -> Any:
+def _maker_of_clients(uri: str | None) -> Any:
     if uri is not None and uri.startswith(_LOCAL):
         # MLflow keeps its store of files, and asks people who do not know it to choose a database.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -204,8 +203,7 @@ def _client_of(uri: str | None) -> Any:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
         raise MissingPackageError("MLFlowLogger", "mlflow-skinny", error) from error
-    made: Any = MlflowClient
-    return made(uri)
+    return MlflowClient
 
 
 def _entities() -> Any:

@@ -12,6 +12,7 @@ from blixt.fabric.loggers.base import Logger, rank_zero_experiment, with_prefix
 from blixt.fabric.loggers.checkpoints import FreshFile, fresh_files, uploads_now
 from blixt.fabric.loggers.folder import PathLike
 from blixt.fabric.loggers.params import Params, nested_params
+from blixt.fabric.rank_zero import current_rank
 
 _AXIS = "trainer/global_step"
 
@@ -119,7 +120,8 @@ class WandbLogger(Logger):
 
     def log_hyperparams(self, params: Params, *args: Any, **kwargs: Any) -> None:
         """Into the run's config."""
-        self.experiment.config.update(nested_params(params), allow_val_change=True)
+        if current_rank() == 0:
+            self.experiment.config.update(nested_params(params), allow_val_change=True)
 
     def watch(
         self, model: nn.Module, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True
@@ -210,7 +212,7 @@ class WandbLogger(Logger):
                 self._upload(callback)
 
     def _upload(self, callback: Any) -> None:
-        for file in fresh_files(callback, self._seen):
+        for file in fresh_files(callback, self._seen) if current_rank() == 0 else []:
             name = self._checkpoint_name or f"model-{self.experiment.id}"
             artifact = _client().Artifact(name=name, type="model", metadata=_about(callback, file))
             artifact.add_file(file.path, name="model.ckpt", policy=self.add_file_policy)
