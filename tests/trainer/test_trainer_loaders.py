@@ -163,8 +163,8 @@ def test_a_generator_is_warned_of_because_it_gives_its_batches_once(trainer: Any
 @pytest.mark.parametrize(
     ("options", "data", "error"),
     [
-        ({}, 3, "a int gives no batches"),
-        ({}, "cifar", "a str gives no batches"),
+        ({}, 3, "of type int gives no batches"),
+        ({}, "cifar", "of type str gives no batches"),
         ({"limit_train_batches": 0.5}, DataLoader(Stream()), "a part of a loader without a length"),
         ({"limit_train_batches": 0.1}, DataLoader(torch.arange(4), 2), "part of 2 batches is less than one"),
     ],

@@ -232,7 +232,7 @@ def _check(loader: Any, stage: str) -> None:
     if isinstance(loader, (str, bytes)) or not (
         hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
     ):
-        reason = f"a {kind} gives no batches"
+        reason = f"something of type {kind} gives no batches"
         raise ConfigError(
             f"{stage}_dataloader()", loader, reason, "Give a DataLoader, or any iterable of batches"
         )

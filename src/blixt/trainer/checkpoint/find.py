@@ -260,7 +260,10 @@ def _modified(path: str) -> float:
             return files.modified(inner).timestamp()
         except NotImplementedError:
             return 0.0
-    return local(path).stat().st_mtime_ns / 1e9
+    try:
+        return local(path).stat().st_mtime_ns / 1e9
+    except FileNotFoundError:
+        return 0.0  # another run that keeps its best files has just removed it
 
 
 def _join(root: PathLike, name: str) -> str:
