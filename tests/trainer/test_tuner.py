@@ -167,6 +167,16 @@ def test_the_callback_searches_in_the_fit_and_goes_on_with_what_it_found(trainer
     assert made.global_step == 3
 
 
+def test_a_fit_with_a_search_before_it_is_bitwise_the_same_as_without(trainer: Any) -> None:
+    results: list[torch.Tensor] = []
+    for callbacks in ([LearningRateFinder(num_training_steps=12, update_attr=False)], []):
+        torch.manual_seed(3)
+        module = Classifier()
+        trainer(max_epochs=2, callbacks=callbacks).fit(module, make_loader(), make_loader(8))
+        results.append(pair.weights(module))
+    assert torch.equal(results[0], results[1])
+
+
 def test_the_rate_may_live_in_hparams_under_a_name_of_its_own(trainer: Any) -> None:
     class Nested(Classifier):
         def __init__(self, speed: float = 0.5) -> None:

@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 sys.path.insert(0, sys.argv[2])
 from tests.trainer.samples import Classifier, make_data
-from blixt.trainer import (Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, SpikeDetection,
+from blixt.trainer import (Callback, EarlyStopping, EMAWeightAveraging, LearningRateFinder,
+                           ModelCheckpoint, SpikeDetection,
                            StochasticWeightAveraging, Timer, Trainer, TrainingSpikeException, Tuner,
                            seed_everything)
 from blixt.trainer.summary import ModelSummary
@@ -94,6 +95,20 @@ for name, callback in (("ema", EMAWeightAveraging(decay=0.9)), ("swa", Stochasti
     gathered = fabric.all_gather(torch.cat([v.detach().flatten().float() for v in tensors]))
     seen[name] = bool(torch.equal(gathered[0], gathered[1]))
 
+class Counts(Classifier):
+    lr = 0.1
+    def on_train_start(self):
+        self.counted = ModelSummary(self).total_parameters
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+searched = []
+for callbacks in ([LearningRateFinder(num_training_steps=12, update_attr=False)], []):
+    seed_everything(3)
+    _, module = run(callbacks, Counts(0.0), 1)
+    searched.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+seen["searched"] = bool(torch.equal(*searched))
+
 class Jumps(Classifier):
     def training_step(self, batch, batch_idx):
         factor = 100.0 if batch_idx == 3 and self.trainer.global_rank == 1 else 1.0
@@ -103,13 +118,6 @@ try:
     run([SpikeDetection()], Jumps(), epochs=1)
 except TrainingSpikeException as error:
     seen["spike"] = error.batch_idx
-class Counts(Classifier):
-    lr = 0.1
-    def on_train_start(self):
-        self.counted = ModelSummary(self).total_parameters
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
-
 def sharded(path=None):
     saver = ModelCheckpoint(out / "sharded", "{epoch}", save_top_k=-1, enable_version_counter=False)
     averaging = EMAWeightAveraging(decay=0.9)
@@ -181,3 +189,7 @@ def test_sharded_weights_are_averaged_counted_whole_and_put_back_by_the_tuner(se
         assert rank["counted"] == 178
         assert rank["resumed"]
         assert rank["restored"]
+
+
+def test_a_search_for_the_rate_leaves_training_as_it_was(seen: Any) -> None:
+    assert [rank["searched"] for rank in seen] == [True, True]
