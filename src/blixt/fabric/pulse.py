@@ -149,8 +149,8 @@ def find_guilty(store: Any, world_size: int, asking: int) -> str:
     if behind < mine:
         slow = [rank for rank in others if after[rank][1] == behind]
         return (
-            f"rank {_join(slow)} hangs: alive, but it took part in {behind} collective operations and this "
-            f"rank in {mine}"
+            f"rank {_join(slow)} hangs: alive, but it took part in {behind} collective operations and rank "
+            f"{asking} in {mine}"
         )
     return f"all ranks are alive and took part in as many collective operations as this one ({mine})"
 
