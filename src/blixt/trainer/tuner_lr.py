@@ -98,7 +98,7 @@ def rate_at(step: int, low: float, high: float, steps: int, mode: Mode) -> float
     """The learning rate of one step of a range test.
 
     Example:
-        >>> [rate_at(i, 1e-3, 1.0, 3, "linear") for i in range(3)]
+        >>> [round(rate_at(i, 1e-3, 1.0, 3, "linear"), 3) for i in range(3)]
         [0.001, 0.667, 1.0]
     """
     part = (step + 1) / steps if step else 0.0
