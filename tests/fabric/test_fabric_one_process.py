@@ -85,30 +85,6 @@ def test_bf16_mixed_computes_in_bf16_and_gives_32_bit_outputs() -> None:
     assert (seen, output.dtype) == ([torch.bfloat16], torch.float32)
 
 
-def test_16_mixed_scales_the_loss_skips_overflows_and_keeps_the_optimizers_class() -> None:
-    run = fabric(precision="16-mixed")
-    model = nn.Linear(4, 1)
-    model, optimizer = run.setup(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert run.scaler is not None
-    scale = run.scaler.get_scale()
-    before = model.weight.detach().clone()
-    run.backward(model(torch.ones(2, 4)).sum() * float("inf"))
-    optimizer.step()
-    assert torch.equal(model.weight, before)
-    assert run.scaler.get_scale() < scale
-    optimizer.zero_grad()
-    run.backward(model(torch.ones(2, 4)).mean())
-    run.clip_gradients(model, optimizer, max_norm=0.5)
-    assert float(model.weight.grad.norm()) <= 0.5  # gradients are unscaled before they are clipped
-    optimizer.step()
-    assert not torch.equal(model.weight, before)
-    other = nn.Linear(4, 1)
-    _, restored = run.setup(other, torch.optim.SGD(other.parameters(), lr=0.5, momentum=0.9))
-    restored.load_state_dict(optimizer.state_dict())
-    assert restored.param_groups[0]["lr"] == 0.1
-
-
 def test_clipping_by_value_bounds_every_gradient() -> None:
     run, model = fabric(), nn.Linear(4, 1)
     model, optimizer = run.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
@@ -117,23 +93,6 @@ def test_clipping_by_value_bounds_every_gradient() -> None:
     assert float(model.weight.grad.max()) == 0.25
     with pytest.raises(ConfigError, match="Give clip_val or max_norm"):
         run.clip_gradients(model, optimizer)
-
-
-def test_the_wrapped_module_keeps_names_keys_and_attributes() -> None:
-    class Net(nn.Linear):
-        purpose = "test"
-
-        def embed(self, x: torch.Tensor) -> torch.Tensor:
-            return self(x) + 1
-
-    original = Net(2, 2)
-    model = fabric().setup(original)
-    assert list(model.state_dict()) == list(original.state_dict())
-    assert [name for name, _ in model.named_parameters()] == ["weight", "bias"]
-    assert model.purpose == "test"
-    model.mark_forward_method("embed")
-    assert torch.equal(model.embed(torch.ones(1, 2)), original(torch.ones(1, 2)) + 1)
-    assert "forward" not in vars(original)
 
 
 def test_the_numbers_of_machines_and_devices_are_known_before_launch(monkeypatch: pytest.MonkeyPatch) -> None:
