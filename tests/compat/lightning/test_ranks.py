@@ -1,4 +1,4 @@
-"""Two ranks that the trainer starts itself: the same samples, metrics, weights and files as under Lightning."""
+"""Two ranks that the trainer starts itself: samples, metrics, weights and files are Lightning's."""
 
 import json
 import os
