@@ -52,6 +52,7 @@ class Talker(BoringModel):
         if rank == 0:
             self.log("zero", 5.0, rank_zero_only=True, on_epoch=True, on_step=False)
             self.log("only_here", number, on_step=False, on_epoch=True, batch_size=1)
+        self.log("late", number, sync_dist=True, reduce_fx="sum")
         for index in range(70):
             self.log(f"many{index}", float(index + rank), on_step=False, on_epoch=True, sync_dist=True)
         if batch_idx == 1:
@@ -146,6 +147,10 @@ def test_step_values_are_reduced_when_a_row_is_due_and_with_sync_dist_only(repor
 
 def test_step_values_can_be_shared_between_rows_for_a_decision(reports: Any) -> None:
     assert reports[0]["shared"] == reports[1]["shared"] == [pytest.approx((1 + 2 * 11) / 3)]
+
+
+def test_the_last_step_value_is_that_of_all_ranks_and_reduced_once(reports: Any) -> None:
+    assert [report["metrics"]["late"] for report in reports] == [14.0, 14.0]  # 2 and 12, reduced once
 
 
 def test_hooks_at_the_epochs_end_see_reduced_values_and_log_more(reports: Any) -> None:

@@ -115,7 +115,7 @@ class Logbook:
         elif options.enable_graph:
             value = torch.tensor(float(value))
         slot.last = value
-        slot.fresh = True
+        slot.fresh, slot.shared = True, False
         if slot.weighs:
             slot.last_weight = self._sizes.of(name, self.batch) if batch_size is None else batch_size
         if options.on_epoch:
@@ -238,6 +238,8 @@ class Logbook:
 
         Every rank calls it, whatever it has logged.
         """
+        if self._page is self.training:
+            self.share_steps()
         self.stores.bar.update(self.peek())
         self._refresh()
         for slot in self._page.slots.values():

@@ -35,11 +35,12 @@ class Collector:
         values = to_host([slot.last for slot in due])
         numbers = dict(zip(map(id, due), values, strict=True))
         if self._fabric.world_size > 1:
-            shared = sorted(
-                (s for s in due if s.options.shares_steps and s.metric is None), key=lambda s: s.key
-            )
+            mine = (s for s in due if s.options.shares_steps and s.metric is None and not s.shared)
+            shared = sorted(mine, key=lambda s: s.key)
             for group, slots in _by_group(shared):
                 numbers |= zip(map(id, slots), self._shared_steps(slots, numbers, group), strict=True)
+                for slot in slots:
+                    slot.shared = True
         for slot in due:
             if slot.metric is None and not slot.options.enable_graph:
                 slot.last = numbers[id(slot)]

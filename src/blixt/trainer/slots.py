@@ -60,6 +60,7 @@ class Slot:
         last_weight: Its weight.
         weighs: Whether values are weighted by the size of their batch.
         fresh: Whether `last` came after the last row for the loggers.
+        shared: Whether `last` has been reduced over the ranks.
         dirty: Whether anything came since the epoch value was computed.
         result: The epoch value that was computed last.
         total: Weighted sum, or the extreme, of the host's numbers.
@@ -78,6 +79,7 @@ class Slot:
     last_weight: Any = 1
     weighs: bool = False
     fresh: bool = False
+    shared: bool = False
     dirty: bool = False
     result: float | None = None
     total: float | None = None
