@@ -1,10 +1,10 @@
 """How long a checkpoint of 1 GB holds training up, against the time of copying it into CPU memory.
 
 A model with AdamW (weights and optimizer state are 1 GB) trains; now and then a step is preceded by a save.
-Two things are measured for each way of saving: how long the training thread stands still for it (the call that
-saves, and the wait before the optimizer's step), and how much longer the step with the save takes altogether,
-which holds what the background's work takes away from the processor. Rounds alternate between the ways; the
-baseline is a plain copy of every tensor into memory that was used before, as staging does it.
+Two things are measured for each way of saving: how long the training thread stands still for it (the call
+that saves, and the wait before the optimizer's step), and how much longer the step with the save takes
+altogether, which holds what the background's work takes away from the processor. Rounds alternate between the
+ways; the baseline is a plain copy of every tensor into memory that was used before, as staging does it.
 
     python -m benchmarks.train.checkpoint [--rounds 5] [--size-gb 1.0] [--out FILE]
 """

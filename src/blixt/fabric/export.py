@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ def save_safetensors(
     Returns:
         The files that hold tensors.
     """
-    from safetensors.torch import save_file
+    save_file = import_module("safetensors.torch").save_file
 
     tensors, shared = _distinct(state)
     notes = {"format": "pt", **(metadata or {}), **shared}

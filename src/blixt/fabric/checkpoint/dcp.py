@@ -34,7 +34,9 @@ def save_directory(path: PathLike, content: Mapping[str, Any], *, storage_option
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a single process that saves alone, on purpose
-            dcp.save(tensors, storage_writer=make_writer(place, storage_options), no_dist=not several())
+            cast("Any", dcp).save(
+                tensors, storage_writer=make_writer(place, storage_options), no_dist=not several()
+            )
     except (OSError, RuntimeError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
     first_does(lambda: finish(place, path, rest, storage_options))
@@ -71,7 +73,7 @@ def make_writer(place: PathLike, storage_options: Any = None) -> Any:
     if is_url(place):
         from torch.distributed.checkpoint._fsspec_filesystem import FsspecWriter
 
-        return FsspecWriter(os.fspath(place), **(storage_options or {}))
+        return cast("Any", FsspecWriter)(os.fspath(place), **(storage_options or {}))
     return FileSystemWriter(place)
 
 

@@ -46,7 +46,7 @@ class DirectoryWriter:
         place = working_place(path)
         if self._group is None:
             raise RuntimeError("a sharded checkpoint in the background needs a process group")
-        response: Any = dcp.async_save(
+        response: Any = cast("Any", dcp).async_save(
             tensors,
             storage_writer=make_writer(place, storage_options),
             process_group=self._group,

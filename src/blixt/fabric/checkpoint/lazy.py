@@ -80,15 +80,10 @@ class LazyState(Mapping[str, Any]):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # every process reads for itself, on purpose
                 planner = SafePlanner(flatten_state_dict=False)
-                dcp.load(flat, storage_reader=make_reader(self.path), planner=planner, no_dist=True)
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            EOFError,
-            UnpicklingError,
-            dcp.api.CheckpointException,
-        ) as error:
+                cast("Any", dcp).load(
+                    flat, storage_reader=make_reader(self.path), planner=planner, no_dist=True
+                )
+        except unreadable as error:
             detail = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"The checkpoint {self.path} could not be read: {detail}") from error
         return {keys: flat[self.entries[keys]] for keys in targets}

@@ -56,7 +56,7 @@ class SafePlanner(DefaultLoadPlanner):
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         """Put a plain value where it was asked for."""
-        self.original_state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
+        cast("Any", self).original_state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
 
 
 def read_index(reader: Any) -> Metadata:
@@ -75,9 +75,9 @@ def read_index(reader: Any) -> Metadata:
         raise CheckpointError(
             f"The index {path} is damaged or holds more than an index needs ({error}). Nothing of it was run."
         ) from error
-    if not isinstance(index, Metadata) or not isinstance(index.storage_data, dict):
+    if not isinstance(index, Metadata) or not isinstance(cast("object", index.storage_data), dict):
         raise CheckpointError(f"The index {path} is damaged: it holds {type(index).__name__}.")
-    for info in cast("dict[Any, Any]", index.storage_data).values():
+    for info in cast("dict[Any, Any]", cast("object", index.storage_data)).values():
         inner = PurePosixPath(str(info.relative_path))
         if inner.is_absolute() or ".." in inner.parts:
             raise CheckpointError(f"The index {path} points outside of its checkpoint, to {inner}.")

@@ -28,7 +28,7 @@ def divide(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def merge(parts: list[Any]) -> Any:
     """What is left of the same content on several processes, as one: stages know of different parameters."""
-    first = parts[0]
+    first: Any = parts[0]
     if isinstance(first, dict):
         keys = dict.fromkeys(key for part in parts for key in part)
         return {key: merge([part[key] for part in parts if key in part]) for key in keys}
@@ -36,7 +36,7 @@ def merge(parts: list[Any]) -> Any:
         if all(isinstance(item, str) for part in parts for item in part):
             return list(dict.fromkeys(item for part in parts for item in part))
         return [merge(list(items)) for items in zip(*parts, strict=False)]
-    return first
+    return cast("Any", first)
 
 
 def _divide(item: Any, path: Path, tensors: dict[str, Any]) -> Any:

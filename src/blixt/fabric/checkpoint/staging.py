@@ -55,7 +55,7 @@ class Staging:
         self._event = _copy_on_gpu(later, self._device)
         self._done.clear()
         if self._hook is None:
-            self._hook = register_optimizer_step_pre_hook(lambda *_: self.wait())
+            self._hook = register_optimizer_step_pre_hook(self._before_step)
         return copy, lambda: self._finish(later)
 
     def wait(self) -> None:
@@ -64,6 +64,9 @@ class Staging:
             torch.cuda.current_stream().wait_event(self._event)
         elif not self._done.is_set():
             self._done.wait()
+
+    def _before_step(self, *_: Any) -> None:
+        self.wait()
 
     def close(self) -> None:
         """Let go of the memory and of the hook."""

@@ -25,6 +25,7 @@ from blixt.fabric.strategies.layer_sync import LayerSync
 from blixt.fabric.strategies.materialize import materialize, skip_initialization
 from blixt.fabric.strategies.saving import load_any, save_full
 from blixt.fabric.strategies.states import load_full_module, load_full_optimizer, tensors_of
+from blixt.fabric.strategies.verbs import Verbs
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -34,7 +35,7 @@ StateFormat = Literal["full", "sharded"]
 NoSync = Callable[[], AbstractContextManager[Any]]
 
 
-class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
+class Strategy(Verbs, ABC):
     """How a model's parameters, gradients and state are shared among processes.
 
     Attributes:
@@ -126,7 +127,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """Which part of the data is this process's; processes that share a model share the part."""
         return self.world.rank
 
-    def on_exception(self, exception: BaseException) -> None:  # noqa: B027
+    def on_exception(self, exception: BaseException) -> None:
         """Hear that training ended with an exception."""
 
     # --- modules ----------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """A context in which backward keeps gradients to this process; `module` is what `wrap` returned."""
         return nullcontext()
 
-    def activate(self, module: nn.Module) -> None:  # noqa: B027
+    def activate(self, module: nn.Module) -> None:
         """Say which module, of several that `wrap` returned, the next backward belongs to."""
 
     def backward(self, tensor: torch.Tensor, **kwargs: Any) -> None:
@@ -204,7 +205,7 @@ class Strategy(ABC):  # noqa: B024 - a strategy may be happy with every default
         """One step of the optimizer."""
         return optimizer.step() if closure is None else optimizer.step(closure)
 
-    def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:  # noqa: B027
+    def sync_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients that were kept to this process: a window ended where nobody could foresee it."""
 
     def clip_norm(

@@ -65,7 +65,9 @@ def total_norm(groups: "Groups", norm_type: float) -> torch.Tensor:
         norms.append(cast("Any", norm).full_tensor() if is_dtensor(norm) else norm)
     if not norms:
         return torch.zeros(())
-    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), norm_type)
+    return (
+        norms[0] if len(norms) == 1 else cast("Any", torch.linalg).vector_norm(torch.stack(norms), norm_type)
+    )
 
 
 def refuse_nonfinite(total: torch.Tensor, norm_type: float, wanted: bool) -> None:

@@ -137,6 +137,8 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
     from blixt.fabric.errors import reject_unknown
 
     own = ("find_unused_parameters", "timeout_s", "process_group_backend", "launcher", "ddp_comm_state")
-    torchs = [name for name in signature(DistributedDataParallel.__init__).parameters if name != "self"]
+    torchs = [
+        name for name in signature(cast("Any", DistributedDataParallel).__init__).parameters if name != "self"
+    ]
     known = {*torchs, *own, "ddp_comm_hook", "ddp_comm_wrapper", "checkpoint_io", "layer_sync"}
     reject_unknown("DDPStrategy", (name for name in options if name not in known), known)

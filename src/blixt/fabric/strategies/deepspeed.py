@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,9 +109,9 @@ class DeepSpeedStrategy(GroupStrategy):
     ) -> AbstractContextManager[Any]:
         """In stage 3 every parameter is divided as soon as it is made."""
         if self.stage == 3:
-            import deepspeed
-
-            return cast("Any", deepspeed).zero.Init(config_dict_or_path=self._configuration())
+            return cast("Any", import_module("deepspeed")).zero.Init(
+                config_dict_or_path=self._configuration()
+            )
         return super().init_context(device, empty_init)
 
     def shard(self, module: nn.Module, device: torch.device, *, move_to_device: bool = True) -> nn.Module:
@@ -258,12 +259,10 @@ class _Engine:
     """A DeepSpeed engine, and the state it divides put together again."""
 
     def __init__(self, module: nn.Module, optimizer: Optimizer, config: dict[str, Any]) -> None:
-        import deepspeed
-
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.base = optimizer
-        self.engine: Any = cast("Any", deepspeed).initialize(
+        self.engine: Any = cast("Any", import_module("deepspeed")).initialize(
             model=Methods(module), optimizer=optimizer, config=config, dist_init_required=False
         )[0]
         self.zero_optimizer: Any = self.engine.optimizer
@@ -280,9 +279,9 @@ class _Engine:
 
     def weight(self, parameter: nn.Parameter) -> torch.Tensor:
         """The whole 32-bit value of a parameter, on the CPU."""
-        from deepspeed.utils import safe_get_full_fp32_param
+        utils: Any = import_module("deepspeed.utils")
 
-        full: Any = cast("Any", safe_get_full_fp32_param)(parameter)
+        full: Any = utils.safe_get_full_fp32_param(parameter)
         if full is None:
             with _gathered([parameter]):
                 full = parameter.detach().clone()
@@ -290,27 +289,27 @@ class _Engine:
 
     def set_weight(self, parameter: nn.Parameter, value: torch.Tensor) -> None:
         """Change the optimizer's own copy of a parameter."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+        utils: Any = import_module("deepspeed.utils")
 
         if hasattr(parameter, "ds_id"):
-            cast("Any", safe_set_local_fp32_param)(parameter, _partition(parameter, value.float()))
+            utils.safe_set_local_fp32_param(parameter, _partition(parameter, value.float()))
         else:
-            cast("Any", safe_set_full_fp32_param)(parameter, value.float())
+            utils.safe_set_full_fp32_param(parameter, value.float())
 
     def set_state(self, parameter: nn.Parameter, value: torch.Tensor, key: str) -> None:
         """Change what the optimizer keeps of a parameter under `key`."""
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+        utils: Any = import_module("deepspeed.utils")
 
         if hasattr(parameter, "ds_id"):
-            cast("Any", safe_set_local_optimizer_state)(parameter, _partition(parameter, value), key)
+            utils.safe_set_local_optimizer_state(parameter, _partition(parameter, value), key)
         else:
-            cast("Any", safe_set_full_optimizer_state)(parameter, value, key)
+            utils.safe_set_full_optimizer_state(parameter, value, key)
 
     def optimizer_state(self) -> dict[str, Any]:
         """In the form of `Optimizer.state_dict`, whole, on the CPU."""
-        from deepspeed.utils import safe_get_full_optimizer_state
+        utils: Any = import_module("deepspeed.utils")
 
-        get: Any = safe_get_full_optimizer_state
+        get: Any = utils.safe_get_full_optimizer_state
         shaped, plain = self._keys()
         state = {
             number: {
@@ -340,7 +339,8 @@ class _Engine:
         target = {
             k: by_name[k] if isinstance(k, str) else p for k, p in zip(keys, self.parameters, strict=True)
         }
-        self._prepare_state(next(iter(state["state"].values()), {}))
+        entries: dict[Any, dict[str, Any]] = state["state"]
+        self._prepare_state(next(iter(entries.values()), {}))
         for key, values in state["state"].items():
             for name, value in values.items():
                 if isinstance(value, torch.Tensor) and value.dim() > 0:
@@ -350,7 +350,7 @@ class _Engine:
 
     def _keys(self) -> tuple[list[str], dict[str, Any]]:
         """Names of the state that is shaped like parameters, and what else there is, such as the step."""
-        flat: dict[str, Any] = next(iter(self.base.state.values()), {})
+        flat: dict[str, Any] = next(iter(cast("dict[Any, dict[str, Any]]", self.base.state).values()), {})
         shaped = [key for key, value in flat.items() if isinstance(value, torch.Tensor) and value.dim() > 0]
         return shaped, {key: value for key, value in flat.items() if key not in shaped}
 
@@ -395,9 +395,7 @@ def _gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
     divided = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not divided:
         return nullcontext()
-    import deepspeed
-
-    return cast("Any", deepspeed).zero.GatheredParameters(divided, modifier_rank=0)
+    return cast("Any", import_module("deepspeed")).zero.GatheredParameters(divided, modifier_rank=0)
 
 
 def _partition(parameter: Any, value: torch.Tensor) -> torch.Tensor:
@@ -409,7 +407,9 @@ def _partition(parameter: Any, value: torch.Tensor) -> torch.Tensor:
 
 
 def _offload(optimizer: bool, parameters: bool, nvme_path: Any) -> dict[str, Any]:
-    place = {"device": "cpu"} if nvme_path is None else {"device": "nvme", "nvme_path": os.fspath(nvme_path)}
+    place: dict[str, Any] = (
+        {"device": "cpu"} if nvme_path is None else {"device": "nvme", "nvme_path": os.fspath(nvme_path)}
+    )
     made: dict[str, Any] = {}
     if optimizer or nvme_path is not None:
         made["offload_optimizer"] = place

@@ -1,9 +1,10 @@
 """Every process keeps a shard of each parameter; units of the model are gathered when they run (FSDP2)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -91,7 +92,7 @@ class FSDPStrategy(MeshStrategy):
 
     def connect(self, world: World, backend: str) -> None:
         """Meet the others; "HYBRID_SHARD" makes the machines replicas of each other."""
-        if self.sharding_strategy == "HYBRID_SHARD" and self._given_mesh is None and self._parallel is None:
+        if self.sharding_strategy == "HYBRID_SHARD" and self.says_no_sizes:
             self._parallel = Parallel(dp_replicate=max(1, world.world_size // world.local_world_size))
         if self.cpu_offload and backend == "nccl":
             backend = "cpu:gloo,cuda:nccl"  # norms of gradients that live in CPU memory
@@ -191,7 +192,7 @@ class FSDPStrategy(MeshStrategy):
 
 
 @contextmanager
-def _unsynced(parts: "list[FSDPModule]") -> Iterator[None]:
+def _unsynced(parts: "list[FSDPModule]") -> Generator[None]:
     for part in parts:
         part.set_requires_gradient_sync(False, recurse=False)
     try:
@@ -203,8 +204,7 @@ def _unsynced(parts: "list[FSDPModule]") -> Iterator[None]:
 
 def recompute(part: nn.Module) -> None:
     """Let the module forget its activations, and compute them again when backward needs them."""
-    from torch.utils.checkpoint import checkpoint
-
+    checkpoint: Any = import_module("torch.utils.checkpoint").checkpoint
     forward: Callable[..., Any] = part.forward
     part.forward = partial(checkpoint, forward, use_reentrant=False)
 

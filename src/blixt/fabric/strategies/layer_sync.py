@@ -24,7 +24,7 @@ class TorchSyncBatchNorm(LayerSync):
 
     def apply(self, module: nn.Module) -> nn.Module:
         """See `torch.nn.SyncBatchNorm.convert_sync_batchnorm`."""
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return cast("Any", nn.SyncBatchNorm).convert_sync_batchnorm(module)
 
     def revert(self, module: nn.Module) -> nn.Module:
         """Ordinary batch normalisation, for any number of dimensions, in place of `SyncBatchNorm`."""
@@ -53,5 +53,5 @@ def _plain(layer: nn.SyncBatchNorm) -> nn.Module:
     plain.train(layer.training)
     for attribute in ("qconfig",):
         if hasattr(layer, attribute):
-            setattr(plain, attribute, cast("Any", getattr(layer, attribute)))
+            setattr(plain, attribute, getattr(layer, attribute))
     return plain

@@ -27,6 +27,11 @@ def skip_initialization(device: torch.device) -> Generator[None]:
         yield
 
 
+def parts_of(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every submodule with its name, the module itself first."""
+    return cast("list[tuple[str, nn.Module]]", list(module.named_modules()))
+
+
 def is_meta(module: nn.Module) -> bool:
     """Whether any parameter or buffer has no memory yet."""
     return any(tensor.is_meta for tensor in _own_tensors(module, recurse=True))
@@ -38,7 +43,7 @@ def materialize(module: nn.Module, device: torch.device) -> None:
     Values come from `reset_parameters` of the submodule that owns them, as torch's own layers have it. A
     submodule without it keeps undefined values until a checkpoint is loaded; a warning names it.
     """
-    owners = [(name, part) for name, part in module.named_modules() if _is_own_meta(part)]
+    owners = [(name, part) for name, part in parts_of(module) if _is_own_meta(part)]
     if not owners:
         return
     undefined: list[str] = []

@@ -53,7 +53,8 @@ class MeshStrategy(GroupStrategy):
             argument = f"{type(self).__name__}(device_mesh)"
             raise ConfigError(argument, device_mesh, "parallel says the same", "Give one of the two")
         self.state_format = state_dict_type
-        self._parallel = parallel
+        self.says_no_sizes = parallel is None and device_mesh is None
+        self._parallel: Parallel | None = parallel
         self._given_mesh: Any = device_mesh
         self._mesh: DeviceMesh | None = None
 
@@ -64,12 +65,14 @@ class MeshStrategy(GroupStrategy):
         if self._mesh is None:
             own = self._given_mesh is not None and not isinstance(self._given_mesh, tuple)
             device_type = "cuda" if "nccl" in dist.get_backend_config() else "cpu"
-            self._mesh = self._given_mesh if own else self._parallel.make_mesh(device_type)
+            self._mesh = (
+                cast("DeviceMesh", self._given_mesh) if own else self._parallel.make_mesh(device_type)
+            )
 
     def _sizes(self, world: World) -> Parallel:
-        given = self._given_mesh
+        given: Any = self._given_mesh
         if isinstance(given, tuple):
-            sizes: tuple[int, ...] = given
+            sizes = cast("tuple[int, ...]", given)
             if len(sizes) != 2:
                 argument = f"{type(self).__name__}(device_mesh)"
                 raise ConfigError(argument, sizes, "two sizes are needed", "Give (replicas, shards)")

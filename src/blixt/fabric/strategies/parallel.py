@@ -1,6 +1,6 @@
 """Processes that share layers (tensor parallel), sequences (context parallel) and data, on a named grid."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ from blixt.fabric.cluster import World
 from blixt.fabric.errors import ConfigError, nearest
 from blixt.fabric.mesh import Parallel, flat
 from blixt.fabric.strategies.fsdp import FSDPStrategy
-from blixt.fabric.strategies.materialize import is_meta
+from blixt.fabric.strategies.materialize import is_meta, parts_of
 from blixt.fabric.strategies.units import choose_units
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ParallelStrategy(FSDPStrategy):
         return module.to(device)
 
     @contextmanager
-    def context_parallel(self, buffers: list[torch.Tensor], sequence_dims: list[int]) -> Iterator[None]:
+    def context_parallel(self, buffers: list[torch.Tensor], sequence_dims: list[int]) -> Generator[None]:
         """While inside, each process along "cp" sees its part of the sequences in `buffers`.
 
         Attention has to be `scaled_dot_product_attention`, which exchanges keys and values around the ring.
@@ -155,7 +155,7 @@ def apply_plan(module: nn.Module, mesh: "DeviceMesh", plan: Plan) -> None:
     """
     from torch.distributed.tensor.parallel import parallelize_module
 
-    names = [name for name, _ in module.named_modules()]
+    names = [name for name, _ in parts_of(module)]
     styles: dict[str, Any] = {}
     for pattern, style in plan.items():
         fitting = [name for name in names if fnmatchcase(name, pattern)]

@@ -15,7 +15,7 @@ from blixt.fabric.mesh import Parallel
 from blixt.fabric.strategies.clip import by_mesh, refuse_nonfinite, total_norm
 from blixt.fabric.strategies.dtensors import is_dtensor, whole
 from blixt.fabric.strategies.fsdp import FSDPStrategy
-from blixt.fabric.strategies.materialize import materialize
+from blixt.fabric.strategies.materialize import materialize, parts_of
 from blixt.fabric.strategies.pipeline_module import LossFn, PipelineModule
 from blixt.fabric.strategies.stages import StageFn, known_names, split
 from blixt.fabric.strategies.states import load_full_module, load_full_optimizer, named
@@ -120,7 +120,7 @@ class PipelineStrategy(FSDPStrategy):
         try:
             whole_model = module.get_submodule(self.module)
         except AttributeError:
-            names = [name for name, _ in module.named_modules() if name]
+            names = [name for name, _ in parts_of(module) if name]
             hint = nearest(self.module, names).rstrip("?")
             reason = f"{type(module).__name__} has no submodule of this name"
             raise ConfigError("PipelineStrategy(module)", self.module, reason, hint) from None

@@ -1,7 +1,7 @@
 """From what people write in `strategy=` to a strategy: one parser for all the names."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from blixt.fabric.errors import ConfigError, nearest
 from blixt.fabric.strategies.base import Strategy
@@ -34,7 +34,7 @@ def resolve_strategy(strategy: str | Strategy = "auto", world_size: int = 1) -> 
     """
     if isinstance(strategy, Strategy):
         made = strategy
-    elif isinstance(strategy, str):
+    elif isinstance(cast("object", strategy), str):
         made = _make(("single_device" if world_size == 1 else "ddp") if strategy == "auto" else strategy)
     else:
         raise ConfigError("strategy", strategy, "it is neither a name nor a Strategy", "Use e.g. 'ddp'")

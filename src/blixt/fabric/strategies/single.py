@@ -18,5 +18,10 @@ class SingleDeviceStrategy(Strategy):
     name = "single_device"
 
     def __init__(self, device: str | torch.device | None = None, **plugins: Any) -> None:
-        self.root_device = None if device is None else torch.device(device)
+        self.device = None if device is None else torch.device(device)
         self.configure(**plugins)
+
+    @property
+    def root_device(self) -> torch.device:
+        """The device chosen here, or the CPU."""
+        return self.device or super().root_device

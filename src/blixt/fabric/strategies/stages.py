@@ -7,6 +7,7 @@ from typing import Any, cast
 from torch import nn
 
 from blixt.fabric.errors import ConfigError, nearest
+from blixt.fabric.strategies.materialize import parts_of
 
 StageFn = Callable[[nn.Module, int, int], nn.Module]
 """(whole model, index of the stage, number of stages) to the stage's module; it may take the model apart."""
@@ -63,8 +64,9 @@ def merge_modules(parts: Sequence[nn.Module], into: nn.Module | None = None) -> 
     for part in parts:
         for name, parameter in part.named_parameters(recurse=False):
             tree.register_parameter(name, parameter)
+        kept = part.state_dict(keep_vars=True)
         for name, buffer in part.named_buffers(recurse=False):
-            tree.register_buffer(name, buffer, persistent=name not in part._non_persistent_buffers_set)
+            tree.register_buffer(name, buffer, persistent=name in kept)
         for name, child in part.named_children():
             children.setdefault(name, []).append(child)
     for name, owners in children.items():
@@ -118,7 +120,7 @@ def _split_traced(
     from torch.distributed.pipelining import SplitPoint, pipeline
 
     spec = dict.fromkeys(split_points, SplitPoint.BEGINNING)
-    names = [name for name, _ in module.named_modules()]
+    names = [name for name, _ in parts_of(module)]
     unknown = [name for name in split_points if name not in names]
     if unknown:
         hint = nearest(unknown[0], names).rstrip("?")
