@@ -94,13 +94,14 @@ except ConfigError as error:
 class Twins(BoringModel):
     def training_step(self, batch, batch_idx):
         self.log("once", 1.0, on_step=False, on_epoch=True, reduce_fx="sum")
+        self.log("rowless", 1.0 + self.global_rank, sync_dist=True)
         return self.step(batch)
 
 strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=2)
 twins = Trainer(max_epochs=1, limit_train_batches=4, limit_val_batches=0, logger=False,
                 strategy=strategy, **options)
 twins.fit(Twins())
-report["once"] = float(twins.callback_metrics["once"])
+report["once"], report["rowless"] = (float(twins.callback_metrics[name]) for name in ("once", "rowless"))
 (out / f"report{trainer.global_rank}.json").write_text(json.dumps(report))
 '''
 
@@ -190,3 +191,7 @@ def test_ranks_that_reduce_other_step_names_than_each_other_are_told_which(repor
 
 def test_ranks_that_share_a_model_count_once_in_a_sum(reports: Any) -> None:
     assert [report["once"] for report in reports] == [4.0, 4.0]
+
+
+def test_step_values_are_reduced_at_the_epochs_end_when_no_row_was_due(reports: Any) -> None:
+    assert [report["rowless"] for report in reports] == [1.5, 1.5]
