@@ -131,6 +131,8 @@ class LoaderStage(TrainerViews):
         stage, module = SHORT[kind], self.lightning_module
         if getattr(self.config, f"limit_{stage}_batches") == 0:
             return None
+        if getattr(module, f"{kind}_step") is None:  # some set it to None on an instance, to go without
+            return None
         found = loaders.find_loaders(stage, self._given.get(stage), module, self.datamodule)
         if found is None:
             return None
