@@ -129,6 +129,7 @@ class Running:
                     hook(error)
             if self._datamodule is not None:
                 self._datamodule.on_exception(error)
+            trainer.strategy.on_exception(error)
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             for logger in trainer.loggers if trainer.is_global_zero else []:
                 logger.finalize(status)
