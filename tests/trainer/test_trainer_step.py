@@ -263,3 +263,14 @@ def test_ctrl_c_tells_everybody_and_exits_with_code_one(trainer: Any) -> None:
 
 def _interrupt(batch: Any, batch_idx: int) -> Any:
     raise KeyboardInterrupt
+
+
+def test_a_step_may_draw_its_batches_itself(trainer: Any) -> None:
+    class Drawing(Net):
+        def training_step(self, dataloader_iter: Any) -> Any:
+            batch, _, _ = next(dataloader_iter)
+            return self.loss(batch)
+
+    run = trainer(max_epochs=2)
+    run.fit(Drawing(), make_loader(12))
+    assert (run.global_step, run.current_epoch) == (6, 2)
