@@ -340,7 +340,7 @@ class _Engine:
             k: by_name[k] if isinstance(k, str) else p for k, p in zip(keys, self.parameters, strict=True)
         }
         entries: dict[Any, dict[str, Any]] = state["state"]
-        self._prepare_state(next(iter(entries.values()), {}))
+        self._prepare_state(next(iter(entries.values()), cast("dict[str, Any]", {})))
         for key, values in state["state"].items():
             for name, value in values.items():
                 if isinstance(value, torch.Tensor) and value.dim() > 0:
@@ -350,7 +350,8 @@ class _Engine:
 
     def _keys(self) -> tuple[list[str], dict[str, Any]]:
         """Names of the state that is shaped like parameters, and what else there is, such as the step."""
-        flat: dict[str, Any] = next(iter(cast("dict[Any, dict[str, Any]]", self.base.state).values()), {})
+        states = cast("dict[Any, dict[str, Any]]", self.base.state)
+        flat: dict[str, Any] = next(iter(states.values()), cast("dict[str, Any]", {}))
         shaped = [key for key, value in flat.items() if isinstance(value, torch.Tensor) and value.dim() > 0]
         return shaped, {key: value for key, value in flat.items() if key not in shaped}
 
