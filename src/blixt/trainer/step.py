@@ -12,6 +12,7 @@ from blixt.fabric import ConfigError, Fabric
 from blixt.fabric.strategies import Strategy
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.hooks import HookPlan, overridden
+from blixt.trainer.losses import explain_backward, extras, loss_in, wrong_output
 from blixt.trainer.module import Module
 from blixt.trainer.optimizer_handle import TrainerOptimizer, refuse_scaled_search
 from blixt.trainer.progress import Counters
@@ -271,7 +272,7 @@ class AutomaticStep:
             self._handle.step()
 
     def _backward_of(self, output: Any) -> Any:
-        loss = shown = _loss_in(output)
+        loss = shown = loss_in(output)
         if loss is not None and (self._accumulate != 1 or output is not loss):
             loss, shown = self._share_of(loss, output)
         if not self._window_open:
@@ -295,7 +296,7 @@ class AutomaticStep:
         if not self._wants_outputs:
             return _SOME
         detached = cast("torch.Tensor", shown).detach()
-        return {"loss": detached} if output is shown else {**_extras(output), "loss": detached}
+        return {"loss": detached} if output is shown else {**extras(output), "loss": detached}
 
     def _share_of(self, loss: torch.Tensor, output: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss as it counts in its window of batches, and as others see it."""
@@ -367,20 +368,6 @@ _SOME: dict[str, Any] = {"loss": None}
 """What a batch gives whose outputs nobody looks at."""
 
 
-def _loss_in(output: Any) -> torch.Tensor | None:
-    """The loss of a `training_step`; None when it skips the batch."""
-    if output is None or isinstance(output, torch.Tensor):
-        return output
-    loss = cast("Mapping[str, Any]", output).get("loss") if isinstance(output, Mapping) else None
-    if loss is None:
-        raise wrong_output(output)
-    return loss
-
-
-def _extras(output: Any) -> dict[str, Any]:
-    return dict(cast("Mapping[str, Any]", output)) if isinstance(output, Mapping) else {}
-
-
 def _nothing() -> None:
     pass
 
@@ -389,24 +376,3 @@ def _no_context() -> AbstractContextManager[Any]:
     from contextlib import nullcontext
 
     return nullcontext()
-
-
-def wrong_output(output: Any) -> ConfigError:
-    """What to say about a `training_step` that returned something no loss can be found in."""
-    if isinstance(output, Mapping):
-        given = sorted(str(key) for key in cast("Mapping[str, Any]", output))
-        return ConfigError("training_step()", given, "the dict has no 'loss'", "Add the key 'loss'")
-    reason = "it is no loss: a tensor, a dict with 'loss', or None to skip the batch"
-    return ConfigError("training_step()", type(output).__name__, reason, "Return the loss")
-
-
-def explain_backward(loss: torch.Tensor, error: RuntimeError) -> None:
-    """Raise a clear sentence for the usual reasons why backward fails; do nothing for others."""
-    if loss.numel() != 1:
-        reason = f"the loss has shape {tuple(loss.shape)} and only one number has a gradient"
-        raise ConfigError("training_step()", tuple(loss.shape), reason, "Return loss.mean()") from error
-    if not loss.requires_grad:
-        reason = (
-            "the loss does not require a gradient: it was computed without trained parameters, or detached"
-        )
-        raise ConfigError("training_step()", "loss", reason, "Return a loss that depends on them") from error

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Never
 
@@ -33,6 +33,7 @@ from blixt.trainer.numerics import set_numerics
 from blixt.trainer.processes import run_elsewhere, runs_elsewhere
 from blixt.trainer.profilers import Profiler, resolve_profiler
 from blixt.trainer.progress import Counters
+from blixt.trainer.sources import one_source, sort_data, with_sync_batchnorm
 from blixt.trainer.stage import Running
 from blixt.trainer.state import TrainerFn, TrainerState
 
@@ -241,8 +242,8 @@ class Trainer(EvaluateStage):
             ConfigError: When something is missing or does not fit.
             SystemExit: With code 1 after Ctrl-C, with 143 when a signal asked for the end.
         """
-        train_dataloaders, datamodule = _sort_data("fit(train_dataloaders)", train_dataloaders, datamodule)
-        _one_source("fit(val_dataloaders)", val_dataloaders, datamodule)
+        train_dataloaders, datamodule = sort_data("fit(train_dataloaders)", train_dataloaders, datamodule)
+        one_source("fit(val_dataloaders)", val_dataloaders, datamodule)
         if runs_elsewhere(self):
             given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders}
             given |= {"datamodule": datamodule, "ckpt_path": ckpt_path, "weights_only": weights_only}
@@ -341,13 +342,7 @@ class Trainer(EvaluateStage):
             empty_init: Leave weights uninitialised, because a checkpoint will fill them.
         """
         fabric = self.fabric
-        with ExitStack() as stack:
-            contexts: list[AbstractContextManager[Any]] = [
-                fabric.strategy.init_context(fabric.device, empty_init),
-                fabric.precision.init_context(),
-            ]
-            for context in contexts:
-                stack.enter_context(context)
+        with fabric.strategy.init_context(fabric.device, empty_init), fabric.precision.init_context():
             yield
 
     # --- the loops, as others know them -----------------------------------------------------------
@@ -382,7 +377,7 @@ class Trainer(EvaluateStage):
         weights_only: bool | None,
         keep: bool = False,
     ) -> tuple[Any, int]:
-        given, datamodule = _sort_data(f"{fn.value}(dataloaders)", given, datamodule)
+        given, datamodule = sort_data(f"{fn.value}(dataloaders)", given, datamodule)
         module = model if model is not None else self._module
         if module is None:
             reason = "the trainer has no module yet"
@@ -402,26 +397,3 @@ class Trainer(EvaluateStage):
         """What a process that was made for an evaluation does."""
         given, ckpt_path, datamodule, weights_only, keep = arguments
         return self._run_evaluation(fn, module, given, ckpt_path, datamodule, weights_only, keep)
-
-
-def with_sync_batchnorm(plugins: Any) -> list[Any]:
-    """`plugins` and the one that `sync_batchnorm=True` stands for."""
-    from blixt.fabric.strategies.layer_sync import LayerSync, TorchSyncBatchNorm
-
-    several = isinstance(plugins, (list, tuple, set))
-    every: list[Any] = list(plugins) if several else [] if plugins is None else [plugins]  # pyright: ignore[reportUnknownArgumentType]
-    return every if any(isinstance(plugin, LayerSync) for plugin in every) else [*every, TorchSyncBatchNorm()]
-
-
-def _sort_data(argument: str, loaders: Any, datamodule: DataModule | None) -> tuple[Any, DataModule | None]:
-    """A data module may be given in the place of loaders, but not beside them."""
-    if isinstance(loaders, DataModule):
-        loaders, datamodule = None, loaders
-    _one_source(argument, loaders, datamodule)
-    return loaders, datamodule
-
-
-def _one_source(argument: str, loaders: Any, datamodule: DataModule | None) -> None:
-    if loaders is not None and datamodule is not None:
-        reason = f"a {type(datamodule).__name__} is given too"
-        raise ConfigError(argument, type(loaders).__name__, reason, "Give one of them")

@@ -1,0 +1,44 @@
+"""The loss in what `training_step` returned, and what to say when there is none."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+
+from blixt.fabric import ConfigError
+
+
+def loss_in(output: Any) -> torch.Tensor | None:
+    """The loss of a `training_step`; None when it skips the batch."""
+    if output is None or isinstance(output, torch.Tensor):
+        return output
+    loss = cast("Mapping[str, Any]", output).get("loss") if isinstance(output, Mapping) else None
+    if loss is None:
+        raise wrong_output(output)
+    return loss
+
+
+def extras(output: Any) -> dict[str, Any]:
+    """What `training_step` returned beside its loss."""
+    return dict(cast("Mapping[str, Any]", output)) if isinstance(output, Mapping) else {}
+
+
+def wrong_output(output: Any) -> ConfigError:
+    """What to say about a `training_step` that returned something no loss can be found in."""
+    if isinstance(output, Mapping):
+        given = sorted(str(key) for key in cast("Mapping[str, Any]", output))
+        return ConfigError("training_step()", given, "the dict has no 'loss'", "Add the key 'loss'")
+    reason = "it is no loss: a tensor, a dict with 'loss', or None to skip the batch"
+    return ConfigError("training_step()", type(output).__name__, reason, "Return the loss")
+
+
+def explain_backward(loss: torch.Tensor, error: RuntimeError) -> None:
+    """Raise a clear sentence for the usual reasons why backward fails; do nothing for others."""
+    if loss.numel() != 1:
+        reason = f"the loss has shape {tuple(loss.shape)} and only one number has a gradient"
+        raise ConfigError("training_step()", tuple(loss.shape), reason, "Return loss.mean()") from error
+    if not loss.requires_grad:
+        reason = (
+            "the loss does not require a gradient: it was computed without trained parameters, or detached"
+        )
+        raise ConfigError("training_step()", "loss", reason, "Return a loss that depends on them") from error
