@@ -262,7 +262,10 @@ class _Engine:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.base = optimizer
-        self.engine: Any = cast("Any", import_module("deepspeed")).initialize(
+        deepspeed: Any = import_module("deepspeed")
+        # On CPUs DeepSpeed would compile this with a C++ compiler first, and training does not use it.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self.engine: Any = deepspeed.initialize(
             model=Methods(module), optimizer=optimizer, config=config, dist_init_required=False
         )[0]
         self.zero_optimizer: Any = self.engine.optimizer

@@ -65,9 +65,7 @@ class MeshStrategy(GroupStrategy):
         if self._mesh is None:
             own = self._given_mesh is not None and not isinstance(self._given_mesh, tuple)
             device_type = "cuda" if "nccl" in dist.get_backend_config() else "cpu"
-            self._mesh = (
-                cast("DeviceMesh", self._given_mesh) if own else self._parallel.make_mesh(device_type)
-            )
+            self._mesh = cast("Any", self)._given_mesh if own else self._parallel.make_mesh(device_type)
 
     def _sizes(self, world: World) -> Parallel:
         given: Any = self._given_mesh
