@@ -1,7 +1,7 @@
 """Strategies on real ranks; one launch with four and one with two do all the checks of `checks.py`."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.fabric.strategies import checks
 from tests.fabric.strategies.ranks import Reports, run_checks
-from tests.fabric.strategies.samples import TiedNet, reference, same, train
+from tests.fabric.strategies.samples import TiedNet, batches, lm_loss, reference, same
 
 from blixt.fabric import consolidate, load_safetensors
 from blixt.fabric.export import export_safetensors
@@ -201,14 +201,16 @@ def test_fabrics_own_loop_shards_an_optimizer_that_was_there_before(two: Reports
 
 
 def _own_losses() -> list[float]:
-    strategy = SingleDeviceStrategy()
+    """The same loop in plain torch, on whole batches."""
+    torch.manual_seed(1)
+    module = TiedNet()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
     losses: list[float] = []
-    backward: Callable[..., None] = strategy.backward
-
-    def record(tensor: torch.Tensor, **options: Any) -> None:
-        losses.append(float(tensor.detach()))
-        backward(tensor, **options)
-
-    vars(strategy)["backward"] = record
-    train(strategy)
+    for batch in batches():
+        loss = lm_loss(module(batch[:, :-1]), batch[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        optimizer.step()
+        losses.append(float(loss.detach()))
     return losses
