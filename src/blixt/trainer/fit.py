@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from blixt.fabric import ConfigError
-from blixt.trainer.combined_steps import takes_iterator
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.evaluate import Evaluation, WriteRow
 from blixt.trainer.hooks import Hook, HookPlan
@@ -63,6 +62,7 @@ class Run:
         validated_at: When the last validation ended, on the monotonic clock.
         resumed: The epoch begins in its middle.
         clock: Says when a validation is due by wall time, the same on all ranks.
+        drawn: `training_step` draws its batches itself.
         alone: There is one process only.
         index: The batch that runs now, or ran last.
         over: Its epoch has no further batch.
@@ -91,6 +91,7 @@ class Run:
     resumed: bool = False
     open_validation: bool = False
     clock: Callable[[int], bool] | None = None
+    drawn: bool = False
     alone: bool = True
     index: int = -1
     over: bool = False
@@ -169,7 +170,7 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     validates = run.evaluation is not None and validates_in(config, counters.epoch)
     batches: Any = run.loader.batches
     ahead = run.loader.ahead
-    drawn = takes_iterator(run.module.training_step)
+    drawn = run.drawn
     several = getattr(batches, "loader_index", None) is not None and not drawn
     index = counters.batch
     if run.open_validation:

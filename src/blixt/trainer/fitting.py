@@ -224,6 +224,7 @@ class FitStage(LoaderStage):
             stop=StopAgreement(self.fabric, next(_RUNS)),
             write_row=self.write_row,
             reload=self._loader_of_epoch,
+            drawn=takes_iterator(module.training_step),
             alone=self.fabric.world_size == 1,
             profile=lambda function, label: profiled(function, self._profiler, label),
             watched=lambda batches: watched(
