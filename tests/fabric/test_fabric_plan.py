@@ -38,7 +38,7 @@ class Abacus(Accelerator):
         return 4
 
     def device(self, index: int) -> torch.device:
-        return torch.device("cpu")
+        return torch.device("cpu", index)
 
     def get_device_stats(self, device: torch.device) -> dict[str, Any]:
         return {"beads": 10}
@@ -103,6 +103,12 @@ def test_an_accelerator_of_another_package_is_used_by_name_alias_and_object(abac
             Fabric(accelerator="abacus")
     finally:
         Abacus.here = True
+
+
+def test_one_process_works_on_the_device_that_was_chosen_and_so_does_its_strategy(abacus: Abacus) -> None:
+    run = Fabric(accelerator="abacus", devices=[3])
+    assert run.device == torch.device("cpu", 3)
+    assert run.strategy.root_device == run.device
 
 
 def test_auto_takes_a_registered_accelerator_only_if_it_asks_for_that(abacus: Abacus) -> None:

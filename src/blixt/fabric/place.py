@@ -33,7 +33,7 @@ class Place:
         self.loggers = loggers
         self._strategy = plan.strategy
         self._world = plan.world or World(world_size=plan.world_size)
-        self._device = plan.device_of(self._world)
+        self._device = plan.strategy.process_device = plan.device_of(self._world)
         scales_itself = plan.strategy.scales_loss
         self._scaler = None if scales_itself else plan.precision.make_scaler(self._device)
         self._launched = False

@@ -45,8 +45,8 @@ class Plan:
 
     def device_of(self, world: World) -> torch.device:
         """The device of the process at this place."""
-        if isinstance(self.strategy, SingleDeviceStrategy) and self.strategy.root_device is not None:
-            return self.strategy.root_device
+        if isinstance(self.strategy, SingleDeviceStrategy) and self.strategy.device is not None:
+            return self.strategy.device
         return self.accelerator.device(self.device_indices[world.local_rank])
 
 

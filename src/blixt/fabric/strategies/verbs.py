@@ -16,10 +16,14 @@ class Verbs:
     """Collectives over all processes that have met; of one process, each does what it would alone."""
 
     world: World
+    process_device: torch.device | None = None
+    """Set by the Fabric that this strategy works for."""
 
     @property
     def root_device(self) -> torch.device:
-        """The device that this process's collectives use."""
+        """The device of this process."""
+        if self.process_device is not None:
+            return self.process_device
         on_gpu = dist.is_initialized() and "nccl" in str(dist.get_backend())
         return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
