@@ -51,7 +51,7 @@ class Training:
     def __init__(self, size_gb: float) -> None:
         self.model = Model(size_gb)
         self.optimizer = AdamW(self.model.parameters(), lr=1e-5)
-        self.batch = torch.randn(256, _WIDTH)
+        self.batch = torch.randn(32, _WIDTH)
         self.step()
 
     def content(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def main() -> None:
         runs = ways(training, Path(folder))
         for number in range(options.rounds + 1):
             for name in runs if number % 2 else reversed(list(runs)):
-                plain = statistics.median(training.step()[1] for _ in range(3))
+                plain = statistics.median(training.step()[1] for _ in range(2))
                 held, whole = runs[name]()
                 if number:  # the first round only warms up
                     stood.setdefault(name, []).append(held)
