@@ -19,11 +19,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[demo,build]'
 	@touch $@
 
+# DeepSpeed's own set-up looks at the torch that is here, so it is built beside it and not apart.
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[test]'
+	DS_BUILD_OPS=0 $(PIP_INSTALL) --no-build-isolation deepspeed
 	@touch $@
 
-$(VENV)/.check: $(VENV)/.demo
+$(VENV)/.check: $(VENV)/.test
 	$(PIP_INSTALL) -e '.[test,check]'
 	@touch $@
 
@@ -79,7 +81,7 @@ format: $(VENV)/.check
 
 # Pins what the current environment holds; run it in an environment made with every extra.
 constraints: $(VENV)/.bench $(VENV)/.check
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^blixt' | sed 's/+cpu$$//' | sort -f > constraints.txt
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^blixt\|^pip==' | sed 's/+cpu$$//' | sort -f > constraints.txt
 
 clean:
 	rm -rf $(VENV) site dist htmlcov src/blixt/cloud/static console/node_modules

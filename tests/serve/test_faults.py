@@ -46,11 +46,13 @@ async def test_kill_9_under_load_ends_every_request_and_the_pool_heals():
 async def test_with_one_worker_waiting_requests_survive_its_death():
     with running(Server(Sleeper(), accelerator="cpu", timeout_s=20)) as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
-            dying = asyncio.create_task(ask(client, die=True))
+            running_one = asyncio.create_task(ask(client, s=60))
+            await eventually(lambda: in_flight(service.url) == 1, "the first request")
             others = [asyncio.create_task(ask(client, s=0)) for _ in range(5)]
-            assert (await dying).status_code == 503
-            # One may have been begun in the instant before the kill; the others wait for the new worker.
-            assert [(await other).status_code for other in others].count(200) >= 4
+            await eventually(lambda: in_flight(service.url) == 6, "those that wait behind it")
+            os.kill(service.worker_pids()[0], signal.SIGKILL)
+            assert (await running_one).status_code == 503
+            assert [(await other).status_code for other in others] == [200] * 5
 
 
 async def test_a_dying_worker_ends_its_streams_with_an_error_event():
