@@ -117,7 +117,7 @@ def test_rank_zero_helpers_are_silent_elsewhere(
 
 UPDATES = st.lists(
     st.tuples(
-        st.floats(0.01, 10), st.integers(1, 4), st.integers(1, 16), st.integers(1, 64), st.floats(1e9, 1e12)
+        st.floats(0.01, 10), st.integers(1, 4), st.integers(1, 16), st.integers(1, 64), st.integers(1, 10**12)
     ),
     min_size=1,
     max_size=12,
