@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test check soak bench bench-data bench-serve bench-train docs console coverage format clean constraints
+.PHONY: demo test check soak bench bench-data bench-llm bench-serve bench-train docs console coverage format clean constraints
 .DELETE_ON_ERROR:
 
 # --- what the targets below stand on -------------------------------------------------------------
@@ -23,6 +23,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[test]'
 	DS_BUILD_OPS=0 $(PIP_INSTALL) --no-build-isolation deepspeed
+	@scripts/language-models $(BIN)/python
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
@@ -31,7 +32,8 @@ $(VENV)/.check: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[bench]'
-	$(PIP_INSTALL) --no-deps litdata==0.2.76
+	$(PIP_INSTALL) --no-deps litdata==0.2.76 litgpt==0.5.13
+	@scripts/language-models $(BIN)/python
 	$(BIN)/python -m benchmarks.data._peers
 	@touch $@
 
@@ -69,7 +71,7 @@ coverage: $(VENV)/.test console
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-bench-data bench-serve bench-train: bench-%: $(VENV)/.bench
+bench-data bench-llm bench-serve bench-train: bench-%: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $*
 
 docs: $(VENV)/.check
