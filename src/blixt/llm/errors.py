@@ -23,3 +23,11 @@ class PromptError(LLMError):
 
 class CorpusError(LLMError):
     """There is no text to learn from where it was looked for."""
+
+
+class RecipeError(LLMError):
+    """A recipe's settings are misspelt, impossible, or do not fit the run that they shall go on with."""
+
+
+class AdapterError(LLMError):
+    """An adapter cannot be put on this model, or its files cannot be read."""
