@@ -46,6 +46,10 @@ def run(
     devices: Annotated[str, typer.Option(help="auto, or how many.")] = "auto",
     fronts: Annotated[int, typer.Option(help="Processes that take requests.", min=1)] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds that a client waits for progress.")] = 30.0,
+    access_log: Annotated[
+        str | None,
+        typer.Option(help="Append a JSON line for each answer to this file; - is stderr."),
+    ] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when the code changes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Set up, answer the examples, and end.")] = False,
 ) -> int:
@@ -62,8 +66,11 @@ def run(
         "timeout_s": timeout,
     }
     with room("serve", "ServeError"):
+        from blixt.serve import Web, run_file, run_with_reload, server_of
         from blixt.serve import dry_run as rehearse
-        from blixt.serve import run_file, run_with_reload, server_of
+
+        if access_log is not None:
+            options["web"] = Web(access_log=access_log)
 
         if dry_run:
             server = server_of(file, **options)

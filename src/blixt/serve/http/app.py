@@ -61,6 +61,7 @@ class ServeApp(FastAPI):
         )
         self.service = service
         self.tracing: Tracing | None = None
+        self.access_log = web.open_access_log()
         self.keys = KeyRing(keys, web.api_keys_file or os.environ.get("BLIXT_SERVE_API_KEYS_FILE"))
         self._authorized = self.keys.authorized if web.authenticate is None else self.keys.holds
         self.authorizers: dict[int, Authorizer] = {
@@ -124,6 +125,7 @@ class ServeApp(FastAPI):
             self.web.sse_ids,
             api,
             self._tracing_now if self.web.tracing else None,
+            self.access_log,
         )
 
     def _authorizers_of(self, path: str) -> list[Authorizer]:
@@ -189,3 +191,5 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         await app.service.stop()
         if app.tracing is not None:
             await asyncio.to_thread(app.tracing.close)
+        if app.access_log is not None:
+            app.access_log.flush()

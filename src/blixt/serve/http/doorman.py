@@ -47,6 +47,7 @@ class Doorman:
     ) -> None:
         self.service = service
         self.web = web = web or Web()
+        self._access_log = web.open_access_log()
         self.keys = KeyRing(keys, web.api_keys_file or os.environ.get("BLIXT_SERVE_API_KEYS_FILE"))
         self._authorized = self.keys.authorized if web.authenticate is None else self.keys.holds
         self.lanes: Mapping[str, Lane] = lanes_of(service.apis, self._gate_of, web.own_paths)
@@ -68,7 +69,10 @@ class Doorman:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: one request, or the lifespan, in which the server starts and stops the workers itself."""
         if scope["type"] == "lifespan":
-            return await _live(receive, send)
+            await _live(receive, send)
+            if self._access_log is not None:
+                self._access_log.flush()
+            return
         path = scope["path"]
         if scope["type"] == "http":
             lane = self.lanes.get(path)
@@ -124,6 +128,7 @@ class Doorman:
             self.web.authenticate,
             self.web.sse_ids,
             api,
+            access_log=self._access_log,
         )
 
 

@@ -40,6 +40,7 @@ class Exchange:
         self.noted = {name: value for name, value in self.headers if name in NOTED}
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.client: tuple[str, int] | None = scope.get("client")
         self.query: str = scope.get("query_string", b"").decode("latin-1")
         self.status = 0
         self.trace: Trace | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from blixt.serve.api import API
 from blixt.serve.errors import HTTPError
+from blixt.serve.http.access_log import AccessLog
 from blixt.serve.http.auth import Authenticate, Headers, sent_keys
 from blixt.serve.service import Running
 from blixt.serve.tracing import Tracing
@@ -30,6 +31,7 @@ class Gate:
         sse_ids: Whether events are numbered.
         api: Whose routes these are.
         tracing: Finds the tracer, if requests are traced.
+        access_log: Where every answer is noted, if anywhere.
     """
 
     find: Callable[[], Running]
@@ -41,6 +43,7 @@ class Gate:
     sse_ids: bool = False
     api: API | None = None
     tracing: Callable[[], Tracing | None] | None = None
+    access_log: AccessLog | None = None
 
     async def admits(self, headers: Headers) -> bool:
         """Whether the request may pass: a key of the ring, or a token that the user's callable accepts."""

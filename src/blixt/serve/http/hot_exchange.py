@@ -7,6 +7,7 @@ reads there. To the hub it is a sink.
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from blixt.serve.http.access_log import CLIENT_LEFT
 from blixt.serve.http.answers import Answer, failed, streamed, too_large, whole
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import SSE, RawHeaders
@@ -145,6 +146,7 @@ class HotExchange:
             self.block = None
         if self._request is not None and not self.response_complete:
             self._route.hub.cancel(self._request)
+            self._note(CLIENT_LEFT)
 
     def hold(self) -> None:
         """The client is behind: hold the stream."""
@@ -221,7 +223,15 @@ class HotExchange:
     def _complete(self, status: int) -> None:
         self.response_started = self.response_complete = True
         self._route.metrics.answered(status, monotonic() - self._began_at)
+        if self._route.gate.access_log is not None:
+            self._note(status)
         self._protocol.on_hot_response_complete(self)
+
+    def _note(self, status: int) -> None:
+        log = self._route.gate.access_log
+        if log is not None:
+            took_s = monotonic() - self._began_at
+            log.record("POST", self._route.path, status, took_s, self._protocol.client, self.noted.get(_ID))
 
 
 def _chunk(data: bytes) -> bytes:

@@ -42,6 +42,7 @@ class HotRoute:
 
     gate: Gate
     error_body: ErrorBody
+    path: str
 
     def __post_init__(self) -> None:
         self.max_payload_bytes = self.gate.max_payload_bytes
@@ -114,7 +115,7 @@ def choose(
             reason = "its events are numbered"
         choices[path] = LaneChoice("cold", reason) if reason else LaneChoice("hot", "a plain route")
         if not reason:
-            routes[path.encode()] = HotRoute(lane.gate, lane.error_body)
+            routes[path.encode()] = HotRoute(lane.gate, lane.error_body, path)
     return routes, choices
 
 

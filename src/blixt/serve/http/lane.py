@@ -13,6 +13,7 @@ import msgspec
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
+from blixt.serve.http.access_log import CLIENT_LEFT
 from blixt.serve.http.answers import ErrorBody, failed, streamed, whole
 from blixt.serve.http.auth import MISSING
 from blixt.serve.http.compress import compressed
@@ -67,7 +68,7 @@ class Lane:
         except Rejected as rejected:
             await self.fail(exchange, rejected.failure)
         except ClientGone:
-            return
+            self._note(exchange, CLIENT_LEFT, began)
         except Exception:
             logger.exception("%s failed on a request", exchange.path)
             await self.fail(exchange, Failure(500, "Internal Server Error"))
@@ -75,8 +76,16 @@ class Lane:
             exchange.unwatch()
             if exchange.status:
                 running.metrics.answered(exchange.status, time.monotonic() - began)
+                self._note(exchange, exchange.status, began)
             if exchange.trace is not None:
                 exchange.trace.end(exchange.status)
+
+    def _note(self, exchange: Exchange, status: int, began: float) -> None:
+        log = self.gate.access_log
+        if log is not None:
+            took_s = time.monotonic() - began
+            identity = exchange.noted.get(b"x-request-id")
+            log.record(exchange.method, exchange.path, status, took_s, exchange.client, identity)
 
     def choose(self, body: bytes) -> Gate:
         """Which API this request is for."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blixt.serve.errors import ConfigError
+from blixt.serve.http.access_log import STDERR, AccessLog
 from blixt.serve.http.auth import Authenticate
 
 Middleware = type | tuple[type, Mapping[str, Any]]
@@ -53,6 +54,8 @@ class Web:
         trusted_proxies: Addresses whose `X-Forwarded-*` headers are believed; "*" is any.
         extend: Called with the app (a FastAPI) when it is made, in every front process: adds routes, mounts
             or middleware of one's own.
+        access_log: A JSON line for every answer of an API (time, client, method, path, status, milliseconds,
+            request id): True or "-" writes to standard error, a path appends to that file. No probes.
         tracing: Export OpenTelemetry spans, as the `OTEL_*` environment variables say. Makes routes cold.
         metadata: Shown in `/info` as "model".
         health_path: Where liveness is told.
@@ -77,6 +80,7 @@ class Web:
     root_path: str = ""
     trusted_proxies: Sequence[str] = ()
     extend: Callable[[Any], None] | None = None
+    access_log: bool | str = False
     tracing: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     health_path: str = "/health"
@@ -99,6 +103,16 @@ class Web:
                 raise ConfigError(
                     f"middlewares: {middleware!r} is neither a class nor a pair of a class and its arguments."
                 )
+
+    def open_access_log(self) -> AccessLog | None:
+        """The access log, opened; None if there shall be none.
+
+        Raises:
+            ConfigError: Its file cannot be opened.
+        """
+        if not self.access_log:
+            return None
+        return AccessLog(STDERR if self.access_log is True else self.access_log)
 
     @property
     def own_paths(self) -> frozenset[str]:

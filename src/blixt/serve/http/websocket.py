@@ -109,7 +109,10 @@ class SocketLane:
             await self._converse(running, request, sink, receive, send)
         finally:
             hub.cancel(request)
-            running.metrics.answered(101, time.monotonic() - began)
+            took_s = time.monotonic() - began
+            running.metrics.answered(101, took_s)
+            if self.gate.access_log is not None:
+                self.gate.access_log.record("WEBSOCKET", scope["path"], 101, took_s, scope.get("client"))
 
     async def _converse(
         self, running: Running, request: Any, sink: SocketSink, receive: Receive, send: Send
