@@ -159,15 +159,17 @@ def canonical_names(names: Collection[str], rules: RuleTable, config: ModelConfi
     aliases = sorted((rule for rule in rules if isinstance(rule, Alias)), key=lambda alias: -len(alias.old))
     skipped = [re.compile(rule.pattern) for rule in rules if isinstance(rule, Skip)]
     known = {name for entry in entries(rules, config) for name in entry.theirs}
-    surplus_head = _on_disk(HEAD, rules) if config.tie else []
+    unwanted = set(_on_disk(HEAD, rules)) if config.tie else set[str]()
     found: dict[str, str] = {}
     for name in names:
-        if any(pattern.fullmatch(name) for pattern in skipped) and name not in known:
-            continue
-        now = name if name in surplus_head else _resolve(name, known, aliases)
-        if now in surplus_head or any(pattern.fullmatch(now) for pattern in skipped):
-            continue
-        found[now] = name
+        readings = [
+            name,
+            *(alias.now + name[len(alias.old) :] for alias in aliases if name.startswith(alias.old)),
+        ]
+        if any(reading in known for reading in readings):
+            found[next(reading for reading in readings if reading in known)] = name
+        elif not any(r in unwanted or any(p.fullmatch(r) for p in skipped) for r in readings):
+            found[name] = name
     if config.tie:
         _embedding_from_head(found, names, rules)
     return found
@@ -248,15 +250,6 @@ def _entry(rule: Rule, layer: int | None) -> Entry:
         else:
             theirs.append(name)
     return Entry(tuple(map(fill, _tuple(rule.ours))), tuple(theirs), rule.op)
-
-
-def _resolve(name: str, known: set[str], aliases: Sequence[Alias]) -> str:
-    if name in known:
-        return name
-    for alias in aliases:
-        if name.startswith(alias.old):
-            return alias.now + name[len(alias.old) :]
-    return name
 
 
 def _on_disk(ours: str, rules: RuleTable) -> list[str]:
