@@ -148,6 +148,12 @@ class GPT(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self.initialise()
 
+    @classmethod
+    def empty(cls, config: ModelConfig, device: str | torch.device = "meta") -> "GPT":
+        """A model whose parameters have shapes and no values yet."""
+        with torch.device(device):
+            return cls(config)
+
     @torch.no_grad()
     def initialise(self) -> None:
         """Draw fresh weights: normal of std 0.02, less for what writes to the residual stream (as GPT-2)."""

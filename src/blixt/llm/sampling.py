@@ -92,7 +92,7 @@ def generate_tokens(model: GPT, prompt: Sequence[int], sampling: Sampling) -> It
     for _ in range(count):
         token = choose(model(tokens, cache)[0, -1], sampling, generator)
         yield token
-        if token == model.config.eos:
+        if token in model.config.eos:
             return
         tokens = torch.tensor([[token]], device=weight.device)
 
@@ -109,7 +109,7 @@ def stream_steps(
     left = _room(model, len(prompt), sampling)
     for token in generate_tokens(model, prompt, sampling):
         left -= 1
-        if token == model.config.eos:
+        if token in model.config.eos:
             yield Step(detokenizer.finish(), "stop")
         elif left == 0:
             yield Step(detokenizer.add(token) + detokenizer.finish(), "length")
