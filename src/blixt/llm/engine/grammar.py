@@ -1,0 +1,334 @@
+"""Structured output: what text may look like, and which tokens may come next.
+
+`compile_format` turns a `Format` into a `Grammar`, the state of one request: before a token is sampled it
+fills the row of a bitmask with the tokens that fit, and is told the token that was taken. Near the length
+limit it steers towards the end, so that the text is whole when the tokens run out. xgrammar matches.
+"""
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from blixt.llm.engine.grammar_closing import Closer
+from blixt.llm.engine.grammar_schema import failing_place, largest_part, prepare_schema
+from blixt.llm.engine.grammar_vocab import Vocabulary, vocabulary_of
+from blixt.llm.errors import FormatError, LLMError
+
+if TYPE_CHECKING:
+    from xgrammar import CompiledGrammar
+
+    from blixt.llm.tokenizer import Tokenizer
+
+Kind = Literal["json_schema", "json_object", "regex", "choice", "ebnf"]
+
+# Spaces and line breaks in a row inside JSON: enough to indent, too few to fill an answer with.
+_MAX_WHITESPACE = 20
+# A text is watched token by token once so few tokens are left beyond what closing it takes, and beyond the
+# largest part of it that one token can open.
+_SPARE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a generated text has to look like; make one with the methods named after the kinds.
+
+    Attributes:
+        kind: Which of them it is.
+        value: The JSON schema as text, the regular expression, the choices, or the EBNF grammar.
+
+    Example:
+        ```python
+        llm.generate("Paris or Rome?", format=Format.choice(["Paris", "Rome"]))
+        ```
+    """
+
+    kind: Kind
+    value: str | tuple[str, ...] = ""
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any] | str | bool) -> "Format":
+        """JSON that a schema describes; properties come in the schema's order.
+
+        Raises:
+            FormatError: The schema is not JSON.
+        """
+        if isinstance(schema, str):
+            try:
+                schema = json.loads(schema)
+            except json.JSONDecodeError as error:
+                raise FormatError(f"the JSON schema is not JSON: {error}") from None
+        try:
+            return cls("json_schema", json.dumps(schema, ensure_ascii=False))
+        except TypeError as error:
+            raise FormatError(f"the JSON schema is not JSON: {error}") from None
+
+    @classmethod
+    def json_object(cls) -> "Format":
+        """Any JSON object."""
+        return cls("json_object")
+
+    @classmethod
+    def regex(cls, pattern: str) -> "Format":
+        """A text that matches a regular expression from its first to its last character."""
+        return cls("regex", pattern)
+
+    @classmethod
+    def choice(cls, choices: Sequence[str]) -> "Format":
+        """One of several texts.
+
+        Raises:
+            FormatError: There are none, or one is empty.
+        """
+        if not choices or "" in choices or isinstance(choices, str):
+            raise FormatError("a choice needs a list with at least one text, none of them empty")
+        return cls("choice", tuple(choices))
+
+    @classmethod
+    def ebnf(cls, grammar: str) -> "Format":
+        """A text that a context-free grammar derives from its rule `root`, in xgrammar's EBNF."""
+        return cls("ebnf", grammar)
+
+
+def compile_format(
+    format: Format, tokenizer: "Tokenizer", vocab: int, eos: Sequence[int] | None = None
+) -> "Grammar":
+    """A fresh grammar for one request; what is costly to compile is kept for the next.
+
+    Args:
+        format: What the text has to look like.
+        tokenizer: Whose tokens it is made of.
+        vocab: Width of the model's logits, at least the tokenizer's size.
+        eos: Ids that end a text; the tokenizer's own by default.
+
+    Raises:
+        FormatError: The format cannot be compiled; the sentence says where.
+        LLMError: xgrammar is not installed.
+    """
+    ids = _end_ids(tokenizer) if eos is None else tuple(eos)
+    if not ids:
+        raise FormatError("structured output needs an end token, and the model has none")
+    vocabulary = _vocabulary(tokenizer, vocab, ids)
+    return Grammar(_compile(format, vocabulary), vocabulary)
+
+
+def allocate_bitmask(rows: int, vocab: int) -> Tensor:
+    """A bitmask that allows everything: int32 (rows, ceil(vocab / 32)) on the CPU."""
+    return torch.full((rows, -(-vocab // 32)), -1, dtype=torch.int32)
+
+
+def apply_bitmask(logits: Tensor, bitmask: Tensor, rows: Sequence[int] | None = None) -> None:
+    """Set the logits of forbidden tokens to minus infinity, in place.
+
+    Args:
+        logits: Scores, (N, V) of a floating dtype, on any device.
+        bitmask: What is allowed, int32 (N, ceil(V / 32)).
+        rows: Which rows have a grammar; all by default.
+    """
+    chosen = torch.arange(logits.shape[0]) if rows is None else torch.tensor(list(rows), dtype=torch.long)
+    if not chosen.numel():
+        return
+    shifts = torch.arange(32, dtype=torch.int32, device=logits.device)
+    words = bitmask[chosen].to(logits.device, non_blocking=True)
+    allowed = ((words.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, : logits.shape[1]].bool()
+    chosen = chosen.to(logits.device)
+    logits[chosen] = logits[chosen].masked_fill(~allowed, float("-inf"))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A format, ready to be matched.
+
+    Attributes:
+        grammar: xgrammar's form of it.
+        largest_part: Tokens that the largest part takes, at least, once it is opened; an estimate.
+        usable: The bitmask row of tokens that may occur at all; None for all.
+    """
+
+    grammar: "CompiledGrammar"
+    largest_part: int = _SPARE_TOKENS
+    usable: Tensor | None = None
+
+
+class Grammar:
+    """Where one request's text stands in its format.
+
+    Attributes:
+        complete: Whether the text so far fits the whole format.
+        done: Whether, besides, nothing but an end token may follow.
+    """
+
+    def __init__(self, compiled: Compiled, vocabulary: Vocabulary) -> None:
+        from xgrammar import GrammarMatcher
+
+        self._matcher = GrammarMatcher(compiled.grammar)
+        self._vocabulary = vocabulary
+        self._usable = compiled.usable
+        self._closer = Closer(vocabulary)
+        self._accepted = 0
+        self._plans: dict[int, list[int] | None] = {}  # by number of accepted tokens: what closes the text
+        self._spare = _SPARE_TOKENS + compiled.largest_part
+        self._look_at = math.inf  # the length limit is looked at again when so few tokens are left
+        self._row = allocate_bitmask(1, vocabulary.size)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far fits the whole format."""
+        return self._matcher.is_terminated() or self._matcher.is_completed()
+
+    @property
+    def done(self) -> bool:
+        """Whether the text is complete and nothing but an end token may follow."""
+        if self._matcher.is_terminated():
+            return True
+        if not self._matcher.is_completed():
+            return False
+        self._matcher.fill_next_token_bitmask(self._row)
+        return bool((self._row[0] & ~self._vocabulary.end_mask).eq(0).all())
+
+    def fill(self, row: Tensor, left: int) -> None:
+        """Write which tokens may come next.
+
+        Args:
+            row: One row of the bitmask, int32 (ceil(V / 32),), overwritten.
+            left: How many tokens may still be generated, this one included.
+        """
+        plan = self._tight_plan(left)
+        if plan and len(plan) >= left:
+            row.zero_()
+            word, bit = divmod(plan[0], 32)
+            row[word] = 1 << bit if bit < 31 else -(1 << 31)
+            return
+        self._matcher.fill_next_token_bitmask(row.view(1, -1))
+        if self._usable is not None:
+            row &= self._usable
+
+    def accept(self, token: int, left: int) -> int:
+        """Go on by one token.
+
+        Args:
+            token: The one that was sampled.
+            left: The same count that `fill` was given.
+
+        Returns:
+            The token to use: the sampled one, or what begins to close the text where the sampled one would
+            have left too few tokens for that.
+
+        Raises:
+            LLMError: The token does not fit, so the bitmask was not applied.
+        """
+        plan = self._tight_plan(left)
+        if not self._matcher.accept_token(token):
+            raise LLMError(f"token {token} does not fit the request's format: apply its bitmask first")
+        self._accepted += 1
+        if plan is None or token in self._vocabulary.end_ids:
+            return token
+        if plan and token == plan[0]:
+            self._plans[self._accepted] = plan[1:]
+            return token
+        after = self._plan()
+        if len(plan) <= left and (after is None or len(after) > left - 1):
+            self.rollback(1)
+            return self.accept(plan[0], left) if plan else self._end()
+        return token
+
+    def fill_draft(self, rows: Tensor, draft: Sequence[int], left: int) -> int:
+        """Write the rows of a guessed continuation, for speculation; the state stays where it was.
+
+        Args:
+            rows: Bitmask (1 + len(draft), ceil(V / 32)): row i is what may follow the first i guesses.
+            draft: Guessed tokens.
+            left: How many tokens may still be generated, the first guess included.
+
+        Returns:
+            How many of the guesses fit; rows behind them are not written.
+        """
+        start, look_at, fitting = self._accepted, self._look_at, 0
+        for index, token in enumerate(draft):
+            self.fill(rows[index], left - index)
+            # A guess that accept would swap ends the draft: what follows it cannot come true.
+            if not _allowed(rows[index], token) or self.accept(token, left - index) != token:
+                break
+            fitting += 1
+            if token in self._vocabulary.end_ids:
+                break
+        else:
+            self.fill(rows[fitting], left - fitting)
+        self.rollback(self._accepted - start)
+        self._look_at = look_at
+        return fitting
+
+    def rollback(self, count: int) -> None:
+        """Take back the last `count` accepted tokens."""
+        if count:
+            self._matcher.rollback(count)
+            self._accepted -= count
+            self._plans = {at: plan for at, plan in self._plans.items() if at <= self._accepted}
+
+    def _end(self) -> int:
+        return self.accept(self._vocabulary.end_ids[0], 1)
+
+    def _tight_plan(self, left: int) -> list[int] | None:
+        """What closes the text, when there are hardly more tokens left than that; else None."""
+        if left > self._look_at or (plan := self._plan()) is None:
+            return None
+        unhurried = left - len(plan) - self._spare
+        if unhurried <= 0:
+            return plan
+        self._look_at = left - (unhurried + 3) // 4
+        return None
+
+    def _plan(self) -> list[int] | None:
+        """The tokens that close the text from here; None when no way was found."""
+        if self._accepted not in self._plans:
+            self._plans[self._accepted] = self._closer.plan(self._matcher)
+        return self._plans[self._accepted]
+
+
+def _allowed(row: Tensor, token: int) -> bool:
+    return bool((int(row[token // 32]) >> (token % 32)) & 1)
+
+
+def _end_ids(tokenizer: "Tokenizer") -> tuple[int, ...]:
+    eos = tokenizer.eos
+    return (eos,) if isinstance(eos, int) else tuple(eos or ())
+
+
+_vocabularies: "WeakKeyDictionary[Tokenizer, dict[Hashable, Vocabulary]]" = WeakKeyDictionary()
+
+
+def _vocabulary(tokenizer: "Tokenizer", size: int, end_ids: tuple[int, ...]) -> Vocabulary:
+    known = _vocabularies.setdefault(tokenizer, {})
+    if (size, end_ids) not in known:
+        known[size, end_ids] = vocabulary_of(tokenizer, size, end_ids)
+    return known[size, end_ids]
+
+
+@lru_cache(maxsize=256)
+def _compile(format: Format, vocabulary: Vocabulary) -> Compiled:
+    compiler, value = vocabulary.compiler, format.value
+    try:
+        if isinstance(value, tuple):
+            return Compiled(compiler.compile_grammar("root ::= " + " | ".join(map(_quoted, value))))
+        if format.kind in ("regex", "ebnf"):
+            compile = compiler.compile_regex if format.kind == "regex" else compiler.compile_grammar
+            return Compiled(compile(value))
+        schema = prepare_schema(json.loads(value or '{"type": "object", "additionalProperties": true}'))
+        compiled = compiler.compile_json_schema(json.dumps(schema), max_whitespace_cnt=_MAX_WHITESPACE)
+        return Compiled(compiled, largest_part(schema), vocabulary.without_control)
+    except RuntimeError as error:
+        reason = str(error).strip().split(": ", 1)[-1].removeprefix("Check failed: ")
+        where = f" at {failing_place(json.loads(str(value)))}" if format.kind == "json_schema" else ""
+        raise FormatError(f"the {format.kind} cannot be compiled{where}: {reason}") from None
+
+
+def _quoted(text: str) -> str:
+    """A text as an EBNF literal: all but plain letters and digits by their code points."""
+    plain = (c if (c.isalnum() and c.isascii()) or c == " " else f"\\U{ord(c):08x}" for c in text)
+    return '"' + "".join(plain) + '"'
