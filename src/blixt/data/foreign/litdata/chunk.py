@@ -141,7 +141,7 @@ class RowChunk:
         is_file = bytes(memoryview(source)[:6]) == b"ARROW1"
         reader: Any = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         self._reader = reader
-        self._batches: list[Any] = [None] * reader.num_record_batches if is_file else list(reader)
+        self._batches: list[Any] = [None] * reader.num_record_batches if is_file else _checked(reader)
         self._ends: np.ndarray[Any, Any] | None = None
         self.count = struct.unpack_from("<I", content)[0]
 
@@ -162,5 +162,13 @@ class RowChunk:
 
     def _batch(self, number: int) -> Any:
         if self._batches[number] is None:
-            self._batches[number] = self._reader.get_batch(number)
+            self._batches[number] = _checked([self._reader.get_batch(number)])[0]
         return self._batches[number]
+
+
+def _checked(batches: Iterable[Any]) -> list[Any]:
+    """Arrow believes the offsets in a file; damaged ones must not be followed out of its memory."""
+    found = list(batches)
+    for batch in found:
+        batch.validate(full=True)
+    return found

@@ -51,7 +51,7 @@ def decoder(name: str, allow_pickle: bool, own: Mapping[str, Decode], stored: bo
     kind, _, detail = name.partition(":")
     if name in own or kind in own:
         return own[name if name in own else kind]
-    if kind.startswith("no_header_"):
+    if kind.startswith("no_header_") and detail.isdecimal():
         return _flat(dtype(kind.removeprefix("no_header_"), int(detail)))
     if kind in ("pickle", "graph"):
         return lambda data: _opaque(bytes(data), kind, allow_pickle, stored)

@@ -23,11 +23,14 @@ def compile_tree(spec: str | None) -> Build:
         spec: `data_spec` of the index: `[1, node]` as JSON; None is a single leaf.
 
     Raises:
-        FormatError: when a container is not known here.
+        FormatError: when a container is not known here, or the text is not a tree.
     """
     if spec is None:
         return next
-    return _node(json.loads(spec)[1])
+    try:
+        return _node(json.loads(spec)[1])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FormatError(f"data_spec in index.json is damaged: {type(error).__name__}: {error}") from None
 
 
 def _node(node: dict[str, Any]) -> Build:
