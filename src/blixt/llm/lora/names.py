@@ -1,0 +1,156 @@
+"""Adapters under Hugging Face's module names: layers that lie fused on disk are joined and cut here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blixt.llm.config import ModelConfig
+from blixt.llm.errors import AdapterError
+from blixt.llm.weights.ops import Chain, Op, Transpose
+from blixt.llm.weights.rules import Alias, Entry, RuleTable, entries
+
+WEIGHT = ".weight"
+
+
+@dataclass
+class Product:
+    """What one adapter adds to one linear layer: scale * b @ a.
+
+    Attributes:
+        a: (r, in_features).
+        b: (out_features, r).
+        scale: Of the product.
+        magnitude: Row lengths of the sum, (out_features,), or None without DoRA.
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    magnitude: Tensor | None = None
+
+
+class Names:
+    """Which of our layers are which module of transformers', for one model.
+
+    Args:
+        config: The model's.
+        rules: Its family's.
+    """
+
+    def __init__(self, config: ModelConfig, rules: RuleTable) -> None:
+        self.entries = list(entries(rules, config))
+        self.aliases = [rule for rule in rules if isinstance(rule, Alias)]
+        self._of_ours = {name: entry for entry in self.entries for name in entry.ours}
+        self._of_theirs = {name: entry for entry in self.entries for name in entry.theirs}
+
+    def theirs(self) -> Iterator[tuple[str, Entry]]:
+        """Every module of theirs whose weight becomes whole linear layers of ours."""
+        for entry in self.entries:
+            if len(entry.theirs) == 1 and all(name.endswith(WEIGHT) for name in (*entry.ours, *entry.theirs)):
+                yield entry.theirs[0].removesuffix(WEIGHT), entry
+
+    def entry_of(self, parameter: str) -> Entry:
+        """The entry that a parameter of ours belongs to.
+
+        Raises:
+            AdapterError: It has no name on disk.
+        """
+        if parameter not in self._of_ours:
+            raise AdapterError(
+                f"{parameter} has no name in checkpoints of this model type, so it cannot be saved"
+            )
+        return self._of_ours[parameter]
+
+    def find(self, parameter: str) -> Entry:
+        """The entry of a parameter of theirs, under any name that the rules know it by.
+
+        Raises:
+            AdapterError: The model has none of that name.
+        """
+        fitting = [alias for alias in self.aliases if parameter.startswith(alias.old)]
+        for reading in [parameter, *(a.now + parameter.removeprefix(a.old) for a in fitting)]:
+            if reading in self._of_theirs:
+                return self._of_theirs[reading]
+        raise AdapterError(
+            f"the adapter is for {parameter.removesuffix(WEIGHT)}, which this model does not have"
+        )
+
+
+def names_of(config: ModelConfig) -> Names:
+    """The names of a model of this configuration, by its family's rules."""
+    from blixt.llm.families import family_of
+
+    return Names(config, family_of(config.model_type).rules(config))
+
+
+def cut(entry: Entry, product: Product) -> dict[str, Product]:
+    """A product for a module of theirs as products for the layers of ours that it is made of.
+
+    Raises:
+        AdapterError: The module is no linear layer of ours, such as a stack of experts.
+    """
+    if len(entry.theirs) != 1 or not all(name.endswith(WEIGHT) for name in entry.ours):
+        raise AdapterError(f"an adapter on {entry.theirs[0]} is not supported: only linear layers have them")
+    parts = _load_rows(entry.op, product.b)
+    lengths: Sequence[Tensor | None] = [None] * len(parts)
+    if product.magnitude is not None:
+        lengths = [part.flatten() for part in _load_rows(entry.op, product.magnitude.unsqueeze(1))]
+    return {
+        name.removesuffix(WEIGHT): Product(product.a, b, product.scale, length)
+        for name, b, length in zip(entry.ours, parts, lengths, strict=True)
+    }
+
+
+def join(entry: Entry, products: Mapping[str, Product], lengths: Mapping[str, Tensor]) -> Product:
+    """The inverse of `cut`: one product for the module on disk.
+
+    Parts that share their `a` keep it; others stand side by side, with rank the sum of theirs, and parts
+    without an adapter get zeros.
+
+    Args:
+        entry: The module's.
+        products: By the names of our layers, at least one of the entry's.
+        lengths: For DoRA, row lengths of the weights of layers that have no adapter.
+    """
+    names = [name.removesuffix(WEIGHT) for name in entry.ours]
+    present = [products[name] for name in names if name in products]
+    scale = present[0].scale
+    shared = len(present) == len(names) and all(torch.equal(p.a, present[0].a) for p in present)
+    rows = {name: products[name].b.shape[0] for name in names if name in products}
+    rows |= {name: length.numel() for name, length in lengths.items() if name in names}
+    width = present[0].a.shape[0] if shared else sum(product.a.shape[0] for product in present)
+    parts: list[Tensor] = []
+    at = 0
+    for name in names:
+        product = products.get(name)
+        wide = present[0].b.new_zeros(rows[name], width)
+        if product is not None:
+            rank = product.a.shape[0]
+            start = 0 if shared else at
+            wide[:, start : start + rank] = product.b * (product.scale / scale)
+            at += rank
+        parts.append(wide)
+    a = present[0].a if shared else torch.cat([product.a for product in present])
+    magnitude = None
+    if any(product.magnitude is not None for product in present):
+        own = {name: product.magnitude for name, product in products.items() if product.magnitude is not None}
+        magnitude = _save_rows(entry.op, [(own.get(n, lengths.get(n, parts[0]))).unsqueeze(1) for n in names])
+    return Product(a, _save_rows(entry.op, parts), scale, None if magnitude is None else magnitude.flatten())
+
+
+def _load_rows(op: Op, rows: Tensor) -> list[Tensor]:
+    """What an operation on weights (out, in) does to rows (out, anything)."""
+    return [part.contiguous() for part in op.load([_turned(op, rows)])]
+
+
+def _save_rows(op: Op, parts: list[Tensor]) -> Tensor:
+    (joined,) = op.save(parts)
+    return _turned(op, joined).contiguous()
+
+
+def _turned(op: Op, rows: Tensor) -> Tensor:
+    """A weight that lies transposed on disk has its rows in columns there; an adapter's have not."""
+    ops = op.ops if isinstance(op, Chain) else (op,)
+    return rows.T if sum(isinstance(part, Transpose) for part in ops) % 2 else rows
