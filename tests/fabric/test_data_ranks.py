@@ -124,3 +124,25 @@ def test_batches_are_copied_to_the_gpu_one_ahead_and_positions_are_of_what_was_d
         assert batch.device.type == "cuda"
         assert loader.delivered == count
         assert batch.tolist() == [2 * count - 2, 2 * count - 1]
+
+
+@settings(deadline=None)
+@given(rows=st.integers(0, 60), size=st.integers(1, 7), world=st.integers(2, 5), drop_last=st.booleans())
+def test_steady_shares_come_in_equally_many_batches_and_no_sample_twice(
+    rows: int, size: int, world: int, drop_last: bool
+) -> None:
+    found: list[list[list[int]]] = []
+    for rank in range(world):
+        whole: DataLoader[Any] = DataLoader(torch.arange(rows), size, drop_last=drop_last)  # type: ignore[arg-type]
+        share = shard_loader(whole, rank, world, even=False, steady=True)
+        loader = ResumableLoader(share, seed=3, rank=rank)
+        found.append([batch.tolist() for batch in loader])
+        assert len(found[-1]) == len(share)
+    assert len({len(batches) for batches in found}) == 1
+    seen = [sample for batches in found for batch in batches for sample in batch]
+    assert len(set(seen)) == len(seen)
+    assert all(len(batch) <= size + 1 for batches in found for batch in batches)
+    if drop_last:
+        assert all(len(batch) == size for batches in found for batch in batches)
+    elif rows >= world:
+        assert sorted(seen) == list(range(rows))

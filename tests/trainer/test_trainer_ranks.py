@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from blixt.fabric import ConfigError
+from blixt.fabric import ConfigError, FabricError
 from blixt.trainer import Module, Trainer
 torch.set_num_threads(1)
 out, devices = Path(sys.argv[1]), int(sys.argv[2])
@@ -99,6 +99,20 @@ if devices == 2:
         found["skip"] = str(error)
 trainer, module = Trainer(**quiet), Net()
 found["validate"] = trainer.validate(module, loader(13), verbose=False)[0]
+if devices == 2:
+    trainer = Trainer(**{**quiet, "strategy": "fsdp"})
+    found["fsdp validate"] = [trainer.validate(Net(), loader(n), verbose=False)[0] for n in (13, 9)]
+    class Unequal(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from data(3 + 2 * trainer.global_rank)
+    found["fsdp unknown"] = trainer.validate(Net(), DataLoader(Unequal(), 1), verbose=False)[0]
+    try:
+        own = [torch.utils.data.default_collate([row]) for row in data(4 + trainer.global_rank)]
+        trainer.validate(Net(), own, verbose=False)
+    except FabricError as error:
+        found["fsdp refused"] = str(error)
+else:
+    found["validate 9"] = trainer.validate(module, loader(9), verbose=False)[0]
 if trainer.is_global_zero:
     (out / f"{devices}.json").write_text(json.dumps(found))
 '''
@@ -175,6 +189,25 @@ def test_sharded_parameters_train_like_whole_ones(case: str, found: dict[int, An
 
 def test_every_step_of_every_optimizer_counts(found: dict[int, Any]) -> None:
     assert found[1]["manual steps"] == found[2]["manual steps"] == 2 * 2 * 4
+
+
+def test_sharded_parameters_see_each_sample_once_in_a_validation_of_uneven_shares(
+    found: dict[int, Any],
+) -> None:
+    assert found[2]["fsdp validate"][0] == pytest.approx(found[1]["validate"], abs=1e-5)
+    assert found[2]["fsdp validate"][1] == pytest.approx(found[1]["validate 9"], abs=1e-5)
+
+
+def test_sharded_parameters_end_a_validation_together_whose_length_nobody_knows(
+    found: dict[int, Any],
+) -> None:
+    assert found[2]["fsdp unknown"]["seen"] == 2 * 3
+
+
+def test_batches_that_only_some_processes_have_are_refused_where_each_forward_needs_all(
+    found: dict[int, Any],
+) -> None:
+    assert "4 to 5 batches of the val data" in found[2]["fsdp refused"]
 
 
 def test_a_rank_must_not_skip_its_batch(found: dict[int, Any]) -> None:

@@ -188,7 +188,8 @@ class Fabric(Starting, Exchange, Files, Reports):
             return loader
         rank, size = self._strategy.data_parallel_rank, self._strategy.data_parallel_size
         if size > 1 and shard and (indexed := map_style(loader)) is not None:
-            loader = shard_loader(indexed, rank, size, even=even)
+            steady = self._strategy.wraps_evaluation
+            loader = shard_loader(indexed, rank, size, even=even, steady=steady)
         device = self._device if move_to_device else None
         return ResumableLoader(loader, device=device, rank=rank)
 

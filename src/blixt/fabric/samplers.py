@@ -133,11 +133,56 @@ class ShardBatchSampler(Sampler[list[int]]):
                 cast("Any", part).set_epoch(epoch)
 
 
-def shard_loader(loader: DataLoader[Any], rank: int, world_size: int, *, even: bool) -> DataLoader[Any]:
+class SteadyBatchSampler(BatchSampler):
+    """As many batches on every rank, each sample at most once.
+
+    The ranks' uneven shares differ by at most one sample. Where that sample would be a batch of its own it
+    joins the one before, which then is larger than `batch_size` by one; with `drop_last`, where it would
+    complete a batch that others have not, that batch is left out.
+
+    Args:
+        share: This rank's samples.
+        batch_size: Samples of a batch.
+        drop_last: Leave out what is no whole batch.
+    """
+
+    def __init__(self, share: ShardSampler, batch_size: int, drop_last: bool) -> None:
+        super().__init__(share, batch_size, drop_last)
+        self.share = share
+
+    def __len__(self) -> int:
+        least = self._least()
+        return least // self.batch_size if self.drop_last else -(-least // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if not len(self):
+            return
+        size, surplus = self.batch_size, len(self.share) > self._least()
+        joins = surplus and not self.drop_last and len(self.share) % size == 1 % size
+        drops = surplus and self.drop_last and len(self.share) % size == 0
+        indices = iter(cast("Iterable[int]", self.sampler))
+        batch, after = list(islice(indices, size)), list(islice(indices, size))
+        while after:
+            if joins and len(after) == 1:
+                batch, after = batch + after, list(islice(indices, size))
+                joins = False
+                continue
+            yield batch
+            batch, after = after, list(islice(indices, size))
+        if batch and not (drops or (self.drop_last and len(batch) < size)):
+            yield batch
+
+    def _least(self) -> int:
+        return len(cast("Sized", self.share.order)) // self.share.world_size
+
+
+def shard_loader(
+    loader: DataLoader[Any], rank: int, world_size: int, *, even: bool, steady: bool = False
+) -> DataLoader[Any]:
     """A copy of a map-style `loader` that yields only this rank's samples.
 
     A loader whose sampler already divides comes back as it is. A batch sampler of the user's own is not
-    taken apart: its batches are dealt out whole.
+    taken apart: its batches are dealt out whole. `steady` gives uneven shares in equally many batches.
     """
     parts = cast("Any", loader)
     batches = parts.batch_sampler
@@ -155,13 +200,16 @@ def shard_loader(loader: DataLoader[Any], rank: int, world_size: int, *, even: b
     sampler = ShardSampler(parts.sampler, rank, world_size, even=even)
     if batches is None:
         return with_parts(loader, sampler=sampler)
+    if steady and not even and hasattr(parts.sampler, "__len__"):
+        cut: BatchSampler = SteadyBatchSampler(sampler, batches.batch_size, batches.drop_last)
+        return with_parts(loader, sampler=sampler, batch_sampler=cut)
     return with_parts(loader, sampler=sampler, batch_sampler=rebatched(batches, sampler))
 
 
 def is_plain(batches: Any) -> bool:
     """Whether a batch sampler is torch's (or torchdata's) own, which only cuts a sampler's indices."""
     kind = cast("type[Any]", type(batches))
-    return kind is BatchSampler or (
+    return kind in (BatchSampler, SteadyBatchSampler) or (
         kind.__name__ == "BatchSampler" and kind.__module__.startswith("torchdata.")
     )
 

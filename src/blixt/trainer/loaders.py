@@ -140,7 +140,9 @@ def prepare_evaluation(
     limits = [_limited(getattr(config, name), each, name) for each in lengths]
     if arrange is None or mode == "sequential":
         return [
-            StageLoader(batches, _finite(limit), limit < each, (loader,), (limit,), loader)
+            StageLoader(
+                _in_step(batches, limit, fabric), _finite(limit), limit < each, (loader,), (limit,), loader
+            )
             for batches, limit, each, loader in zip(ready, limits, lengths, loaders, strict=True)
         ]
     total = _total(mode, limits)
@@ -287,10 +289,22 @@ def _common_length(loader: ResumableLoader, stage: str, fabric: Fabric, allow_em
 
 
 def _own_length(loader: ResumableLoader, stage: str, fabric: Fabric, allow_empty: bool) -> float:
-    """Batches of this process; evaluation may be uneven."""
+    """Batches of this process; evaluation may be uneven, unless its forward passes hold collectives."""
     lengths = _everywhere(loader, fabric)
+    if len(set(lengths)) > 1 and fabric.strategy.wraps_evaluation:
+        raise FabricError(
+            f"The processes have {min(lengths):g} to {max(lengths):g} batches of the {stage} data. Under "
+            f"{type(fabric.strategy).__name__} each forward pass needs all of them: give each process as "
+            "many, or a DataLoader with a batch_size, whose samples are then divided evenly."
+        )
     _refuse_empty(loader, lengths, stage, allow_empty or type(loader.loader).__name__ != "DataLoader")
     return lengths[fabric.global_rank]
+
+
+def _in_step(batches: ResumableLoader, limit: float, fabric: Fabric) -> Batches:
+    """Batches that all processes end together, where forward passes need that and no length tells."""
+    left = _data_left(fabric) if limit == inf and fabric.strategy.wraps_evaluation else None
+    return batches if left is None else AheadBatches(batches, None, left, _draws_here(batches.loader))
 
 
 def _everywhere(loader: ResumableLoader, fabric: Fabric) -> list[float]:

@@ -97,9 +97,7 @@ class Strategy(Verbs, ABC):
         """Join the other processes.
 
         Args:
-            wraps_evaluation: Whether evaluation steps must be called through `forward_of` too; then their
-            forward passes hold collectives, and all processes need equally many batches.
-        world: This process's place.
+            world: This process's place.
             backend: Of the process group: "gloo", "nccl"; "" when the devices have none.
         """
         self.world = world
