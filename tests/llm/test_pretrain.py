@@ -35,7 +35,7 @@ def test_loss_falls_from_log_vocabulary_and_the_best_weights_are_exported(
 ) -> None:
     out = tmp_path / "model"
     metrics = pretrain(tokens, out=out, steps=40, **SMALL)
-    assert metrics["val_loss"] < math.log(512) - 1
+    assert metrics["val_loss"] < math.log(512) - 0.9
     assert json.loads((out / "metrics.json").read_text()) == metrics
     held_out = open_tokens(tokens, "val", SMALL["block_size"])
     rows = held_out.order.at(np.arange(min(len(held_out) // 8 * 8, 64)))

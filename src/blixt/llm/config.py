@@ -215,68 +215,24 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, data: dict[str, Any]) -> "ModelConfig":
-        """Read a Hugging Face `config.json` of a Llama-style model (v4 or v5 keys).
+        """Read a parsed Hugging Face `config.json` of any family in `blixt.llm.families` (v4 or v5 keys).
 
         Raises:
-            ConfigError: A key is missing, or the file describes something this decoder does not have.
+            ConfigError: A key is missing, unknown, or says what this decoder does not have.
         """
-        kind = data.get("model_type", "llama")
-        scaling: dict[str, Any] = data.get("rope_scaling") or {}
-        rope: dict[str, Any] = data.get("rope_parameters") or {}
-        rope_type = scaling.get("rope_type", scaling.get("type", rope.get("rope_type", "default")))
-        if kind != "llama" or rope_type != "default" or data.get("hidden_act", "silu") != "silu":
-            raise ConfigError(
-                f"config.json describes model_type={kind!r}, rope={rope_type!r}, "
-                f"hidden_act={data.get('hidden_act', 'silu')!r}: only Llama with plain rope and silu is read"
-            )
-        if data.get("attention_bias") or data.get("mlp_bias"):
-            raise ConfigError(
-                "config.json asks for biases in attention or MLP, which this decoder does not have"
-            )
-        try:
-            heads = data["num_attention_heads"]
-            eos: int | list[int] | None = data.get("eos_token_id")
-            return cls(
-                vocab=data["vocab_size"],
-                d=data["hidden_size"],
-                layers=data["num_hidden_layers"],
-                heads=heads,
-                kv_heads=data.get("num_key_value_heads") or heads,
-                head_dim=data.get("head_dim") or 0,
-                d_ff=data["intermediate_size"],
-                context=data["max_position_embeddings"],
-                rope_base=float(rope.get("rope_theta", data.get("rope_theta", 10_000.0))),
-                norm_eps=data.get("rms_norm_eps", 1e-6),
-                tie=data.get("tie_word_embeddings", False),
-                eos=cast("Any", eos),
-                bos=data.get("bos_token_id"),
-            )
-        except KeyError as missing:
-            raise ConfigError(f"config.json lacks the key {missing}") from None
+        from blixt.llm.families import read_config  # the families read this file
+
+        return read_config(data)
 
     def to_hf(self) -> dict[str, Any]:
-        """The `config.json` that transformers reads as `LlamaForCausalLM`."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocab,
-            "hidden_size": self.d,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "intermediate_size": self.d_ff,
-            "max_position_embeddings": self.context,
-            "rope_theta": self.rope_base,
-            "rms_norm_eps": self.norm_eps,
-            "tie_word_embeddings": self.tie,
-            "eos_token_id": self.eos[0] if len(self.eos) == 1 else list(self.eos) or None,
-            "bos_token_id": self.bos,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
-            "torch_dtype": "float32",
-        }
+        """The `config.json` of this configuration's family, which transformers 4 and 5 both read.
+
+        Raises:
+            ConfigError: The family (`model_type`) cannot say what the configuration says.
+        """
+        from blixt.llm.families import write_config
+
+        return write_config(self)
 
     @classmethod
     def load(cls, directory: str | Path) -> "ModelConfig":

@@ -102,10 +102,10 @@ class RopeSpec:
             raise ConfigError(
                 "RopeSpec(kind='longrope'): needs short_factors and long_factors, one number a pair"
             )
-        if self.kind == "llama3" and self.low_freq_factor >= self.high_freq_factor:
+        if self.kind == "llama3" and self.low_freq_factor > self.high_freq_factor:
             raise ConfigError(
                 f"RopeSpec(low_freq_factor={self.low_freq_factor}, "
-                f"high_freq_factor={self.high_freq_factor}): the low one must be below the high one"
+                f"high_freq_factor={self.high_freq_factor}): the low one is the higher"
             )
 
 

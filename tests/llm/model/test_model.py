@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
-from blixt.llm.config import ModelConfig
-from blixt.llm.model import GPT, KVCache, rope_table, rotate
+from blixt.llm.cache import KVCache
+from blixt.llm.config import ModelConfig, RopeSpec
+from blixt.llm.model import GPT
+from blixt.llm.rope import Rope, rotate
 
 
 def test_fresh_model_knows_nothing_so_its_loss_is_log_of_the_vocabulary() -> None:
@@ -32,18 +34,15 @@ def test_cached_forward_in_any_pieces_equals_the_whole(model: GPT, pieces: list[
 
 
 def test_rope_turns_each_pair_by_position_times_frequency() -> None:
-    config = ModelConfig(vocab=8, d=8, heads=1, kv_heads=1, context=16)
-    cos, sin = rope_table(config)
+    cos, sin = Rope(RopeSpec(dim=8), 8)(torch.tensor([0, 3, 15]), 16)
     x = torch.randn(8)
-    for position in (0, 3, 15):
-        turned = rotate(x[None, None, None], cos[position : position + 1], sin[position : position + 1])[
-            0, 0, 0
-        ]
+    turned = rotate(x.expand(3, 1, 8), cos, sin)[:, 0]
+    for row, position in enumerate((0, 3, 15)):
         for pair in range(4):
             z = complex(x[pair], x[pair + 4])
             angle = position * 10_000.0 ** (-2 * pair / 8)
             expected = z * complex(math.cos(angle), math.sin(angle))
-            assert complex(turned[pair], turned[pair + 4]) == pytest.approx(expected, abs=1e-5)
+            assert complex(turned[row, pair], turned[row, pair + 4]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_more_tokens_than_the_context_are_refused_with_both_numbers(model: GPT) -> None:

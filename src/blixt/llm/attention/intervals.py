@@ -1,0 +1,257 @@
+"""Attention in tiles, for every mask this room has, on any device, forwards and backwards.
+
+Causal, sliding, chunked and packed attention have one thing in common: a token sees an interval of keys,
+`first <= key <= last`. So one kernel serves them all. It goes over tiles of queries and keys with a running
+softmax (FlashAttention-2, Dao 2023, arXiv:2307.08691), skips what no query of a tile sees, and keeps nothing
+of size T x T, in the backward pass neither.
+
+Shapes: B sequences, T queries, S keys, H query heads, G key/value heads, R = H / G query heads for each of
+them, C width of a query and key, V width of a value.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Q_TILE, K_TILE = 128, 1024
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Queries `q0:q1` against keys `k0:k1`; `whole` when each of these queries sees each of these keys."""
+
+    q0: int
+    q1: int
+    k0: int
+    k1: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Which keys each query sees, `first <= key <= last`, and the tiles worth computing.
+
+    Attributes:
+        first: (T,) or (B, T).
+        last: The same shape.
+        rows: Tiles grouped by their queries.
+    """
+
+    first: Tensor
+    last: Tensor
+    rows: tuple[tuple[Tile, ...], ...]
+
+    def mask(self, tile: Tile) -> Tensor:
+        """True where a query of the tile sees a key, (B or 1, 1, 1, queries, keys)."""
+        keys = torch.arange(tile.k0, tile.k1, device=self.first.device)
+        first = self.first[..., tile.q0 : tile.q1, None]
+        last = self.last[..., tile.q0 : tile.q1, None]
+        seen = (keys >= first) & (keys <= last)
+        return seen.reshape(-1, 1, 1, *seen.shape[-2:])
+
+
+def intervals(first: Tensor, last: Tensor, keys: int) -> Intervals:
+    """Plan the tiles; reads the bounds on the host once.
+
+    Args:
+        first: First key each query sees, (T,) or (B, T) integers.
+        last: Last one; below `first` when it sees none.
+        keys: Number of keys.
+    """
+    count = first.shape[-1]
+    host_first, host_last = first.reshape(-1, count).cpu(), last.reshape(-1, count).cpu()
+    rows: list[tuple[Tile, ...]] = []
+    for q0 in range(0, count, Q_TILE):
+        q1 = min(q0 + Q_TILE, count)
+        f, n = host_first[:, q0:q1], host_last[:, q0:q1]
+        low, high = max(int(f.min()), 0), min(int(n.max()) + 1, keys)
+        inner_low, inner_high = int(f.max()), int(n.min()) + 1
+        tiles: list[Tile] = []
+        for k0 in range(low, high, K_TILE):
+            k1 = min(k0 + K_TILE, high)
+            tiles.append(Tile(q0, q1, k0, k1, whole=inner_low <= k0 and k1 <= inner_high))
+        rows.append(tuple(tiles) or (Tile(q0, q1, 0, 0, whole=False),))
+    return Intervals(first, last, tuple(rows))
+
+
+def interval_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seen: Intervals,
+    *,
+    scale: float,
+    softcap: float = 0.0,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Softmax attention where each query sees an interval of the keys.
+
+    Args:
+        q: (B, T, H, C).
+        k: (B, S, G, C).
+        v: (B, S, G, V).
+        seen: From `intervals`.
+        scale: Multiplies the scores.
+        softcap: Scores become `softcap * tanh(score / softcap)`; 0 means not.
+        sinks: A logit a head (H,) that takes part in the softmax and carries no value.
+
+    Returns:
+        (B, T, H, V); zero for a query that sees nothing.
+    """
+    return _apply(q, k, v, sinks, seen, scale, softcap)
+
+
+@torch.compiler.disable
+def _apply(
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, seen: Intervals, scale: float, softcap: float
+) -> Tensor:
+    return _IntervalAttention.apply(q, k, v, sinks, seen, scale, softcap)  # pyright: ignore[reportReturnType, reportUnknownMemberType, reportUnknownVariableType] - torch leaves `apply` untyped
+
+
+class _IntervalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        sinks: Tensor | None,
+        seen: Intervals,
+        scale: float,
+        softcap: float,
+    ) -> Tensor:
+        batch, count, heads, _ = q.shape
+        groups = k.shape[2]
+        out = q.new_empty(batch, count, heads, v.shape[3])
+        lse = torch.empty(batch, groups, heads // groups, count, dtype=torch.float32, device=q.device)
+        sink = None if sinks is None else sinks.float().view(1, groups, -1, 1)
+        for row in seen.rows:
+            y, row_lse = _row_forward(q, k, v, sink, seen, row, scale, softcap)
+            at = slice(row[0].q0, row[0].q1)
+            out[:, at] = _join(y)
+            lse[..., at] = row_lse
+        ctx.save_for_backward(q, k, v, sinks, out, lse)
+        ctx.seen, ctx.scale, ctx.softcap = seen, scale, softcap
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        q, k, v, sinks, out, lse = ctx.saved_tensors
+        grad = grads[0]
+        groups = k.shape[2]
+        dq = torch.zeros_like(q)
+        dk = torch.zeros(k.shape, dtype=torch.float32, device=k.device)
+        dv = torch.zeros(v.shape, dtype=torch.float32, device=v.device)
+        delta = _split((grad.float() * out.float()).sum(-1, keepdim=True), groups).squeeze(-1)  # B G R T
+        for row in ctx.seen.rows:
+            _row_backward(ctx, q, k, v, grad, lse, delta, row, dq, dk, dv)
+        dsinks = None
+        if sinks is not None:
+            weight = (sinks.float().view(1, groups, -1, 1) - lse).exp()
+            dsinks = -(weight * delta).sum((0, 3)).flatten().to(sinks.dtype)
+        return dq, dk.to(k.dtype), dv.to(v.dtype), dsinks, None, None, None
+
+
+def _split(x: Tensor, groups: int) -> Tensor:
+    """(B, t, H, C) to (B, G, R, t, C)."""
+    return x.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4)
+
+
+def _join(x: Tensor) -> Tensor:
+    """(B, G, R, t, C) to (B, t, H, C)."""
+    return x.permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+def _scores(
+    q: Tensor, k: Tensor, seen: Intervals, tile: Tile, scale: float, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """Scores of a tile in float32 (B, G, R, t, s), -inf where unseen, and tanh(score / cap) for its slope.
+
+    q is (B, G, R * t, C), k is (B, S, G, C).
+    """
+    keys = k[:, tile.k0 : tile.k1].permute(0, 2, 3, 1)  # B G C s
+    s = torch.matmul(q, keys).float()
+    s = s.unflatten(2, (-1, tile.q1 - tile.q0)).mul_(scale)
+    bent = s
+    if softcap:
+        bent = s.div_(softcap).tanh_()
+        s = bent * softcap
+    if not tile.whole:
+        s.masked_fill_(~seen.mask(tile), float("-inf"))
+    return s, bent
+
+
+def _row_forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sink: Tensor | None,
+    seen: Intervals,
+    row: tuple[Tile, ...],
+    scale: float,
+    softcap: float,
+) -> tuple[Tensor, Tensor]:
+    """One tile of queries against all tiles of keys; outputs (B, G, R, t, V), log-sum-exp (B, G, R, t)."""
+    groups = k.shape[2]
+    mine = _split(q[:, row[0].q0 : row[0].q1], groups)  # B G R t C
+    folded = mine.flatten(2, 3)
+    top = folded.new_full(mine.shape[:-1], float("-inf"), dtype=torch.float32)
+    if sink is not None:
+        top = sink.expand_as(top).clone()
+    total = torch.zeros_like(top) if sink is None else torch.ones_like(top)
+    y = folded.new_zeros(*folded.shape[:3], v.shape[3], dtype=torch.float32)
+    for index, tile in enumerate(row):
+        if tile.k0 == tile.k1:
+            continue
+        s, _ = _scores(folded, k, seen, tile, scale, softcap)
+        new_top = torch.maximum(top, s.amax(-1))
+        base = new_top.masked_fill(new_top == float("-inf"), 0.0)
+        p = s.sub_(base.unsqueeze(-1)).exp_()
+        fade = (top - base).exp()
+        total = total * fade + p.sum(-1)
+        values = v[:, tile.k0 : tile.k1].transpose(1, 2)  # B G s V
+        part = torch.matmul(p.flatten(2, 3).to(v.dtype), values).float()
+        y = part if index == 0 else y.mul_(fade.flatten(2, 3).unsqueeze(-1)).add_(part)
+        top = new_top
+    y = y.unflatten(2, mine.shape[2:4]) / total.masked_fill(total == 0, 1.0).unsqueeze(-1)
+    return y.to(q.dtype), top + total.log()
+
+
+def _row_backward(
+    ctx: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grad: Tensor,
+    lse: Tensor,
+    delta: Tensor,
+    row: tuple[Tile, ...],
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+) -> None:
+    """Add one tile of queries' share to the three gradients."""
+    groups, at = k.shape[2], slice(row[0].q0, row[0].q1)
+    mine = _split(q[:, at], groups).flatten(2, 3)  # B G Rt C
+    dy = _split(grad[:, at], groups).flatten(2, 3)  # B G Rt V
+    row_lse = lse[..., at].unsqueeze(-1)
+    row_lse = row_lse.masked_fill(row_lse == float("-inf"), 0.0)
+    mine_dq = torch.zeros_like(mine, dtype=torch.float32)
+    for tile in row:
+        if tile.k0 == tile.k1:
+            continue
+        keys, values = k[:, tile.k0 : tile.k1].transpose(1, 2), v[:, tile.k0 : tile.k1].transpose(1, 2)
+        s, bent = _scores(mine, k, ctx.seen, tile, ctx.scale, ctx.softcap)
+        p = s.sub_(row_lse).exp_()  # B G R t s
+        dp = torch.matmul(dy, values.transpose(2, 3)).float().unflatten(2, p.shape[2:4])
+        ds = dp.sub_(delta[..., at].unsqueeze(-1)).mul_(p)
+        if ctx.softcap:
+            ds.mul_(1 - bent.square())
+        ds = ds.mul_(ctx.scale).flatten(2, 3).to(q.dtype)
+        mine_dq += torch.matmul(ds, keys)
+        dk[:, tile.k0 : tile.k1] += torch.matmul(ds.transpose(2, 3), mine).transpose(1, 2)
+        weights = p.flatten(2, 3).transpose(2, 3).to(v.dtype)
+        dv[:, tile.k0 : tile.k1] += torch.matmul(weights, dy).transpose(1, 2)
+    dq[:, at] = _join(mine_dq.unflatten(2, (-1, row[0].q1 - row[0].q0)))

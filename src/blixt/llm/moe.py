@@ -1,0 +1,145 @@
+"""Mixture of experts: a router picks a few MLPs for each token.
+
+Tokens are sorted by expert, then three grouped matrix products do all experts' work, however many there are
+(MegaBlocks, Gale et al. 2022, arXiv:2211.15841). Shapes: N tokens, D width of the residual stream, E experts,
+K experts a token visits, F inner width of an expert.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from blixt.llm.specs import MoESpec
+
+
+class Router(nn.Linear):
+    """Chooses each token's experts and their weights.
+
+    Scores are computed in float32. `correction` moves the choice but not the weights, and gets no gradient:
+    whoever trains adjusts it by load (arXiv:2408.15664).
+    """
+
+    correction: nn.Parameter | None
+
+    def __init__(self, d: int, spec: MoESpec) -> None:
+        super().__init__(d, spec.experts, bias=spec.router_bias)
+        self.spec = spec
+        wanted = nn.Parameter(torch.zeros(spec.experts), requires_grad=False) if spec.correction else None
+        self.register_parameter("correction", wanted)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, D) to indices and weights of experts, both (N, K)."""
+        bias = None if self.bias is None else self.bias.float()
+        logits = F.linear(x.float(), self.weight.float(), bias)  # N E
+        return route(logits, self.spec, self.correction)
+
+
+def route(logits: Tensor, spec: MoESpec, correction: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Indices and weights (N, K) of the experts that logits (N, E) choose."""
+    if spec.score == "softmax_topk":
+        chosen, index = logits.topk(spec.top_k, dim=-1)
+        return index, chosen.softmax(-1) * spec.scale
+    scores = logits.sigmoid() if spec.score == "sigmoid" else logits.softmax(-1)
+    ranked = scores if correction is None else scores + correction
+    if spec.groups > 1:
+        ranked = ranked.masked_fill(~_open(ranked, spec), float("-inf"))
+    index = ranked.topk(spec.top_k, dim=-1).indices
+    weights = scores.gather(-1, index)
+    if spec.normalise:
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+    return index, weights * spec.scale
+
+
+def _open(ranked: Tensor, spec: MoESpec) -> Tensor:
+    """True for the experts (N, E) of each token's best groups (DeepSeek-V2, arXiv:2405.04434)."""
+    groups = ranked.unflatten(-1, (spec.groups, -1))  # N groups E/groups
+    best = groups.amax(-1) if spec.group_score == "max" else groups.topk(2, dim=-1).values.sum(-1)
+    chosen = best.topk(spec.top_groups, dim=-1).indices
+    mask = torch.zeros_like(best, dtype=torch.bool).scatter(-1, chosen, value=True)
+    return mask.unsqueeze(-1).expand_as(groups).flatten(-2)
+
+
+class Experts(nn.Module):
+    """All experts' weights, stacked: `gate` and `up` (E, F, D), `down` (E, D, F), and biases if any."""
+
+    def __init__(self, d: int, spec: MoESpec, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.spec, self.act = spec, act
+        self.gate = nn.Parameter(torch.empty(spec.experts, spec.d_ff, d))
+        self.up = nn.Parameter(torch.empty(spec.experts, spec.d_ff, d))
+        self.down = nn.Parameter(torch.empty(spec.experts, d, spec.d_ff))
+        self.gate_bias = self._bias(spec.d_ff)
+        self.up_bias = self._bias(spec.d_ff)
+        self.down_bias = self._bias(d)
+
+    def _bias(self, width: int) -> nn.Parameter | None:
+        return nn.Parameter(torch.zeros(self.spec.experts, width)) if self.spec.expert_bias else None
+
+    def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """What the chosen experts (N, K) make of the tokens (N, D), weighed and summed, (N, D)."""
+        chosen = index.flatten()
+        order = chosen.argsort(stable=True)
+        sorted_experts = chosen[order]
+        ends = torch.searchsorted(
+            sorted_experts, torch.arange(self.spec.experts, device=x.device), right=True
+        ).to(torch.int32)
+        rows = x[order // index.shape[1]]  # N*K D, an expert's tokens side by side
+        weight = weights.flatten()[order].unsqueeze(-1).to(x.dtype)
+        if self.spec.weigh_input:
+            rows = rows * weight
+        h = self._activate(
+            self._product(rows, self.gate, self.gate_bias, ends, sorted_experts),
+            self._product(rows, self.up, self.up_bias, ends, sorted_experts),
+        )
+        y = self._product(h, self.down, self.down_bias, ends, sorted_experts)
+        if not self.spec.weigh_input:
+            y = y * weight
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
+        return y[back].unflatten(0, index.shape).sum(1)
+
+    @staticmethod
+    def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
+        """Each row times its expert's matrix (out, in); rows of expert e end before `ends[e]`."""
+        y = F.grouped_mm(x, weight.mT, offs=ends)
+        return y if bias is None else y + bias[experts]
+
+    def _activate(self, gate: Tensor, up: Tensor) -> Tensor:
+        if self.spec.act != "swiglu_clamped":
+            return self.act(gate) * up
+        gate = gate.clamp(max=self.spec.limit)
+        up = up.clamp(-self.spec.limit, self.spec.limit)
+        return gate * torch.sigmoid(gate * self.spec.alpha) * (up + 1)
+
+
+class MoE(nn.Module):
+    """Router, experts, and a shared expert that every token visits.
+
+    Args:
+        d: Width of the residual stream.
+        spec: What it looks like.
+        act: The experts' activation.
+        shared: The shared expert, or None.
+    """
+
+    def __init__(
+        self, d: int, spec: MoESpec, act: Callable[[Tensor], Tensor], shared: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.router = Router(d, spec)
+        self.experts = Experts(d, spec, act)
+        self.shared = shared
+        self.shared_gate = nn.Linear(d, 1, bias=False) if spec.shared_gate else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        flat = x.flatten(0, -2)
+        index, weights = self.router(flat)
+        y = self.experts(flat, index, weights)
+        if self.shared is not None:
+            extra = self.shared(flat)
+            if self.shared_gate is not None:
+                extra = extra * torch.sigmoid(self.shared_gate(flat))
+            y = y + extra
+        return y.view_as(x)
