@@ -1,0 +1,107 @@
+"""Which files in a directory are the weights, opened as one source."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from blixt.llm.errors import WeightsError
+from blixt.llm.weights.safetensors_file import SafetensorsFile
+from blixt.llm.weights.source import Shards, Source
+from blixt.llm.weights.torch_file import TorchFile
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_WHOLE = (SINGLE, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PICKLED = (".bin", ".pt", ".pth")
+
+
+def open_source(path: str | Path) -> Source:
+    """The tensors of a checkpoint: a directory, or one file of any known format.
+
+    In a directory `model.safetensors` is looked for first, then its index, then `pytorch_model.bin` and its
+    index, then whatever single file of weights there is.
+
+    Raises:
+        WeightsError: There are no weights, or they are damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _open_directory(path)
+    if path.name.endswith(".index.json"):
+        return _open_index(path)
+    if path.suffix == ".gguf":
+        from blixt.llm.weights.gguf.read import open_gguf
+
+        return open_gguf(path)
+    if path.suffix in _PICKLED:
+        return TorchFile(path)
+    return SafetensorsFile(path)
+
+
+def weight_files(path: str | Path) -> list[Path]:
+    """The files that `open_source` would read, without opening the weights themselves.
+
+    Raises:
+        WeightsError: There are none, or an index is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = _main_file(path)
+    if path.name.endswith(".index.json"):
+        return [path.parent / name for name in sorted(set(_read_index(path).values()))]
+    return [path]
+
+
+def _open_directory(directory: Path) -> Source:
+    return open_source(_main_file(directory))
+
+
+def _main_file(directory: Path) -> Path:
+    for name in _WHOLE:
+        if (directory / name).exists():
+            return directory / name
+    if (directory / "lit_model.pth").exists():
+        raise WeightsError(
+            f"{directory} is a litgpt checkpoint: run `blixt llm convert {directory} NEW_DIRECTORY` first"
+        )
+    for suffix in (".safetensors", ".gguf", ".bin"):
+        found = sorted(file for file in directory.glob(f"*{suffix}") if file.name != "training_args.bin")
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise WeightsError(
+                f"{directory} holds {len(found)} {suffix} files and no index: name the one to read, "
+                f"such as {found[0].name}"
+            )
+    raise WeightsError(f"{directory} holds no weights: neither {SINGLE} nor an index, .bin or .gguf file")
+
+
+def _open_index(index: Path) -> Source:
+    weight_map = _read_index(index)
+    files = [index.parent / name for name in sorted(set(weight_map.values()))]
+    _check_all_there(index, files)
+    kind = TorchFile if index.name.startswith("pytorch_model") else SafetensorsFile
+    return Shards(index.parent, [kind(file) for file in files], weight_map)
+
+
+def _check_all_there(index: Path, files: Iterable[Path]) -> None:
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise WeightsError(f"{index.parent} lacks the shard {missing[0]}{more} that {index.name} names")
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    try:
+        content: Any = json.loads(index.read_text("utf-8"))
+        weight_map = cast("dict[str, str]", content["weight_map"])
+        names = {str(name): str(file) for name, file in weight_map.items()}
+    except FileNotFoundError:
+        raise WeightsError(f"{index} does not exist") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise WeightsError(f"{index} is damaged: it is not JSON with a weight_map") from None
+    outside = [file for file in names.values() if Path(file).name != file]
+    if outside or not names:
+        raise WeightsError(f"{index} is damaged: it names {(outside or ['no file'])[0]!r}")
+    return names

@@ -1,0 +1,121 @@
+"""Save a model as a Hugging Face checkpoint: safetensors under the family's names, and `config.json`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blixt.llm.config import ModelConfig
+from blixt.llm.errors import WeightsError
+from blixt.llm.model import GPT
+from blixt.llm.weights.place import targets
+from blixt.llm.weights.read import DType, as_dtype
+from blixt.llm.weights.rules import Entry, check_present, entries
+from blixt.llm.weights.safetensors_write import plan_shards, write_atomically, write_tensors
+from blixt.llm.weights.source import TensorInfo
+from blixt.llm.weights.tables import family_rules
+
+MAX_SHARD_BYTES = 5_000_000_000
+
+
+def save_checkpoint(
+    model: GPT,
+    directory: str | Path,
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    dtype: DType = None,
+) -> None:
+    """Write weights and `config.json` into a directory, which transformers and this library read back.
+
+    Files appear whole or not at all, and those of a save before are removed after. Tensors are laid out and
+    written one rule at a time, so that no second copy of the model is needed. With DTensors (FSDP2, tensor
+    parallel) every rank must call this; the first one writes.
+
+    Args:
+        model: Whose parameters to write; a shared embedding is written once.
+        directory: Made when absent.
+        max_shard_bytes: A larger model is written in several files with an index.
+        dtype: Of the floating parameters on disk; None keeps each as it is.
+
+    Raises:
+        WeightsError: The disk has no room, or the model has layers that the family's rules do not know
+            (quantised, or with adapters that were not merged).
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_weights(model, directory, max_shard_bytes=max_shard_bytes, dtype=dtype)
+    if _writes():
+        save_config(model.config, directory, as_dtype(dtype) or _main(model))
+
+
+def save_weights(
+    model: GPT, directory: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES, dtype: DType = None
+) -> None:
+    """Write the weights alone; see `save_checkpoint`.
+
+    Raises:
+        WeightsError: As there.
+    """
+    state = {name: slot.tensor for name, slot in targets(model).items()}
+    plan = list(entries(family_rules(model.config), model.config))
+    for entry in plan:
+        check_present(entry.ours, state, "the model (merge adapters first; quantised layers are not saved)")
+    wanted = as_dtype(dtype)
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for entry in plan:
+            parts = [_cast(_whole(state[name]), wanted) for name in entry.ours]
+            yield from zip(entry.theirs, entry.save(parts), strict=True)
+
+    infos = dict(info for entry in plan for info in _announce(entry, state, wanted))
+    if _writes():
+        write_tensors(Path(directory), plan_shards(infos, max_shard_bytes), tensors, {})
+    else:
+        for _ in tensors():  # the first rank needs this one's parts
+            pass
+    if _is_distributed():
+        torch.distributed.barrier()  # pyright: ignore[reportUnknownMemberType] - half typed
+
+
+def save_config(config: ModelConfig, directory: Path, dtype: torch.dtype) -> None:
+    """Write `config.json` with the dtype that the weights have."""
+    data = config.to_hf() | {"torch_dtype": str(dtype).removeprefix("torch.")}
+    write_atomically(directory / "config.json", json.dumps(data, indent=2) + "\n")
+
+
+def _announce(
+    entry: Entry, state: dict[str, Tensor], dtype: torch.dtype | None
+) -> Iterator[tuple[str, TensorInfo]]:
+    empty = [torch.empty(state[name].shape, dtype=state[name].dtype, device="meta") for name in entry.ours]
+    made = entry.save([_cast(tensor, dtype) for tensor in empty])
+    for name, tensor in zip(entry.theirs, made, strict=True):
+        yield name, TensorInfo.plain(tensor.shape, tensor.dtype)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be spread over ranks."""
+    from torch.distributed.tensor import DTensor
+
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _main(model: nn.Module) -> torch.dtype:
+    largest = max(model.parameters(), key=lambda parameter: parameter.numel(), default=None)
+    if largest is None:
+        raise WeightsError("the model has no parameters to save")
+    return largest.dtype
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _writes() -> bool:
+    return not _is_distributed() or torch.distributed.get_rank() == 0
