@@ -100,6 +100,22 @@ if devices == 2:
 trainer, module = Trainer(**quiet), Net()
 found["validate"] = trainer.validate(module, loader(13), verbose=False)[0]
 if devices == 2:
+    from blixt.fabric import agree
+    agree.PATIENCE_S = 0.5
+    class Stopping(Net):
+        ranks = (0, 1)
+        def training_step(self, batch, batch_idx):
+            if trainer.global_step == 2 and trainer.global_rank in self.ranks:
+                trainer.should_stop = True
+            return super().training_step(batch, batch_idx)
+    class Half(Stopping):
+        ranks = (1,)
+    for kind in (Stopping, Half):
+        trainer = Trainer(**{**quiet, "max_epochs": 4000})
+        trainer.fit(kind(), loader(), loader())
+        steps = [None, None]
+        torch.distributed.all_gather_object(steps, [trainer.global_step, trainer.should_stop])
+        found[kind.__name__] = steps
     trainer = Trainer(**{**quiet, "strategy": "fsdp"})
     found["fsdp validate"] = [trainer.validate(Net(), loader(n), verbose=False)[0] for n in (13, 9)]
     class Unequal(torch.utils.data.IterableDataset):
@@ -189,6 +205,16 @@ def test_sharded_parameters_train_like_whole_ones(case: str, found: dict[int, An
 
 def test_every_step_of_every_optimizer_counts(found: dict[int, Any]) -> None:
     assert found[1]["manual steps"] == found[2]["manual steps"] == 2 * 2 * 4
+
+
+def test_all_ranks_that_want_to_stop_stop_at_once(found: dict[int, Any]) -> None:
+    assert found[2]["Stopping"] == [[3, True], [3, True]]
+
+
+def test_one_rank_that_wants_to_stop_ends_the_run_on_all_at_one_step(found: dict[int, Any]) -> None:
+    (first, _), (second, _) = found[2]["Half"]
+    assert first == second
+    assert 3 < first < 4000 * 4
 
 
 def test_sharded_parameters_see_each_sample_once_in_a_validation_of_uneven_shares(

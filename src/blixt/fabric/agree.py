@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -21,6 +22,9 @@ from blixt.fabric.errors import FabricError
 
 T = TypeVar("T")
 
+SHOULD_STOP = "should_stop"
+"""The reason of a request that came because only some processes wanted to stop at once."""
+PATIENCE_S = 20.0  # for processes that are late at the same place, because one of them was saving, say
 _POLL_S = 0.25
 _RANKS_PER_POLL = 64  # with more ranks each asks less often, so that the store is not asked more
 _untyped = cast("Any", dist)
@@ -52,6 +56,7 @@ class StopAgreement:
         self._limit: float = float("inf")
         self._target: int | None = None
         self._agreed = threading.Event()
+        self._unanimous = False
         self._wake: tuple[int, int] | None = None
         self._closed = False
         self._watcher: threading.Thread | None = None
@@ -102,6 +107,35 @@ class StopAgreement:
             )
         return self._target is not None and batch >= self._target
 
+    def unanimous(self, moment: str) -> bool:
+        """Whether all processes say at the same moment that they want to stop at once.
+
+        Where one does not say so in time, it waits in a collective for those that do: they have to go on, and
+        all stop together a little later, as after `request`.
+
+        Args:
+            moment: Names the place in the run, the same on all processes.
+        """
+        if self._store is None or self._unanimous:
+            return True
+        if self.requested is not None:
+            return False
+        self._unanimous = self._all_say(f"{self._prefix}/now/{moment}")
+        if not self._unanimous:
+            self.request(SHOULD_STOP)
+        return self._unanimous
+
+    def _all_say(self, key: str) -> bool:
+        self._store.set(f"{key}/{self._rank}", "yes")
+        patience = timedelta(seconds=min(PATIENCE_S, self._timeout_s / 4))
+        try:
+            self._store.wait([f"{key}/{rank}" for rank in range(self._world_size)], patience)
+            verdict = "yes"
+        except (dist.DistStoreError, RuntimeError):
+            verdict = "no"
+        # A process that comes when another has just given up must not believe that all have come.
+        return self._store.compare_set(f"{key}/verdict", "", verdict) == b"yes"
+
     # --- the watcher ------------------------------------------------------------------------------
 
     def _wake_up(self) -> None:
@@ -124,8 +158,8 @@ class StopAgreement:
                 self._rest(self._poll_s)
                 if self._closed:
                     return
-                if self.requested is not None:
-                    self._store.set(asked, self.requested)
+                if self.requested is not None:  # who asks first is heard, on all ranks alike
+                    self._store.compare_set(asked, "", self.requested)
                 if self._store.check([asked]):
                     self.requested = self._store.get(asked).decode()
                     return self._agree()

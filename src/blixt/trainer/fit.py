@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from blixt.fabric import ConfigError
+from blixt.fabric.agree import SHOULD_STOP
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.evaluate import Evaluation, WriteRow
 from blixt.trainer.hooks import Hook, HookPlan
@@ -119,7 +120,17 @@ def is_over(run: Run) -> bool:
     epoch = counters.epoch + counters.epoch_done
     if epoch >= config.max_epochs != -1 or counters.global_step >= config.max_steps != -1:
         return True
-    return run.loader.total == 0 or (run.control.should_stop and may_stop(run))
+    return run.loader.total == 0 or stops(run, "epoch")
+
+
+def stops(run: Run, moment: str) -> bool:
+    """Whether `should_stop` ends the run here; with several processes only where all have set it.
+
+    Set by some of them only, it ends the run a few batches later, on all alike: see `StopAgreement`.
+    """
+    if not run.control.should_stop or not may_stop(run):
+        return False
+    return run.alone or run.stop.unanimous(f"{run.counters.batches}/{moment}")
 
 
 def may_stop(run: Run) -> bool:
@@ -203,7 +214,10 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             if not manual:
                 counters.global_step += 1
             run.lag = 1
-            counters.logs = writes and (counters.optimizer_steps % log_every == 0 or control.should_stop)
+            counters.logs = writes and (
+                counters.optimizer_steps % log_every == 0
+                or (control.should_stop and (alone or stops(run, "step")))
+            )
         else:
             counters.logs = False
         if has_schedules:
@@ -223,12 +237,15 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             for hook in checkpoint_due:
                 hook(False)
         if (stop.requested is not None or not alone) and boundary and stop.due(counters.batches):
-            return Leave.INTERRUPTED
+            if stop.requested != SHOULD_STOP:
+                return Leave.INTERRUPTED
+            control.should_stop = True
+            return Leave.STOPPED
         if last:
             return Leave.EPOCH_OVER
         if counters.global_step >= max_steps != -1:
             return Leave.FINISHED
-        if control.should_stop and may_stop(run):
+        if control.should_stop and stops(run, "batch"):
             return Leave.STOPPED
     if not counters.epoch_closed:
         _end_short_epoch(run, schedules, validates)
@@ -301,7 +318,7 @@ def validates_in(config: TrainerConfig, epoch: int) -> bool:
 def _validation_due(run: Run, done: int, last: bool) -> bool:
     """Whether validation comes after the batch that makes `done` of this epoch."""
     config, every = run.config, run.validate_every
-    if run.control.should_stop and may_stop(run):
+    if stops(run, "validation"):
         return True
     if run.clock is not None:
         return run.clock(run.counters.batches)
