@@ -74,11 +74,12 @@ def read_settings(path: Path) -> PeftSettings:
     for name in _UNSUPPORTED:
         if data.get(name):
             raise AdapterError(f"{path} asks for {name}={data[name]!r}, which is not supported")
+    patterns = cast("dict[str, Any]", data.get("alpha_pattern") or {})
     try:
         return PeftSettings(
             alpha=float(data.get("lora_alpha", 8)),
             rslora=bool(data.get("use_rslora", False)),
-            alphas={key: float(value) for key, value in (data.get("alpha_pattern") or {}).items()},
+            alphas={str(key): float(value) for key, value in patterns.items()},
             dropout=float(data.get("lora_dropout", 0.0)),
             base=data.get("base_model_name_or_path"),
         )
