@@ -9,8 +9,11 @@ from torch import Tensor, nn
 class Small(nn.Module):
     """An output layer with a bias, a multiplier and a softcap: what `GPT.logits` may have."""
 
-    def __init__(self, d: int = 12, vocab: int = 37, softcap: float = 0.0, scale: float = 1.0) -> None:
+    def __init__(
+        self, d: int = 12, vocab: int = 37, softcap: float = 0.0, scale: float = 1.0, seed: int = 0
+    ) -> None:
         super().__init__()
+        torch.manual_seed(seed)
         self.head = nn.Linear(d, vocab)
         self.softcap, self.scale = softcap, scale
         self.widest = 0

@@ -50,7 +50,7 @@ def token_loss(
         loss = token_loss(model, hidden, block.targets, block.mask)
         ```
     """
-    where = _positions(hidden, targets, mask, ignore_index)
+    where = positions(hidden, targets, mask, ignore_index)
     picked, wanted = hidden.flatten(0, -2)[where], targets.flatten()[where]
 
     def rows(h: Tensor, part: slice) -> Tensor:
@@ -91,7 +91,7 @@ def token_logprobs(
     """
     if temperature <= 0:
         raise LLMError(f"temperature={temperature}: must be above 0; greedy answers are scored with 1")
-    where = _positions(hidden, targets, mask, ignore_index)
+    where = positions(hidden, targets, mask, ignore_index)
     picked, wanted = hidden.flatten(0, -2)[where], targets.flatten()[where]
     rows: Rows = _logprob_rows(model, wanted, temperature)
     found = chunked_rows(rows, picked, head_parameters(model), rows_per_chunk(model, hidden, chunk))
@@ -139,7 +139,7 @@ def sequence_logprobs(
     return sums / lengths.clamp(min=1) if mean else sums
 
 
-def _positions(hidden: Tensor, targets: Tensor, mask: Tensor | None, ignore_index: int) -> Tensor:
+def positions(hidden: Tensor, targets: Tensor, mask: Tensor | None, ignore_index: int) -> Tensor:
     """Indices of the loss positions in the flattened targets."""
     if hidden.shape[:-1] != targets.shape or (mask is not None and mask.shape != targets.shape):
         seen = None if mask is None else tuple(mask.shape)
