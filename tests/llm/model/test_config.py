@@ -20,9 +20,9 @@ def test_version_five_rope_parameters_are_read() -> None:
     ("change", "sentence"),
     [
         ({"model_type": "mamba"}, "mamba"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
-        ({"attention_bias": True}, "biases"),
-        ({"hidden_act": "gelu"}, "gelu"),
+        ({"rope_scaling": {"rope_type": "wavelet"}}, "rope_type='wavelet'"),
+        ({"qk_norm": True}, "qk_norm=True"),
+        ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu'"),
     ],
 )
 def test_a_config_this_decoder_cannot_be_is_refused(change: dict[str, object], sentence: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
-from blixt.llm.config import ModelConfig
+from blixt.llm.config import LayerSpec, ModelConfig, RopeSpec
 from blixt.llm.errors import ConfigError
 from blixt.llm.families.keys import Json, Keys, unsupported
 from blixt.llm.weights.rules import RuleTable
@@ -96,7 +96,7 @@ class Family:
         for name, allowed in self.expects.items():
             keys.expect(name, *allowed)
         keys.finish()
-        return ModelConfig(model_type=self.model_type, **found)
+        return ModelConfig(model_type=self.model_type, **_simplest(found))
 
     def write(self, config: ModelConfig) -> Json:
         """The `config.json` of a configuration, in a form that transformers 4 and 5 both read.
@@ -116,6 +116,20 @@ class Family:
                     f"cannot say this, only {_short(read[name])}; choose another model_type"
                 )
         return data
+
+
+def _simplest(found: Json) -> Json:
+    """The fields without layers' specs or a rope that say no more than the defaults do."""
+    rope, specs = found.pop("rope", None), found.pop("layer_specs", ())
+    attn, mlp = (
+        "mla" if found.get("mla") else "full",
+        "moe" if found.get("moe") else found.get("mlp", "gated"),
+    )
+    if specs and any(spec != LayerSpec(attn=attn, rope=rope, mlp=mlp) for spec in specs):
+        return {**found, "layer_specs": specs}
+    if rope is not None and rope == RopeSpec(base=rope.base):
+        return {**found, "rope_base": rope.base}
+    return {**found, "rope": rope}
 
 
 def _effect(config: ModelConfig) -> Json:
