@@ -61,8 +61,8 @@ class Encode:
     def __call__(self, path: Path) -> Iterator[Tokens]:
         """One document: the file's tokens and the end token."""
         ids = self.loaded.encode(read_text(path))
-        if self.loaded.eos is not None:
-            ids.append(self.loaded.eos)
+        if self.loaded.end is not None:
+            ids.append(self.loaded.end)
         yield Tokens(ids, dtype="uint16" if len(self.loaded) <= 1 << 16 else "uint32")
 
 
@@ -100,7 +100,7 @@ def prepare(
     if not 0 < val_fraction < 1:
         raise CorpusError(f"val_fraction={val_fraction}: must be above 0 and below 1")
     loaded = Tokenizer.load(tokenizer)
-    if loaded.eos is None:
+    if loaded.end is None:
         raise TokenizerError(f"{tokenizer} has no <|endoftext|>, so documents could not be told apart")
     texts = find_texts(inputs, pattern, max_bytes)
     held_out = max(1, round(len(texts) * val_fraction))

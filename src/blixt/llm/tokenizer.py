@@ -1,14 +1,41 @@
-"""Byte-level BPE on the `tokenizers` library, and text from tokens as they arrive."""
+"""Text to token ids and back, whichever files describe the vocabulary."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from blixt.llm.errors import TokenizerError
+from blixt.llm.tokenizer_text import ByteTable, Detokenizer, table_of
 
+if TYPE_CHECKING:
+    from blixt.llm.chat.template import ChatTemplate
+
+__all__ = ["END", "Detokenizer", "Tokenizer", "TokenizerFacts"]
 END = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What a model's files say beyond the vocabulary.
+
+    Attributes:
+        bos: Id that begins a text.
+        eos: All ids that end a turn; the first closes a document.
+        adds_bos: Whether `encode` begins a text with `bos`.
+        specials: Special tokens by their names in the files ("bos_token", "eos_token", ...), for templates.
+        templates: Chat templates by name; "default" is the one for every conversation.
+    """
+
+    bos: int | None = None
+    eos: tuple[int, ...] = ()
+    adds_bos: bool = False
+    specials: Mapping[str, str] = field(default_factory=dict[str, str])
+    templates: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Tokenizer:
@@ -16,6 +43,8 @@ class Tokenizer:
 
     Args:
         inner: A `tokenizers.Tokenizer`.
+        facts: What else its model's files say; by default that `<|endoftext|>` ends a document, if it is in
+            the vocabulary.
 
     Example:
         ```python
@@ -24,9 +53,9 @@ class Tokenizer:
         ```
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, facts: TokenizerFacts | None = None) -> None:
         self.inner = inner
-        self.eos: int | None = inner.token_to_id(END)
+        self.facts = facts if facts is not None else _plain_facts(inner)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -55,76 +84,142 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a `tokenizer.json`, or the one in a directory.
+        """Read a model's tokenizer.
+
+        Args:
+            path: A directory with `tokenizer.json` or a sentencepiece `tokenizer.model`, one of these files,
+                or a `.gguf` file. Of a directory, `tokenizer_config.json`, `special_tokens_map.json`,
+                `added_tokens.json`, `generation_config.json`, `config.json` and chat templates are read, too.
 
         Raises:
             TokenizerError: There is none, or it is not a tokenizer file.
         """
-        path = Path(path)
-        path = path / "tokenizer.json" if path.is_dir() else path
-        if not path.is_file():
-            raise TokenizerError(f"{path} does not exist: train one with `blixt llm train-tokenizer`")
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # the library raises bare Exception for a file it cannot read
-            raise TokenizerError(f"{path} is not a tokenizer file: {error}") from None
+        from blixt.llm.tokenizer_files import read
+
+        return cls(*read(Path(path)))
 
     def save(self, path: str | Path) -> None:
-        """Write a `tokenizer.json`; into it when `path` is a directory."""
-        path = Path(path)
-        self.inner.save(str(path / "tokenizer.json" if path.is_dir() else path))
+        """Write a `tokenizer.json`; into a directory, with what the other files say.
+
+        A directory gets `tokenizer_config.json` (special tokens, chat template), too, and
+        `generation_config.json` if it has none and several ids end a turn.
+        """
+        from blixt.llm.tokenizer_files import write
+
+        write(self.inner, self.facts, Path(path))
 
     def __len__(self) -> int:
         """Size of the vocabulary."""
         return self.inner.get_vocab_size()
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text; special tokens written out in it are recognised."""
-        return self.inner.encode(text, add_special_tokens=False).ids
+    @property
+    def bos(self) -> int | None:
+        """The id that begins a text; None if the model knows none."""
+        return self.facts.bos
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    @property
+    def eos(self) -> tuple[int, ...]:
+        """All ids that end a turn."""
+        return self.facts.eos
+
+    @property
+    def end(self) -> int | None:
+        """The id that closes a document; None if the vocabulary has none."""
+        return self.facts.eos[0] if self.facts.eos else None
+
+    @cached_property
+    def template(self) -> "ChatTemplate | None":
+        """The model's chat template; None for a model that has none.
+
+        Raises:
+            TemplateError: It is not a template.
+        """
+        if not self.facts.templates:
+            return None
+        from blixt.llm.chat.template import ChatTemplate
+
+        return ChatTemplate(self.facts.templates, self.facts.specials, self)
+
+    @cached_property
+    def table(self) -> ByteTable | None:
+        """The bytes of each token; None if they depend on neighbours."""
+        return table_of(self.inner)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the special tokens, which `decode` leaves out."""
+        added = self.inner.get_added_tokens_decoder()
+        return frozenset(token for token, added_token in added.items() if added_token.special)
+
+    def encode(self, text: str, bos: bool | None = None) -> list[int]:
+        """Ids of a text; special tokens written out in it are recognised.
+
+        Args:
+            text: Anything.
+            bos: Begin with the token that begins a text: None as the model's files say, and in no case twice.
+
+        Raises:
+            TokenizerError: `bos` is True and the model knows no such token.
+        """
+        return self._begun(self.inner.encode(text, add_special_tokens=False).ids, bos)
+
+    def encode_batch(self, texts: Sequence[str], bos: bool | None = None) -> list[list[int]]:
         """Ids of several texts, encoded on all cores."""
-        return [encoding.ids for encoding in self.inner.encode_batch(texts, add_special_tokens=False)]
+        encodings = self.inner.encode_batch(texts, add_special_tokens=False)
+        return [self._begun(encoding.ids, bos) for encoding in encodings]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, without special tokens; bytes that are no character become U+FFFD."""
-        return self.inner.decode(list(ids), skip_special_tokens=True)
+    def encode_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text and where in it each begins and ends, in characters; without a first token added."""
+        encoding = self.inner.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
-    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """Text of ids; bytes that are no character become U+FFFD.
+
+        Args:
+            ids: Token ids; those outside the vocabulary are left out.
+            skip_special: Leave special tokens out.
+        """
+        if self.table is not None and not self.table.rule.byte_level:
+            return self.table.decode(ids, skip_special)
+        return self.decode_window(ids, skip_special)
+
+    def decode_window(self, ids: Sequence[int], skip_special: bool) -> str:
+        """Text of ids by the vocabulary's own decoder."""
+        return self.inner.decode(list(ids), skip_special_tokens=skip_special)
+
+    def stream(self, ids: Iterable[int], skip_special: bool = True) -> Iterator[str]:
         """Text of ids as they arrive; see `Detokenizer`."""
-        detokenizer = Detokenizer(self)
+        detokenizer = Detokenizer(self, skip_special)
         for token in ids:
             yield detokenizer.add(token)
         yield detokenizer.finish()
 
+    def text_of(self, token: int) -> str:
+        """One token as people read it, for log-probabilities; special tokens by their names."""
+        return self.inner.decode([token], skip_special_tokens=False)
 
-class Detokenizer:
-    """Turns tokens into text one at a time, and never shows half a character.
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a token stands for."""
+        if self.table is None:
+            return self.text_of(token).encode()
+        return self.table.bytes_of(token, skip_special=False)
 
-    The pieces it gives, joined, equal the decoded whole.
-    """
+    def _begun(self, ids: list[int], bos: bool | None) -> list[int]:
+        first = self.facts.bos
+        if bos and first is None:
+            raise TokenizerError("this tokenizer has no token that begins a text: leave bos=True out")
+        wanted = self.facts.adds_bos if bos is None else bos
+        if not wanted or first is None or ids[:1] == [first]:
+            return ids
+        return [first, *ids]
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._pending: list[int] = []
-        self._context: list[int] = []
 
-    def add(self, token: int) -> str:
-        """The new text, or "" while a character is incomplete."""
-        self._pending.append(token)
-        text = self._text()
-        if text.endswith("\ufffd"):
-            return ""
-        # The last token stays as context: some decoders treat the first token of a sequence differently.
-        self._context, self._pending = self._pending[-1:], []
-        return text
+def _plain_facts(inner: tokenizers.Tokenizer) -> TokenizerFacts:
+    end = inner.token_to_id(END)
+    return TokenizerFacts() if end is None else TokenizerFacts(eos=(end,), specials={"eos_token": END})
 
-    def finish(self) -> str:
-        """What is left when no more tokens come."""
-        text = self._text() if self._pending else ""
-        self._context, self._pending = [], []
-        return text
 
-    def _text(self) -> str:
-        before = self._tokenizer.decode(self._context)
-        return self._tokenizer.decode(self._context + self._pending)[len(before) :]
+def id_or_none(inner: tokenizers.Tokenizer, token: Any) -> int | None:
+    """The id of a token that a file names; None if it names none, or one outside the vocabulary."""
+    return None if not token else inner.token_to_id(str(token))
