@@ -54,13 +54,14 @@ class KVCache:
 def _buffers(
     config: ModelConfig, spec: LayerSpec, batch: int, limit: int, like: Tensor
 ) -> tuple[Tensor, Tensor]:
+    # Zeros, not whatever memory held: an unseen slot has weight 0, and 0 times NaN would be NaN.
     size = min(spec.window, limit) if spec.window else limit
     if spec.attn == "mla" and config.mla is not None:
         width = config.mla.kv_rank + config.mla.rope_dim
-        keys = torch.empty(batch, 1, size, width, dtype=like.dtype, device=like.device)
+        keys = torch.zeros(batch, 1, size, width, dtype=like.dtype, device=like.device)
         return keys, keys[..., : config.mla.kv_rank]
     shape = (batch, config.kv_heads, size, config.head_dim)
     return (
-        torch.empty(shape, dtype=like.dtype, device=like.device),
-        torch.empty(shape, dtype=like.dtype, device=like.device),
+        torch.zeros(shape, dtype=like.dtype, device=like.device),
+        torch.zeros(shape, dtype=like.dtype, device=like.device),
     )

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from blixt.llm.attention.causal import fused
 from blixt.llm.attention.intervals import Intervals, interval_attention, intervals
 from blixt.llm.attention.latent import absorb, expand, release
+from blixt.llm.attention.pieces import fused, fused_one
 from blixt.llm.cache import KVCache
 from blixt.llm.errors import PromptError
 from blixt.llm.specs import LayerSpec
@@ -116,7 +116,7 @@ class Cached:
             used = self._slots_in_sight(spec, self.ends[0])
             keys, values = keys[:, :used], values[:, :used]
             if not softcap and sinks is None and (self.new == 1 or used == self.new):
-                return fused_rows(q, keys, values, scale=scale)
+                return (fused_one if self.new == 1 else fused)(q, keys, values, scale=scale)
         kind = (spec.attn, spec.window)
         if kind not in self._plans:
             last = self.positions
@@ -172,14 +172,3 @@ class Cached:
             first = torch.maximum(first + shift, shift).clamp(min=0)
             self._plans[kind] = intervals(first, self.positions + shift, back + self.new)
         return parts[0], parts[1], self._plans[kind]
-
-
-def fused_rows(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """The fused kernel for one new token, with the heads of a group as rows so that no key is repeated.
-
-    Takes (B, 1, H, C), (B, S, G, C), (B, S, G, V); more than one token goes through `fused` as causal.
-    """
-    if q.shape[1] > 1:
-        return fused(q, k, v, scale=scale)
-    rows = q.reshape(q.shape[0], k.shape[2], -1, q.shape[3]).transpose(1, 2)  # B R G C
-    return fused(rows, k, v, scale=scale, causal=False).transpose(1, 2).flatten(1, 2).unsqueeze(1)

@@ -52,14 +52,16 @@ class Intervals:
         return seen.reshape(-1, 1, 1, *seen.shape[-2:])
 
 
-def intervals(first: Tensor, last: Tensor, keys: int) -> Intervals:
+def intervals(first: Tensor, last: Tensor, keys: int, device: torch.device | str | None = None) -> Intervals:
     """Plan the tiles; reads the bounds on the host once.
 
     Args:
         first: First key each query sees, (T,) or (B, T) integers.
         last: Last one; below `first` when it sees none.
         keys: Number of keys.
+        device: Where queries and keys are; None means where `first` is.
     """
+    device = first.device if device is None else device
     count = first.shape[-1]
     host_first, host_last = first.reshape(-1, count).cpu(), last.reshape(-1, count).cpu()
     rows: list[tuple[Tile, ...]] = []
@@ -73,7 +75,7 @@ def intervals(first: Tensor, last: Tensor, keys: int) -> Intervals:
             k1 = min(k0 + K_TILE, high)
             tiles.append(Tile(q0, q1, k0, k1, whole=inner_low <= k0 and k1 <= inner_high))
         rows.append(tuple(tiles) or (Tile(q0, q1, 0, 0, whole=False),))
-    return Intervals(first, last, tuple(rows))
+    return Intervals(first.to(device), last.to(device), tuple(rows))
 
 
 def interval_attention(
