@@ -12,6 +12,11 @@ from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # enough for models this small: more threads wait for each other
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return Tokenizer.train([inspect.getsource(json), inspect.getsource(textwrap)], vocab_size=512)
