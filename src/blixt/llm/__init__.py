@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from blixt.llm.api import LLM, Completion
     from blixt.llm.config import PRESETS, ModelConfig, preset
-    from blixt.llm.errors import ConfigError, CorpusError, LLMError, PromptError, TokenizerError, WeightsError
+    from blixt.llm.engine import Engine, EngineConfig
+    from blixt.llm.errors import (
+        ConfigError,
+        CorpusError,
+        EngineError,
+        EngineFull,
+        LLMError,
+        PromptError,
+        TokenizerError,
+        WeightsError,
+    )
     from blixt.llm.model import GPT
     from blixt.llm.recipes.pretrain import pretrain
     from blixt.llm.sampling import Sampling
@@ -25,6 +35,10 @@ _FILE_OF = {
     "Completion": "api",
     "ConfigError": "errors",
     "CorpusError": "errors",
+    "Engine": "engine",
+    "EngineConfig": "engine",
+    "EngineError": "errors",
+    "EngineFull": "errors",
     "GPT": "model",
     "LLM": "api",
     "LLMError": "errors",
@@ -54,6 +68,10 @@ __all__ = [
     "Completion",
     "ConfigError",
     "CorpusError",
+    "Engine",
+    "EngineConfig",
+    "EngineError",
+    "EngineFull",
     "LLMError",
     "ModelConfig",
     "PromptError",

@@ -1,20 +1,22 @@
-"""Tokens and text from a model, one token at a time, with a KV cache."""
+"""How the next token is chosen: one request's settings."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from blixt.llm.errors import PromptError
-from blixt.llm.model import GPT, KVCache
-from blixt.llm.tokenizer import Detokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from blixt.llm.engine.grammar import Format
+
+MOST_LOGPROBS = 64
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen, and when to stop.
+
+    Penalties and bias come first, then the temperature, then `top_k`, `top_p` and `min_p`, in this order.
 
     Attributes:
         max_tokens: Most tokens to generate; None means up to the model's context.
@@ -22,110 +24,91 @@ class Sampling:
         top_k: Keep only this many likeliest tokens; 0 keeps all.
         top_p: Keep the likeliest tokens that together reach this probability (nucleus sampling, Holtzman et
             al. 2019, arXiv:1904.09751).
-        seed: Makes the draw repeatable; None draws afresh.
+        min_p: Keep tokens at least this many times as likely as the likeliest (arXiv:2407.01082).
+        seed: Makes the draws repeatable, whatever else runs in the batch; None draws afresh.
         stop: Texts before which generation ends.
+        stop_token_ids: Ids that end it, as the model's end tokens do; they are counted, not shown.
+        ignore_eos: Go on after the model's end tokens.
+        min_tokens: End neither at an end token nor at a stop text before this many tokens.
+        presence_penalty: Subtracted from the logit of every token generated before (OpenAI's definition).
+        frequency_penalty: Subtracted once for each time it was generated.
+        repetition_penalty: Divides positive and multiplies negative logits of tokens of the prompt or the
+            answer (CTRL, arXiv:1909.05858); 1 does nothing.
+        logit_bias: Added to the logits of these ids.
+        logprobs: Report each token's log probability and this many likeliest alternatives; None reports
+            nothing.
+        prompt_logprobs: The same for the prompt's own tokens.
+        n: How many answers to draw; they share the prompt's computation.
+        format: What the answer must look like (JSON schema, regular expression ...), or None.
     """
 
     max_tokens: int | None = None
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    n: int = 1
+    format: "Format | None" = None
 
     def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise PromptError(f"{name}={value}: must be between {low} and {high}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise PromptError(f"max_tokens={self.max_tokens}: must be at least 1")
-        if not 0 <= self.temperature <= 100:
-            raise PromptError(f"temperature={self.temperature}: must be between 0 and 100")
         if self.top_k < 0:
             raise PromptError(f"top_k={self.top_k}: must be 0 (all) or more")
         if not 0 < self.top_p <= 1:
             raise PromptError(f"top_p={self.top_p}: must be above 0 and at most 1")
+        if self.repetition_penalty <= 0:
+            raise PromptError(
+                f"repetition_penalty={self.repetition_penalty}: must be above 0; 1 does nothing"
+            )
+        if self.min_tokens < 0 or (self.max_tokens is not None and self.min_tokens > self.max_tokens):
+            raise PromptError(f"min_tokens={self.min_tokens}: must be between 0 and max_tokens")
+        if self.n < 1:
+            raise PromptError(f"n={self.n}: must be at least 1")
         if "" in self.stop:
             raise PromptError('stop holds an empty text ""')
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one token added.
-
-    Attributes:
-        text: New text; "" while a character is incomplete.
-        finish_reason: Set on the last step: "stop" (end token) or "length".
-    """
-
-    text: str
-    finish_reason: Literal["stop", "length"] | None = None
+    @property
+    def penalises(self) -> bool:
+        """Whether the tokens so far change the logits."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> int:
-    """Pick one id from logits (V,)."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    logits = logits.float() / sampling.temperature
-    if 0 < sampling.top_k < logits.numel():
-        logits = logits.masked_fill(logits < logits.topk(sampling.top_k).values[-1], float("-inf"))
-    probabilities = logits.softmax(-1)
-    if sampling.top_p < 1:
-        ordered, order = probabilities.sort(descending=True)
-        # A token stays while those before it have not reached top_p, so the likeliest one always stays.
-        ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter_(0, order, ordered)
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "logprobs": (0, MOST_LOGPROBS),
+    "prompt_logprobs": (0, MOST_LOGPROBS),
+}
 
 
-@torch.inference_mode()
-def generate_tokens(model: GPT, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
-    """Generate ids after a prompt; ends after the end token, at `max_tokens` or when the context is full.
+def make_sampling(**given: Any) -> Sampling:
+    """`Sampling` from keywords; None means the default, and `stop` may be one text or a list.
 
     Raises:
-        PromptError: The prompt is empty or leaves no room in the model's context.
+        PromptError: A keyword is unknown or impossible.
     """
-    count = _room(model, len(prompt), sampling)
-    weight = model.embed.weight
-    generator = None
-    if sampling.seed is not None:
-        generator = torch.Generator(device=weight.device).manual_seed(sampling.seed)
-    cache = KVCache(model.config, batch=1, like=weight, length=len(prompt) + count)
-    tokens = torch.tensor([list(prompt)], device=weight.device)
-    for _ in range(count):
-        token = choose(model(tokens, cache)[0, -1], sampling, generator)
-        yield token
-        if token in model.config.eos:
-            return
-        tokens = torch.tensor([[token]], device=weight.device)
-
-
-def stream_steps(
-    model: GPT, tokenizer: Tokenizer, prompt: Sequence[int], sampling: Sampling
-) -> Iterator[Step]:
-    """Generate one `Step` a token; their texts joined are the decoded whole. Stop texts are not looked for.
-
-    Raises:
-        PromptError: The prompt is empty or leaves no room in the model's context.
-    """
-    detokenizer = Detokenizer(tokenizer)
-    left = _room(model, len(prompt), sampling)
-    for token in generate_tokens(model, prompt, sampling):
-        left -= 1
-        if token in model.config.eos:
-            yield Step(detokenizer.finish(), "stop")
-        elif left == 0:
-            yield Step(detokenizer.add(token) + detokenizer.finish(), "length")
-        else:
-            yield Step(detokenizer.add(token))
-
-
-def _room(model: GPT, prompt_tokens: int, sampling: Sampling) -> int:
-    """How many tokens may follow the prompt."""
-    context = model.config.context
-    if not prompt_tokens:
-        raise PromptError("the prompt is empty: give at least one token")
-    if prompt_tokens >= context:
-        raise PromptError(
-            f"the prompt has {prompt_tokens} tokens; the model's context of {context} "
-            f"leaves room for {context - 1}"
-        )
-    room = context - prompt_tokens
-    return min(room, sampling.max_tokens or room)
+    values = {name: value for name, value in given.items() if value is not None}
+    if unknown := sorted(values.keys() - {field.name for field in fields(Sampling)}):
+        raise PromptError(f"there is no sampling option {unknown[0]!r}")
+    stop = values.get("stop", ())
+    values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+    values["stop_token_ids"] = tuple(values.get("stop_token_ids", ()))
+    return Sampling(**values)

@@ -1,0 +1,66 @@
+"""What an engine is made of, from a model's shape and its configuration."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from blixt.llm.config import ModelConfig
+from blixt.llm.engine.blocks import BlockPool
+from blixt.llm.engine.blocks_tables import CacheBlocks
+from blixt.llm.engine.engine_config import EngineConfig, memory_for_cache
+from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
+
+if TYPE_CHECKING:
+    from blixt.llm.engine.speculative import Proposer
+
+BLOCK_SIZE = {"cpu": 32, "cuda": 256}
+"""Tokens in a block; torch's own FlashAttention reads pages of 256 or a multiple."""
+
+
+def longest(config: ModelConfig, engine: EngineConfig) -> int:
+    """Most tokens of one request that the model and the settings allow."""
+    return min(engine.context or config.context, config.context)
+
+
+def build_cache(config: ModelConfig, engine: EngineConfig, weight: Tensor) -> tuple[CacheBlocks, PagedCache]:
+    """The bookkeeping of the cache and its tensors, in the dtype and on the device of a weight."""
+    device, dtype = weight.device, weight.dtype
+    size = engine.block_size or BLOCK_SIZE.get(device.type, 32)
+    groups = cache_groups(config)
+    counts = block_counts(
+        config,
+        groups,
+        size,
+        dtype,
+        tokens=longest(config, engine),
+        batch=engine.max_batch,
+        step=engine.max_tokens_per_step,
+        room_bytes=engine.kv_bytes or memory_for_cache(device),
+    )
+    if engine.blocks is not None:
+        counts = tuple(
+            engine.blocks if group.reach == "full" else count
+            for group, count in zip(groups, counts, strict=True)
+        )
+    pools = [BlockPool(count, spread=device.type == "cpu") for count in counts]
+    return CacheBlocks(groups, pools, size), PagedCache(config, groups, counts, size, dtype, device)
+
+
+def room(config: ModelConfig, engine: EngineConfig, blocks: CacheBlocks) -> int:
+    """Most tokens of one request, prompt and answer, that the cache holds too."""
+    full = [
+        pool.count * blocks.block_size
+        for pool, group in zip(blocks.pools, blocks.groups, strict=True)
+        if group.reach == "full"
+    ]
+    return min([longest(config, engine), *full])
+
+
+def make_proposer(engine: EngineConfig) -> "Proposer | None":
+    """What guesses tokens, by the configuration."""
+    if engine.speculate == "ngram":
+        from blixt.llm.engine.speculative import NgramProposer
+
+        return NgramProposer(k=engine.speculate_tokens)
+    assert not isinstance(engine.speculate, str)
+    return engine.speculate
