@@ -31,7 +31,7 @@ def test_exact_compares_texts_and_numbers(answer: str, wanted: Any, value: float
 
 
 def test_exact_takes_what_the_pattern_finds_last() -> None:
-    settings = {"pattern": r"#### (.*)", "field": "result"}
+    settings = {"pattern": r"#### (\S+)", "field": "result"}
     assert worth("so #### 3 no, #### 4", {"result": "4"}, **settings) == 1
     assert worth("it is 4", {"result": "4"}, **settings) == 0
 

@@ -29,7 +29,8 @@ class RewardConfig:
     Attributes:
         kind: exact: the answer (or what `pattern` takes out of it) is the task's `field`, numbers compared as
             numbers; contains: the field's text occurs; number: the answer's last number is the field's;
-            regex: `pattern` matches somewhere (`.` is any character, line ends too); json: the answer is JSON, and follows `schema` if given;
+            regex: `pattern` matches somewhere (`.` may be a line's end); json: the answer is JSON, and
+            follows `schema` if given;
             length: 1 at `words` words, less the further away; python: the answer's code and the tests in
             `field` run without error; function: your own.
         weight: What it counts in the sum.
