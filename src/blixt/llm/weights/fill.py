@@ -23,6 +23,11 @@ class Plan:
         config: The model's.
         shapes: The model's own tensors' shapes, by name.
 
+    Attributes:
+        entries: The rules' entries, in order.
+        entry_of: The entry that makes each of the model's tensors.
+        made: Shape and dtype of each of the model's tensors.
+
     Raises:
         WeightsError: A tensor is missing, surplus, or of another shape than the config asks for.
     """
@@ -33,6 +38,8 @@ class Plan:
         self.source = source
         self.names = canonical_names(source.infos, rules, config)
         self.entries = list(entries(rules, config))
+        self.entry_of = {name: entry for entry in self.entries for name in entry.ours}
+        self.made: dict[str, TensorInfo] = {}
         used = {name for entry in self.entries for name in entry.theirs}
         for entry in self.entries:
             check_present(entry.theirs, self.names, str(source.where))
@@ -49,10 +56,16 @@ class Plan:
         """An entry's tensors of the model, from the source."""
         return entry.load([self.source.get(self.names[name]) for name in entry.theirs])
 
+    def read_one(self, name: str) -> Tensor:
+        """One of the model's tensors, by its name; its entry is read for it alone."""
+        entry = self.entry_of[name]
+        return self.read(entry)[entry.ours.index(name)]
+
     def _check_shapes(self, entry: Entry, shapes: Mapping[str, Sequence[int]]) -> None:
         theirs = [self.source.infos[self.names[name]] for name in entry.theirs]
         for name, made in zip(entry.ours, entry.load([info.meta() for info in theirs]), strict=True):
             wanted = shapes.get(name)
+            self.made[name] = TensorInfo.plain(made.shape, made.dtype)
             if wanted is None:
                 raise WeightsError(f"the rules of this model type name {name}, which its model does not have")
             if tuple(made.shape) != tuple(wanted):
@@ -70,8 +83,7 @@ class Plan:
         return self.source.infos[self.names[entry.theirs[0]]].shape
 
     def _check_complete(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        made = {name for entry in self.entries for name in entry.ours}
-        if left := sorted(shapes.keys() - made):
+        if left := sorted(shapes.keys() - self.entry_of.keys()):
             raise WeightsError(f"the rules of this model type say nothing of {left[0]}, which its model has")
 
 
@@ -107,7 +119,7 @@ def fill(
         model: Its tensors may be on the meta device (they are replaced), real (they are filled), or DTensors,
             of which each rank reads only its own rows or columns.
         plan: Which tensors make which.
-        dtype: Of floating parameters; buffers stay as they are stored.
+        dtype: Of parameters that are trained; others (a router's correction) stay as they are stored.
         device: Where replaced tensors go.
         copy: Let no parameter share memory with the file.
         after_block: Called with "blocks.3" when that block is complete, so that it can be quantised at once.
@@ -122,7 +134,7 @@ def fill(
         for name, tensor in zip(entry.ours, plan.read(entry), strict=True):
             slot = slots[name]
             part = local_part(tensor, slot)
-            wanted = dtype if slot.is_parameter and part.is_floating_point() else part.dtype
+            wanted = dtype if slot.is_trained and part.is_floating_point() else part.dtype
             put(slot, part, dtype=wanted, device=device, copy=copy)
     if after_block and block:
         after_block(block)

@@ -22,6 +22,11 @@ class Slot:
     is_parameter: bool
 
     @property
+    def is_trained(self) -> bool:
+        """A parameter that has gradients, unlike a router's correction."""
+        return self.is_parameter and self.tensor.requires_grad
+
+    @property
     def tensor(self) -> Tensor:
         """What is there now."""
         module, leaf = self.owners[0]

@@ -12,6 +12,8 @@ from torch import nn
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import ConfigError, WeightsError
 from blixt.llm.model import GPT
+from blixt.llm.weights import estimate
+from blixt.llm.weights.estimate import BITS, Use
 from blixt.llm.weights.fill import Plan, fill, main_dtype
 from blixt.llm.weights.find import open_source
 from blixt.llm.weights.gguf.config import arch_of, to_config, to_hf_config
@@ -31,6 +33,7 @@ _DTYPES = {
     "float64": torch.float64,
 }
 DType = torch.dtype | str | None
+_CHECKED_CONTEXT = 2048  # who loads a model will want to say at least so much to it
 
 
 def load_checkpoint(
@@ -72,6 +75,8 @@ def load_checkpoint(
     wanted = as_dtype(dtype) or main_dtype(plan.infos(), where)
     if shard is not None:
         shard(model)
+    if check_memory and shard is None:
+        _check_memory(config, wanted, where, quantize)
     source.will_need()
     after = partial(_quantize_part, model, quantize) if quantize else None
     fill(model, plan, dtype=wanted, device=where, copy=copy, after_block=after)
@@ -185,6 +190,15 @@ def _is_gguf(path: Path) -> bool:
     if path.is_dir():
         return not (path / "config.json").exists() and len(list(path.glob("*.gguf"))) == 1
     return path.suffix == ".gguf"
+
+
+def _check_memory(
+    config: ModelConfig, dtype: torch.dtype, device: torch.device, quantize: str | None
+) -> None:
+    precision = quantize or str(dtype).removeprefix("torch.")
+    if precision in BITS:  # others say themselves that they do not exist
+        use = Use(precision, min(config.context, _CHECKED_CONTEXT))
+        estimate.check_memory(config, use, device)
 
 
 def _quantize_part(model: GPT, kind: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Save a model as a Hugging Face checkpoint: safetensors under the family's names, and `config.json`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -59,24 +59,56 @@ def save_weights(
         WeightsError: As there.
     """
     state = {name: slot.tensor for name, slot in targets(model).items()}
-    plan = list(entries(family_rules(model.config), model.config))
+    infos = {name: TensorInfo.plain(tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    write_state(
+        directory,
+        model.config,
+        infos,
+        lambda name: _whole(state[name]),
+        max_shard_bytes=max_shard_bytes,
+        dtype=as_dtype(dtype),
+    )
+    if _is_distributed():
+        torch.distributed.barrier()  # pyright: ignore[reportUnknownMemberType] - half typed
+
+
+def write_state(
+    directory: str | Path,
+    config: ModelConfig,
+    infos: Mapping[str, TensorInfo],
+    get: Callable[[str], Tensor],
+    *,
+    max_shard_bytes: int,
+    dtype: torch.dtype | None,
+) -> None:
+    """Write a model's tensors, asked for one after another, as safetensors under its family's names.
+
+    Args:
+        directory: Must exist.
+        config: The model's.
+        infos: Shape and dtype of each of the model's tensors.
+        get: Gives one of them.
+        max_shard_bytes: A larger model is written in several files with an index.
+        dtype: Of floating tensors on disk; None keeps each as it is.
+
+    Raises:
+        WeightsError: The disk has no room, or a tensor of the family's rules is not there.
+    """
+    plan = list(entries(family_rules(config), config))
     for entry in plan:
-        check_present(entry.ours, state, "the model (merge adapters first; quantised layers are not saved)")
-    wanted = as_dtype(dtype)
+        check_present(entry.ours, infos, "the model (merge adapters first; quantised layers are not saved)")
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for entry in plan:
-            parts = [_cast(_whole(state[name]), wanted) for name in entry.ours]
+            parts = [_cast(get(name), dtype) for name in entry.ours]
             yield from zip(entry.theirs, entry.save(parts), strict=True)
 
-    infos = dict(info for entry in plan for info in _announce(entry, state, wanted))
     if _writes():
-        write_tensors(Path(directory), plan_shards(infos, max_shard_bytes), tensors, {})
+        announced = dict(info for entry in plan for info in _announce(entry, infos, dtype))
+        write_tensors(Path(directory), plan_shards(announced, max_shard_bytes), tensors, {})
     else:
         for _ in tensors():  # the first rank needs this one's parts
             pass
-    if _is_distributed():
-        torch.distributed.barrier()  # pyright: ignore[reportUnknownMemberType] - half typed
 
 
 def save_config(config: ModelConfig, directory: Path, dtype: torch.dtype) -> None:
@@ -86,10 +118,9 @@ def save_config(config: ModelConfig, directory: Path, dtype: torch.dtype) -> Non
 
 
 def _announce(
-    entry: Entry, state: dict[str, Tensor], dtype: torch.dtype | None
+    entry: Entry, infos: Mapping[str, TensorInfo], dtype: torch.dtype | None
 ) -> Iterator[tuple[str, TensorInfo]]:
-    empty = [torch.empty(state[name].shape, dtype=state[name].dtype, device="meta") for name in entry.ours]
-    made = entry.save([_cast(tensor, dtype) for tensor in empty])
+    made = entry.save([_cast(infos[name].meta(), dtype) for name in entry.ours])
     for name, tensor in zip(entry.theirs, made, strict=True):
         yield name, TensorInfo.plain(tensor.shape, tensor.dtype)
 

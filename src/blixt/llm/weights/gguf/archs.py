@@ -19,6 +19,7 @@ LLAMA_KEYS = {
 }
 """GGUF's key, after the architecture's name, to the key in `config.json` that most families use."""
 
+_NO_HEAD_DIM = {ours: theirs for ours, theirs in LLAMA_KEYS.items() if theirs != "head_dim"}
 _GPT2_KEYS = {
     "context_length": "n_positions",
     "embedding_length": "n_embd",
@@ -86,8 +87,8 @@ ARCHS: dict[str, Arch] = {
     "gemma": Arch("gemma", "GemmaForCausalLM", fixed=_GEMMA),
     "gemma2": Arch("gemma2", "Gemma2ForCausalLM", LLAMA_KEYS | _SOFTCAPS, _GEMMA),
     "gemma3": Arch("gemma3_text", "Gemma3ForCausalLM", LLAMA_KEYS | _SOFTCAPS, _GEMMA),
-    "phi3": Arch("phi3", "Phi3ForCausalLM", fused=True, fused_mlp=True),
-    "olmo2": Arch("olmo2", "Olmo2ForCausalLM"),
+    "phi3": Arch("phi3", "Phi3ForCausalLM", _NO_HEAD_DIM, fused=True, fused_mlp=True),
+    "olmo2": Arch("olmo2", "Olmo2ForCausalLM", _NO_HEAD_DIM),
     "smollm3": Arch("smollm3", "SmolLM3ForCausalLM", pairs=True),
     "granite": Arch(
         "granite",
@@ -108,7 +109,7 @@ ARCHS: dict[str, Arch] = {
         eps=_LAYER_EPS,
     ),
     "stablelm": Arch(
-        "stablelm", "StableLmForCausalLM", LLAMA_KEYS | {_LAYER_EPS: "layer_norm_eps"}, eps=_LAYER_EPS
+        "stablelm", "StableLmForCausalLM", _NO_HEAD_DIM | {_LAYER_EPS: "layer_norm_eps"}, eps=_LAYER_EPS
     ),
     "starcoder2": Arch(
         "starcoder2",
