@@ -104,7 +104,11 @@ class Family:
         Raises:
             ConfigError: The family's `config.json` has no way to say a field of it.
         """
-        data: Json = {"architectures": [self.architecture], "model_type": self.model_type}
+        data: Json = {
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            "pad_token_id": None,  # else transformers takes the family's, which a smaller vocabulary lacks
+        }
         data |= {key.theirs: key.save(getattr(config, key.ours)) for key in self.keys}
         for part in self.parts:
             data |= part.write(config)

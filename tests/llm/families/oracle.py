@@ -1,0 +1,162 @@
+"""Runs transformers, in a process of its own: writes tiny checkpoints with what they compute, reads ours back.
+
+Usage: `python oracle.py write DIRECTORY CASE...` or `python oracle.py read DIRECTORY CASE...`, with the folder
+of transformers 4 in PYTHONPATH for that lane. Each case is a folder: `model/` as `save_pretrained` writes it,
+`gradients/` the same with every parameter replaced by its gradient, `reference.safetensors` what was computed.
+`read` takes `ours/` and writes `ours.safetensors`. A failure is written down as `error.txt`.
+"""
+
+import json
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from cases import CASES, FULL, SLIDING, Case, Json
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SHORT, LONG, BATCH, NEW = 7, 40, 3, 12
+SCALE = 4  # of every matrix, so that the likeliest token is likeliest by far
+
+
+def version_4(config: Json) -> Json:
+    """The configuration with the rope keys of transformers 4."""
+    config = dict(config)
+    rope = config.pop("rope_parameters", None)
+    if rope is None:
+        return config
+    if FULL in rope:
+        config["rope_local_base_freq"] = rope[SLIDING]["rope_theta"]
+        rope = rope[FULL]
+    rope = dict(rope)
+    config["rope_theta"] = rope.pop("rope_theta")
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    if config.get("original_max_position_embeddings"):  # Phi-3 keeps it beside, not inside
+        rope.pop("original_max_position_embeddings", None)
+        rope["type"] = rope.pop("rope_type")  # and knows only the oldest name of the kind
+    if "default" not in (rope.get("rope_type"), rope.get("type")):
+        config["rope_scaling"] = rope
+    return config
+
+
+def build(case: Case) -> Any:
+    """A model with random weights, in evaluation mode."""
+    keys = case.config()
+    if transformers.__version__.startswith("4."):
+        keys = version_4(keys)
+    implementation = keys.pop("attn_implementation")
+    if case.wrapped is None:
+        config = transformers.CONFIG_MAPPING[case.kind](**keys)
+        auto: Any = transformers.AutoModelForCausalLM
+    else:
+        outer = dict(case.wrapped)
+        outer["text_config"] = {**keys, "model_type": case.kind}
+        config = transformers.CONFIG_MAPPING[outer.pop("model_type")](**outer)
+        auto = transformers.AutoModelForImageTextToText
+    model = auto.from_config(config, attn_implementation=implementation).float().eval()
+    decisive(model)
+    return model
+
+
+@torch.no_grad()
+def decisive(model: Any) -> None:
+    """Scale the matrices; move what starts as all ones or all zeros, so that every tensor matters."""
+    for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values():
+        persistent = any(tensor is stored for stored in model.state_dict(keep_vars=True).values())
+        if not persistent or not tensor.is_floating_point():
+            continue
+        if tensor.numel() > 1 and tensor.std() > 0 and tensor.dim() > 1:
+            tensor.mul_(SCALE)
+        else:
+            tensor.add_(torch.randn_like(tensor) * 0.2)
+
+
+def logits(model: Any, tokens: Tensor) -> Tensor:
+    """Scores of every position, without a cache."""
+    return model(input_ids=tokens, use_cache=False).logits.float()
+
+
+@torch.no_grad()
+def greedy(model: Any, prompt: Tensor) -> Tensor:
+    """The likeliest continuation, the whole sequence computed again for every token."""
+    tokens = prompt
+    for _ in range(NEW):
+        tokens = torch.cat((tokens, logits(model, tokens)[:, -1:].argmax(-1)), dim=1)
+    return tokens[:, prompt.shape[1] :]
+
+
+def prompts(vocab: int) -> dict[str, Tensor]:
+    """Token ids of the tests; 0 to 2 are padding and ends."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: torch.randint(3, vocab - 8, shape, generator=generator)
+        for name, shape in {"short": (1, SHORT), "long": (1, LONG), "batch": (BATCH, 13)}.items()
+    }
+
+
+def write(case: Case, folder: Path) -> None:
+    """Write one case's checkpoint and all that it computes."""
+    torch.manual_seed(0)
+    model = build(case)
+    found: dict[str, Tensor] = {}
+    ids = prompts(case.config()["vocab_size"])
+    with torch.no_grad():
+        for name, tokens in ids.items():
+            found[name] = tokens
+            found[f"{name}.logits"] = logits(model, tokens)
+    # 9 + 12 tokens pass a window of 8 and an original context of 16 on the way.
+    found["greedy.prompt"] = ids["long"][:, :9].clone()
+    found["greedy"] = greedy(model, found["greedy.prompt"])
+    model.save_pretrained(folder / "model")
+    scores = logits(model, ids["batch"])
+    loss = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids["batch"][:, 1:].flatten())
+    loss.backward()
+    found["loss"] = loss.detach()
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, folder / "reference.safetensors")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    model.save_pretrained(folder / "gradients")
+
+
+def read(case: Case, folder: Path) -> None:
+    """Load what blixt wrote, compute the same, and save it again."""
+    auto: Any = transformers.AutoModelForCausalLM
+    model, report = auto.from_pretrained(
+        folder / "ours", attn_implementation="eager", output_loading_info=True, dtype=torch.float32
+    )
+    reference = load_file(folder / "reference.safetensors")
+    with torch.no_grad():
+        found = {
+            f"{name}.logits": logits(model.eval(), reference[name]).contiguous()
+            for name in ("short", "long", "batch")
+        }
+    save_file(found, folder / "ours.safetensors")
+    problems = {name: sorted(map(str, keys)) for name, keys in report.items() if keys}
+    (folder / "report.json").write_text(json.dumps(problems))
+    model.save_pretrained(folder / "again")
+
+
+def main() -> None:
+    """Do one job for the named cases."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    job, directory, *names = sys.argv[1:]
+    for name in names:
+        folder = Path(directory) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (write if job == "write" else read)(CASES[name], folder)
+        except Exception:  # told to the test of that family, the others go on
+            (folder / "error.txt").write_text(traceback.format_exc())
+
+
+if __name__ == "__main__":
+    main()
