@@ -1,6 +1,6 @@
 """blixt llm ...: train, try and serve language models."""
 
-from blixt.cli import llm_train, llm_use
+from blixt.cli import llm_bench, llm_train, llm_use
 from blixt.cli.options import group
 
 app = group("Train, try and serve language models.")
@@ -10,3 +10,4 @@ app.command()(llm_train.pretrain)
 app.command()(llm_use.generate)
 app.command()(llm_use.serve)
 app.command()(llm_use.chat)
+app.command()(llm_bench.bench)
