@@ -1,98 +1,91 @@
-"""Pretrain a small decoder from scratch: token shards in, a checkpoint directory out.
+"""Pretrain a decoder, from scratch or from a checkpoint: token shards in, a checkpoint directory out.
 
-Read it from the bottom: `pretrain` builds the parts, `Pretraining` says what a step is, `Blocks` streams the
-shards. It resumes by itself: started again on the same checkpoint folder it goes on at the next step, with
-the same data order, learning rate and random state, on any number of ranks.
+Read it from the bottom: `run` is the whole recipe. It resumes by itself: started again on the same
+checkpoint folder it goes on at the next step, with the same data order, learning rate and random state, on
+any number of ranks.
 """
 
 import json
-import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from blixt.data.torch import DataLoader
 from blixt.fabric import seed_everything
-from blixt.llm.config import ModelConfig, preset
+from blixt.llm.config import ModelConfig
+from blixt.llm.config import preset as preset_of
+from blixt.llm.errors import RecipeError
 from blixt.llm.model import GPT
-from blixt.llm.shards import open_tokens
+from blixt.llm.parallel import ParallelConfig, prepare_blocks
+from blixt.llm.recipes.config import read, show
+from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
+from blixt.llm.recipes.pretrain_data import Data, as_block
+from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
+from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, load_best, save_best, stopping
+from blixt.llm.recipes.training import (
+    LossModel,
+    context_parallel,
+    data_ranks,
+    endless,
+    evaluate,
+    start,
+    train_step,
+    write_on,
+)
 from blixt.llm.tokenizer import Tokenizer
-from blixt.llm.weights import save_checkpoint
-from blixt.trainer import DataModule, ModelCheckpoint, Module, ProgressBar, ThroughputMonitor, Trainer
-
-WARMUP = 0.1  # share of the steps over which the learning rate rises
-FINAL = 0.1  # share of the learning rate that is left at the end
-WEIGHT_DECAY = 0.1
-BETAS = (0.9, 0.95)
-CLIP = 1.0
-VAL_BATCHES = 8
-LOGGED_STEPS = 500  # rows of metrics a run sends at most, the first step among them
+from blixt.llm.weights import load_checkpoint, save_checkpoint
 
 
-class Blocks(DataModule):
-    """Blocks of tokens, (B, block_size + 1): each input has its target one further on."""
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of pretraining.
 
-    def __init__(self, data: str | Path, batch_size: int, block_size: int, seed: int) -> None:
-        super().__init__()
-        self.data, self.batch_size, self.block_size, self.seed = data, batch_size, block_size, seed
+    Attributes:
+        data: The folder that `prepare` wrote: train, val and tokenizer.json.
+        out: Checkpoint directory for the best model; none takes BLIXT_MODEL_OUT, else "model".
+        preset: Size of a model from scratch, see `blixt.llm.PRESETS`.
+        model: Changes to the preset's fields, such as {layers: 8}.
+        init: A checkpoint directory to go on from, in place of a fresh model.
+        steps: Optimizer steps.
+        batch_size: Blocks a step, over all ranks.
+        micro_batch_size: Blocks that a rank computes at once; 0 is all of its share.
+        block_size: Tokens a block.
+        documents: join lets tokens see over the borders of documents in a block; mask does not.
+        precision: 32-true, bf16-mixed, 16-mixed, bf16-true and others that Fabric knows.
+        seed: Of weights and data order.
+        val_every: Steps between two measurements on held-out text.
+        val_batches: How many batches such a measurement takes.
+        optim: The optimizer.
+        parallel: Devices and how they share the work.
+        log: Where numbers and sample texts go.
+        checkpoint: What a restart resumes from.
+    """
 
-    def train_dataloader(self) -> DataLoader:
-        """This rank's share of each global batch, shuffled."""
-        return self._loader("train")
+    recipe: ClassVar[str] = "pretrain"
 
-    def val_dataloader(self) -> DataLoader:
-        """This rank's share of the held-out text; the same blocks each time."""
-        return self._loader("val")
+    data: str
+    out: str | None = None
+    preset: str = "demo"
+    model: dict[str, Any] = field(default_factory=dict[str, Any])
+    init: str | None = None
+    steps: int = 300
+    batch_size: int = 16
+    micro_batch_size: int = 0
+    block_size: int = 128
+    documents: Literal["join", "mask"] = "join"
+    precision: str = "32"
+    seed: int = 0
+    val_every: int = 50
+    val_batches: int = 8
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=3e-3))
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: ResumeConfig = field(default_factory=lambda: ResumeConfig(every=50))
 
-    def _loader(self, part: str) -> DataLoader:
-        assert self.trainer is not None, "loaders are asked for by a trainer"
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        dataset = open_tokens(self.data, part, self.block_size, seed=self.seed, rank=rank, world_size=ranks)
-        return DataLoader(dataset, max(1, min(self.batch_size, len(dataset)) // ranks))
-
-
-class Pretraining(Module):
-    """Next-token prediction with AdamW, warm-up and cosine decay."""
-
-    def __init__(self, config: ModelConfig, steps: int, learning_rate: float) -> None:
-        super().__init__()
-        self.model = GPT(config)
-        self.steps, self.learning_rate = steps, learning_rate
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Mean cross-entropy, in nats per token."""
-        loss = self.model.loss(batch[:, :-1], batch[:, 1:])
-        self.log("loss", loss, prog_bar=True)
-        self.log("learning_rate", self.learning_rate * self.schedule(self.global_step))
-        return loss
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """The same on held-out text."""
-        loss = self.model.loss(batch[:, :-1], batch[:, 1:])
-        self.log("val_loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch))
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW that decays matrices but not norms; the schedule moves every step."""
-        matrices = [p for p in self.parameters() if p.dim() >= 2]
-        vectors = [p for p in self.parameters() if p.dim() < 2]
-        groups = [
-            {"params": matrices, "weight_decay": WEIGHT_DECAY},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS, fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def schedule(self, step: int) -> float:
-        """Factor on the learning rate: linear warm-up, then cosine decay to `FINAL`."""
-        warmup = max(1, round(WARMUP * self.steps))
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / max(1, self.steps - warmup))
-        return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * progress))
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "block_size", "val_every", "val_batches"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}: it is at least 1")
 
 
 def pretrain(
@@ -109,6 +102,7 @@ def pretrain(
     seed: int = 0,
     val_every: int = 50,
     checkpoint_dir: str | Path | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """Pretrain a model on a folder that `prepare` wrote.
 
@@ -126,6 +120,7 @@ def pretrain(
         seed: Of weights and data order.
         val_every: Steps between two measurements on held-out text.
         checkpoint_dir: Where to keep what a restart resumes from; None is "checkpoints" beside `out`.
+        **more: Other settings of `PretrainConfig`, dotted: `**{"optim.name": "muon"}`.
 
     Returns:
         `val_loss` (the best, in nats per token), `steps`, `tokens`, `parameters`.
@@ -134,51 +129,117 @@ def pretrain(
         LLMError: The preset, the tokenizer or a size is wrong.
         DataError: The prepared folder is not one.
     """
-    folder = Path(out or os.environ.get("BLIXT_MODEL_OUT") or "model")
-    checkpoints = Path(checkpoint_dir or folder.parent / "checkpoints")
-    tokenizer = Tokenizer.load(Path(data))
-    config = configure(preset, tokenizer, block_size)
-    seed_everything(seed)
-    module = Pretraining(config, steps, learning_rate)
-    best = ModelCheckpoint(dirpath=checkpoints, monitor="val_loss", save_last=True)
-    trainer = Trainer(
-        devices=devices,
-        precision=precision,
-        max_steps=steps,
-        val_check_interval=min(val_every, steps),
-        check_val_every_n_epoch=None,
-        limit_val_batches=VAL_BATCHES,
-        num_sanity_val_steps=0,
-        log_every_n_steps=max(1, steps // LOGGED_STEPS),
-        gradient_clip_val=CLIP,
-        callbacks=[best, ProgressBar(), ThroughputMonitor()],
-        default_root_dir=checkpoints,
-    )
-    trainer.fit(module, datamodule=Blocks(data, batch_size, block_size, seed), ckpt_path="auto")
-    metrics = {
-        "val_loss": float(min(best.best_k_models.values())),
-        "steps": trainer.global_step,
-        "tokens": trainer.global_step * batch_size * block_size,
-        "parameters": config.parameters(),
+    given: dict[str, Any] = {
+        "data": str(data),
+        "out": None if out is None else str(out),
+        "preset": preset,
+        "steps": steps,
+        "batch_size": batch_size,
+        "block_size": block_size,
+        "optim.learning_rate": learning_rate,
+        "precision": precision,
+        "parallel.devices": devices,
+        "seed": seed,
+        "val_every": val_every,
+        "checkpoint.every": val_every,
+        "checkpoint.dir": None if checkpoint_dir is None else str(checkpoint_dir),
     }
-    if trainer.is_global_zero:
-        export(module, best.best_model_path, folder, tokenizer, metrics)
-    trainer.fabric.barrier()
+    return run(read(PretrainConfig, (), {**given, **more}))
+
+
+def run(config: PretrainConfig) -> dict[str, Any]:
+    """Pretrain as the settings say; returns what `pretrain` returns."""
+    folder = Path(config.out or os.environ.get("BLIXT_MODEL_OUT") or "model")
+    kept = Path(config.checkpoint.dir or folder.parent / "checkpoints")
+    tokenizer = Tokenizer.load(Path(config.data))
+    shape = configure(config, tokenizer)
+    fabric = start(config.parallel, config.precision, config.log, kept, shape)
+    seed_everything(config.seed)
+    decoder = GPT(shape) if config.init is None else load_checkpoint(config.init, copy=True).train()
+    flops = flops_per_token(decoder, shape, config.block_size)
+
+    packed = config.documents == "mask"
+    cp = context_parallel(fabric, config.parallel, packed=packed)
+    model = fabric.setup_module(prepare_blocks(LossModel(decoder, packed=packed, cp=cp), config.parallel))
+    model.mark_forward_method("next_logits")
+    optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
+    schedule = make_schedule(config.optim, config.steps)
+    data = Data(config, *data_ranks(fabric))
+    loader = fabric.setup_dataloaders(data.train(), use_distributed_sampler=False)
+
+    state = TrainState(model, optimizers, loader)
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity(config, shape), config.seed)
+    progress = checkpoints.restore(state) or {"step": 0, "best": None}
+    report = Report(fabric, config.log, config.steps, flops)
+    report.say(show(config) if not progress["step"] else f"going on after step {progress['step']}")
+
+    batches = endless(loader)
+    with stopping(fabric, progress["step"]) as stop:
+        for step in range(progress["step"] + 1, config.steps + 1):
+            rate = config.optim.learning_rate * schedule(step - 1)
+            set_learning_rate(optimizers, rate)
+            blocks = [as_block(next(batches)) for _ in range(data.micro_batches)]
+            loss, _ = train_step(
+                fabric, model, optimizers, blocks, tp=config.parallel.tp, clip=config.optim.clip
+            )
+            report.step(step, config.batch_size * config.block_size, loss=loss, learning_rate=rate)
+            with report.aside():
+                if step % config.val_every == 0 or step == config.steps:
+                    measured = evaluate(fabric, model, data.held_out(), config.parallel.tp)
+                    report.log(step, {"val_loss": measured})
+                    if progress["best"] is None or measured < progress["best"]:
+                        progress["best"] = measured
+                        save_best(fabric, kept / "best.ckpt", state)
+                if report.samples_due(step):
+                    prompts, length = config.log.prompts, config.log.sample_tokens
+                    report.samples(step, write_on(model, tokenizer, prompts, length, fabric.device))
+                leaves = stop.due(step)
+                if leaves or checkpoints.due(step, config.steps):
+                    checkpoints.save(step, state, progress)
+            progress["step"] = step
+            if leaves:
+                report.say(f"stopped after step {step} ({stop.requested})")
+                break
+
+    report.close()
+    metrics = {
+        "val_loss": progress["best"],
+        "steps": progress["step"],
+        "tokens": progress["step"] * config.batch_size * config.block_size,
+        "parameters": sum(p.numel() for p in GPT.empty(shape).parameters()),
+    }
+    if fabric.is_global_zero and progress["best"] is not None:
+        export(shape, kept / "best.ckpt", folder, tokenizer, metrics)
+    fabric.barrier()
     return metrics
 
 
-def configure(name: str, tokenizer: Tokenizer, block_size: int) -> ModelConfig:
-    """The preset with this tokenizer's vocabulary and at least `block_size` of context."""
-    size = preset(name)
-    return preset(name, vocab=len(tokenizer), eos=tokenizer.eos, context=max(size.context, block_size))
+def configure(config: PretrainConfig, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's configuration: the preset's, with this tokenizer's vocabulary and context for a block."""
+    if config.init is not None:
+        return ModelConfig.load(config.init)
+    size = preset_of(config.preset, **config.model)
+    context = max(size.context, config.block_size)
+    changes = {**config.model, "vocab": len(tokenizer), "eos": tokenizer.eos, "context": context}
+    return preset_of(config.preset, **changes)
+
+
+def identity(config: PretrainConfig, shape: ModelConfig) -> dict[str, Any]:
+    """What a run cannot change on its way."""
+    names = ("preset", "init", "steps", "batch_size", "block_size", "documents", "seed")
+    return {
+        **{name: getattr(config, name) for name in names},
+        "model": shape.to_hf(),
+        "optim": config.optim.name,
+    }
 
 
 def export(
-    module: Pretraining, best: str, folder: Path, tokenizer: Tokenizer, metrics: dict[str, Any]
+    shape: ModelConfig, best: Path, folder: Path, tokenizer: Tokenizer, metrics: dict[str, Any]
 ) -> None:
     """Write the best weights seen as a checkpoint directory that `LLM.load` and transformers read."""
-    state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-    module.cpu().load_state_dict(state)
-    save_checkpoint(module.model, folder)
+    model = GPT.empty(shape, device="cpu")
+    load_best(best, LossModel(model))
+    save_checkpoint(model, folder)
     tokenizer.save(folder / "tokenizer.json")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")

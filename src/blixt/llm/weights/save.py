@@ -68,7 +68,7 @@ def save_weights(
         max_shard_bytes=max_shard_bytes,
         dtype=as_dtype(dtype),
     )
-    if _is_distributed():
+    if _is_distributed() and any(_is_dtensor(tensor) for tensor in state.values()):
         torch.distributed.barrier()  # pyright: ignore[reportUnknownMemberType] - half typed
 
 
@@ -142,6 +142,12 @@ def _main(model: nn.Module) -> torch.dtype:
     if largest is None:
         raise WeightsError("the model has no parameters to save")
     return largest.dtype
+
+
+def _is_dtensor(tensor: Tensor) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
 
 
 def _is_distributed() -> bool:

@@ -1,0 +1,222 @@
+"""Learn from preferences: a checkpoint and pairs of better and worse answers in, a better checkpoint out.
+
+Read it from the bottom: `run` is the whole recipe. It resumes by itself, at the next step, with the same data
+order and random state.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from blixt.fabric import Fabric, seed_everything
+from blixt.llm.data import Loader, PackedBlock
+from blixt.llm.errors import RecipeError
+from blixt.llm.lora import LoRAConfig
+from blixt.llm.parallel import ParallelConfig, prepare_blocks
+from blixt.llm.recipes.align import (
+    apply_gradients,
+    export_policy,
+    load_frozen,
+    load_policy,
+    micro_batches,
+    refuse_sharing,
+)
+from blixt.llm.recipes.config import read, show
+from blixt.llm.recipes.dpo_data import loaders
+from blixt.llm.recipes.dpo_model import FACTS, WITHOUT_REFERENCE, Loss, PreferenceModel, make_pair_loss, means
+from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
+from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
+from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, stopping
+from blixt.llm.recipes.training import data_ranks, start
+from blixt.llm.tokenizer import Tokenizer
+from blixt.llm.weights import read_config
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """Settings of preference training.
+
+    Attributes:
+        model: Checkpoint directory or .gguf file to begin with; also the reference.
+        data: Preference pairs (prompt, chosen, rejected), or for kto judged answers (prompt, completion,
+            label): whatever `load_examples` reads.
+        data_kind: auto, or the kind of the rows.
+        val_data: Held-out pairs; none takes a share of `data`.
+        val_fraction: That share.
+        out: Directory for what was trained.
+        merge: Write whole weights instead of an adapter.
+        loss: dpo, ipo, simpo and orpo learn from pairs; kto also from judged answers.
+        beta: How strongly the reference holds (dpo, ipo, kto), the scale of means (simpo) or the weight of
+            odds (orpo).
+        gamma: Margin of simpo.
+        label_smoothing: Share of pairs labelled the wrong way round (dpo).
+        wanted_weight: Of wanted answers (kto).
+        unwanted_weight: Of unwanted answers (kto).
+        max_length: Tokens of a prompt with one answer; longer ones are cut at their end, and counted.
+        block_size: Places in a packed row; 0 is as many as one pair may take.
+        epochs: Passes over the pairs.
+        steps: Optimizer steps; 0 follows from `epochs`.
+        batch_size: Rows a step, over all ranks.
+        micro_batch_size: Rows that a rank computes at once; 0 is all of its share.
+        precision: 32-true, bf16-mixed, bf16-true and others that Fabric knows.
+        quantize: Kind of the frozen weights under an adapter: nf4, int8 and others.
+        seed: Of data order and adapters.
+        val_every: Steps between two measurements on held-out pairs; 0 is only at the end.
+        lora: The adapter; none trains all weights, beside a frozen copy as reference.
+        optim: The optimizer.
+        parallel: Devices and how they share the work.
+        log: Where numbers go.
+        checkpoint: What a restart resumes from.
+    """
+
+    recipe: ClassVar[str] = "dpo"
+
+    model: str
+    data: str
+    data_kind: Literal["auto", "preference", "judged"] = "auto"
+    val_data: str | None = None
+    val_fraction: float = 0.05
+    out: str = "aligned"
+    merge: bool = False
+    loss: Loss = "dpo"
+    beta: float = 0.1
+    gamma: float = 1.0
+    label_smoothing: float = 0.0
+    wanted_weight: float = 1.0
+    unwanted_weight: float = 1.0
+    max_length: int = 512
+    block_size: int = 0
+    epochs: int = 1
+    steps: int = 0
+    batch_size: int = 8
+    micro_batch_size: int = 0
+    precision: str = "32"
+    quantize: str | None = None
+    seed: int = 0
+    val_every: int = 0
+    lora: LoRAConfig | None = field(default_factory=LoRAConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=5e-5, weight_decay=0.0))
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: ResumeConfig = field(default_factory=ResumeConfig)
+
+    def __post_init__(self) -> None:
+        refuse_sharing(self.parallel, self.recipe)
+        if self.beta <= 0 or not 0 <= self.label_smoothing < 0.5:
+            raise RecipeError("beta must be above 0, and label_smoothing from 0 to below 0.5")
+
+
+def dpo(model: str | Path, data: str | Path, **settings: Any) -> dict[str, Any]:
+    """Train a model on preference pairs.
+
+    Args:
+        model: Checkpoint directory or `.gguf` file.
+        data: The pairs, see `DPOConfig`.
+        **settings: Other settings of `DPOConfig`, dotted: `**{"optim.learning_rate": 1e-5}`.
+
+    Returns:
+        Of held-out pairs `margin` (difference of rewards), `accuracy` (share in the right order) and
+        `val_loss`, before (`first_...`) and after; `steps`, `pairs`.
+
+    Raises:
+        LLMError: A setting, the data or the model is wrong.
+    """
+    return run(read(DPOConfig, (), {"model": str(model), "data": str(data), **settings}))
+
+
+def run(config: DPOConfig) -> dict[str, Any]:
+    """Train as the settings say; returns what `dpo` returns."""
+    kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
+    tokenizer = Tokenizer.load(config.model)
+    shape = read_config(config.model)
+    fabric = start(config.parallel, config.precision, config.log, kept, shape)
+    seed_everything(config.seed)
+    policy = load_policy(config.model, config.precision, config.lora, config.quantize)
+    copied = config.lora is None and config.loss not in WITHOUT_REFERENCE
+    reference = load_frozen(config.model, config.precision) if copied else None
+    pair_loss = make_pair_loss(config.loss, config.beta, config.gamma, config.label_smoothing)
+    weights = config.wanted_weight, config.unwanted_weight
+    whole = PreferenceModel(policy, reference, config.loss, pair_loss, config.beta, weights)
+    model = fabric.setup_module(prepare_blocks(whole, config.parallel))
+    optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
+
+    train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
+    _, accumulate = micro_batches(config.batch_size, config.micro_batch_size, fabric.world_size)
+    steps = config.steps or -(-train.steps_left() // accumulate)
+    schedule = make_schedule(config.optim, steps)
+    state = TrainState(model, optimizers, train)
+    names = ("model", "loss", "beta", "max_length", "batch_size", "seed")
+    identity = {name: getattr(config, name) for name in names} | {"steps": steps}
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
+    progress = checkpoints.restore(state) or {"step": 0, "pairs": 0}
+    report = Report(fabric, config.log, steps, flops_per_token(policy, shape, config.max_length))
+    report.say(f"{show(config)}{said}" if not progress["step"] else f"going on after step {progress['step']}")
+    if not progress["step"]:
+        progress["first"] = evaluate(fabric, model, held_out)
+
+    batches = iter(train)
+    with stopping(fabric, progress["step"]) as stop:
+        for step in range(progress["step"] + 1, steps + 1):
+            rate = config.optim.learning_rate * schedule(step - 1)
+            set_learning_rate(optimizers, rate)
+            blocks = [block.to(fabric.device) for _, block in zip(range(accumulate), batches, strict=False)]
+            facts = train_step(fabric, model, blocks, whole)
+            apply_gradients(fabric, model, optimizers, config.optim.clip)
+            progress |= {"step": step, "pairs": progress["pairs"] + round(facts.pop("pairs"))}
+            tokens = len(blocks) * blocks[0].tokens.numel() * fabric.world_size
+            report.step(step, tokens, **facts, learning_rate=rate)
+            with report.aside():
+                if config.val_every and step % config.val_every == 0 and step < steps:
+                    report.log(step, {f"val_{k}": v for k, v in evaluate(fabric, model, held_out).items()})
+                leaves = stop.due(step)
+                if leaves or checkpoints.due(step, steps):
+                    checkpoints.save(step, state, progress)
+            if leaves:
+                report.say(f"stopped after step {step} ({stop.requested})")
+                break
+
+    last = evaluate(fabric, model, held_out)
+    report.log(progress["step"], {f"val_{name}": value for name, value in last.items()})
+    report.close()
+    first = {f"first_{name}": value for name, value in progress["first"].items()}
+    metrics = {
+        **last,
+        **first,
+        "val_loss": last["loss"],
+        "steps": progress["step"],
+        "pairs": progress["pairs"],
+    }
+    export_policy(fabric, policy, tokenizer, config.out, config.model, metrics, merged=config.merge)
+    return metrics
+
+
+def train_step(
+    fabric: Fabric, model: torch.nn.Module, blocks: list[PackedBlock], whole: PreferenceModel
+) -> dict[str, float]:
+    """Gradients of one step, every pair of all ranks with the same weight; returns means over the pairs."""
+    own = torch.stack([whole.units(block).sum() for block in blocks]).sum()
+    pairs = fabric.all_reduce(own, "sum").clamp(min=1)
+    sums = torch.zeros(FACTS, device=fabric.device)
+    for index, block in enumerate(blocks):
+        with fabric.no_backward_sync(model, enabled=index < len(blocks) - 1):
+            facts: Tensor = model(block)
+            fabric.backward(facts[0] * fabric.world_size / pairs)  # gradients are averaged over the ranks
+        sums += facts.detach()
+    return means(fabric.all_reduce(sums, "sum"))
+
+
+@torch.no_grad()
+def evaluate(fabric: Fabric, model: torch.nn.Module, loader: Loader) -> dict[str, float]:
+    """Means over held-out pairs: loss, rewards, margin, share in the right order."""
+    model.eval()
+    loader.restart()
+    sums = torch.zeros(FACTS, device=fabric.device)
+    for block in loader:
+        sums += model(block.to(fabric.device))
+    model.train()
+    found = means(fabric.all_reduce(sums, "sum"))
+    del found["pairs"]
+    return found
