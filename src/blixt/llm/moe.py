@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from blixt.llm.specs import MoESpec
 
 
-class Router(nn.Linear):
-    """Chooses each token's experts and their weights.
+class Router(nn.Module):
+    """Chooses each token's experts and their weights: `weight` (E, D), `bias` (E,), `correction` (E,).
 
     Scores are computed in float32. `correction` moves the choice but not the weights, and gets no gradient:
     whoever trains adjusts it by load (arXiv:2408.15664).
     """
 
-    correction: nn.Parameter | None
-
     def __init__(self, d: int, spec: MoESpec) -> None:
-        super().__init__(d, spec.experts, bias=spec.router_bias)
+        super().__init__()
         self.spec = spec
-        wanted = nn.Parameter(torch.zeros(spec.experts), requires_grad=False) if spec.correction else None
-        self.register_parameter("correction", wanted)
+        self.weight = nn.Parameter(torch.empty(spec.experts, d))
+        self.bias = nn.Parameter(torch.zeros(spec.experts)) if spec.router_bias else None
+        correction = nn.Parameter(torch.zeros(spec.experts), requires_grad=False)
+        self.correction = correction if spec.correction else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, D) to indices and weights of experts, both (N, K)."""
@@ -54,7 +54,7 @@ def route(logits: Tensor, spec: MoESpec, correction: Tensor | None = None) -> tu
 
 def _open(ranked: Tensor, spec: MoESpec) -> Tensor:
     """True for the experts (N, E) of each token's best groups (DeepSeek-V2, arXiv:2405.04434)."""
-    groups = ranked.unflatten(-1, (spec.groups, -1))  # N groups E/groups
+    groups = ranked.view(len(ranked), spec.groups, -1)  # N groups E/groups
     best = groups.amax(-1) if spec.group_score == "max" else groups.topk(2, dim=-1).values.sum(-1)
     chosen = best.topk(spec.top_groups, dim=-1).indices
     mask = torch.zeros_like(best, dtype=torch.bool).scatter(-1, chosen, value=True)
@@ -97,7 +97,7 @@ class Experts(nn.Module):
         if not self.spec.weigh_input:
             y = y * weight
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
-        return y[back].unflatten(0, index.shape).sum(1)
+        return y[back].view(*index.shape, -1).sum(1)
 
     @staticmethod
     def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ them, C width of a query and key, V width of a value.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from blixt.llm.attention.pieces import eager, fused
 
 Q_TILE, K_TILE = 128, 1024
 
@@ -37,19 +39,31 @@ class Intervals:
         first: (T,) or (B, T).
         last: The same shape.
         rows: Tiles grouped by their queries.
+        plain: Every query sees at least one key.
     """
 
     first: Tensor
     last: Tensor
     rows: tuple[tuple[Tile, ...], ...]
+    plain: bool
 
-    def mask(self, tile: Tile) -> Tensor:
-        """True where a query of the tile sees a key, (B or 1, 1, 1, queries, keys)."""
-        keys = torch.arange(tile.k0, tile.k1, device=self.first.device)
+    def unseen(self, tile: Tile) -> Tensor:
+        """True where a query does not see a key, (B or 1, queries, keys)."""
         first = self.first[..., tile.q0 : tile.q1, None]
         last = self.last[..., tile.q0 : tile.q1, None]
-        seen = (keys >= first) & (keys <= last)
-        return seen.reshape(-1, 1, 1, *seen.shape[-2:])
+        keys = torch.arange(tile.k0, tile.k1, device=first.device)
+        unseen = (keys < first) | (keys > last)
+        return unseen.view(-1, *unseen.shape[-2:])
+
+    def hide(self, scores: Tensor, tile: Tile) -> Tensor:
+        """Scores of a tile (B, G, R, queries, keys), in place -inf where a query does not see a key."""
+        if tile.whole:
+            return scores
+        unseen = self.unseen(tile)
+        bias = torch.zeros(unseen.shape, dtype=scores.dtype, device=scores.device)
+        bias.masked_fill_(unseen, float("-inf"))
+        # One pass over all heads: filling them through a broadcast mask is slower.
+        return scores.add_(bias[:, None, None])
 
 
 def intervals(first: Tensor, last: Tensor, keys: int, device: torch.device | str | None = None) -> Intervals:
@@ -64,6 +78,7 @@ def intervals(first: Tensor, last: Tensor, keys: int, device: torch.device | str
     device = first.device if device is None else device
     count = first.shape[-1]
     host_first, host_last = first.reshape(-1, count).cpu(), last.reshape(-1, count).cpu()
+    plain = bool(((host_last >= host_first) & (host_last >= 0) & (host_first < keys)).all())
     rows: list[tuple[Tile, ...]] = []
     for q0 in range(0, count, Q_TILE):
         q1 = min(q0 + Q_TILE, count)
@@ -75,7 +90,7 @@ def intervals(first: Tensor, last: Tensor, keys: int, device: torch.device | str
             k1 = min(k0 + K_TILE, high)
             tiles.append(Tile(q0, q1, k0, k1, whole=inner_low <= k0 and k1 <= inner_high))
         rows.append(tuple(tiles) or (Tile(q0, q1, 0, 0, whole=False),))
-    return Intervals(first.to(device), last.to(device), tuple(rows))
+    return Intervals(first.to(device), last.to(device), tuple(rows), plain)
 
 
 def interval_attention(
@@ -102,14 +117,27 @@ def interval_attention(
     Returns:
         (B, T, H, V); zero for a query that sees nothing.
     """
+    if seen.plain and not softcap and sinks is None and not torch.is_grad_enabled():
+        return _plain(q, k, v, seen, scale)
     return _apply(q, k, v, sinks, seen, scale, softcap)
 
 
-@torch.compiler.disable
+def _plain(q: Tensor, k: Tensor, v: Tensor, seen: Intervals, scale: float) -> Tensor:
+    """Inference without softcap and sinks: the fused kernel, tile of queries by tile of queries."""
+    parts: list[Tensor] = []
+    for row in seen.rows:
+        tile = Tile(row[0].q0, row[0].q1, row[0].k0, row[-1].k1, whole=all(t.whole for t in row))
+        keys, values = k[:, tile.k0 : tile.k1], v[:, tile.k0 : tile.k1]
+        mask = ~seen.unseen(tile).unsqueeze(1)
+        parts.append(fused(q[:, tile.q0 : tile.q1], keys, values, scale=scale, mask=mask))
+    return torch.cat(parts, dim=1)
+
+
+@eager
 def _apply(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, seen: Intervals, scale: float, softcap: float
 ) -> Tensor:
-    return _IntervalAttention.apply(q, k, v, sinks, seen, scale, softcap)  # pyright: ignore[reportReturnType, reportUnknownMemberType, reportUnknownVariableType] - torch leaves `apply` untyped
+    return cast("Any", _IntervalAttention).apply(q, k, v, sinks, seen, scale, softcap)
 
 
 class _IntervalAttention(torch.autograd.Function):
@@ -127,8 +155,8 @@ class _IntervalAttention(torch.autograd.Function):
         batch, count, heads, _ = q.shape
         groups = k.shape[2]
         out = q.new_empty(batch, count, heads, v.shape[3])
-        lse = torch.empty(batch, groups, heads // groups, count, dtype=torch.float32, device=q.device)
-        sink = None if sinks is None else sinks.float().view(1, groups, -1, 1)
+        lse = torch.empty(batch, groups, heads // groups, count, dtype=_wider(q.dtype), device=q.device)
+        sink = None if sinks is None else _wide(sinks).view(1, groups, -1, 1)
         for row in seen.rows:
             y, row_lse = _row_forward(q, k, v, sink, seen, row, scale, softcap)
             at = slice(row[0].q0, row[0].q1)
@@ -144,21 +172,21 @@ class _IntervalAttention(torch.autograd.Function):
         grad = grads[0]
         groups = k.shape[2]
         dq = torch.zeros_like(q)
-        dk = torch.zeros(k.shape, dtype=torch.float32, device=k.device)
-        dv = torch.zeros(v.shape, dtype=torch.float32, device=v.device)
-        delta = _split((grad.float() * out.float()).sum(-1, keepdim=True), groups).squeeze(-1)  # B G R T
+        dk = torch.zeros(k.shape, dtype=_wider(k.dtype), device=k.device)
+        dv = torch.zeros(v.shape, dtype=_wider(q.dtype), device=v.device)
+        delta = _split((_wide(grad) * _wide(out)).sum(-1, keepdim=True), groups).squeeze(-1)  # B G R T
         for row in ctx.seen.rows:
             _row_backward(ctx, q, k, v, grad, lse, delta, row, dq, dk, dv)
         dsinks = None
         if sinks is not None:
-            weight = (sinks.float().view(1, groups, -1, 1) - lse).exp()
+            weight = (_wide(sinks).view(1, groups, -1, 1) - lse).exp()
             dsinks = -(weight * delta).sum((0, 3)).flatten().to(sinks.dtype)
         return dq, dk.to(k.dtype), dv.to(v.dtype), dsinks, None, None, None
 
 
 def _split(x: Tensor, groups: int) -> Tensor:
     """(B, t, H, C) to (B, G, R, t, C)."""
-    return x.unflatten(2, (groups, -1)).permute(0, 2, 3, 1, 4)
+    return x.reshape(*x.shape[:2], groups, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
 
 
 def _join(x: Tensor) -> Tensor:
@@ -166,23 +194,28 @@ def _join(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-def _scores(
-    q: Tensor, k: Tensor, seen: Intervals, tile: Tile, scale: float, softcap: float
-) -> tuple[Tensor, Tensor]:
+def _scores(q: Tensor, k: Tensor, seen: Intervals, tile: Tile, softcap: float) -> tuple[Tensor, Tensor]:
     """Scores of a tile in float32 (B, G, R, t, s), -inf where unseen, and tanh(score / cap) for its slope.
 
-    q is (B, G, R * t, C), k is (B, S, G, C).
+    q is (B, G, R * t, C) and scaled, k is (B, S, G, C).
     """
     keys = k[:, tile.k0 : tile.k1].permute(0, 2, 3, 1)  # B G C s
-    s = torch.matmul(q, keys).float()
-    s = s.unflatten(2, (-1, tile.q1 - tile.q0)).mul_(scale)
+    s = _wide(torch.matmul(q, keys))
+    s = s.view(*s.shape[:2], -1, tile.q1 - tile.q0, s.shape[-1])
     bent = s
     if softcap:
         bent = s.div_(softcap).tanh_()
         s = bent * softcap
-    if not tile.whole:
-        s.masked_fill_(~seen.mask(tile), float("-inf"))
-    return s, bent
+    return seen.hide(s, tile), bent
+
+
+def _wider(dtype: torch.dtype) -> torch.dtype:
+    """At least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(_wider(x.dtype))
 
 
 def _row_forward(
@@ -198,26 +231,26 @@ def _row_forward(
     """One tile of queries against all tiles of keys; outputs (B, G, R, t, V), log-sum-exp (B, G, R, t)."""
     groups = k.shape[2]
     mine = _split(q[:, row[0].q0 : row[0].q1], groups)  # B G R t C
-    folded = mine.flatten(2, 3)
-    top = folded.new_full(mine.shape[:-1], float("-inf"), dtype=torch.float32)
+    folded = mine.flatten(2, 3) * scale
+    top = folded.new_full(mine.shape[:-1], float("-inf"), dtype=_wider(q.dtype))
     if sink is not None:
         top = sink.expand_as(top).clone()
     total = torch.zeros_like(top) if sink is None else torch.ones_like(top)
-    y = folded.new_zeros(*folded.shape[:3], v.shape[3], dtype=torch.float32)
+    y = folded.new_zeros(*folded.shape[:3], v.shape[3], dtype=_wider(q.dtype))
     for index, tile in enumerate(row):
         if tile.k0 == tile.k1:
             continue
-        s, _ = _scores(folded, k, seen, tile, scale, softcap)
+        s, _ = _scores(folded, k, seen, tile, softcap)
         new_top = torch.maximum(top, s.amax(-1))
         base = new_top.masked_fill(new_top == float("-inf"), 0.0)
         p = s.sub_(base.unsqueeze(-1)).exp_()
         fade = (top - base).exp()
         total = total * fade + p.sum(-1)
         values = v[:, tile.k0 : tile.k1].transpose(1, 2)  # B G s V
-        part = torch.matmul(p.flatten(2, 3).to(v.dtype), values).float()
+        part = _wide(torch.matmul(p.flatten(2, 3).to(v.dtype), values))
         y = part if index == 0 else y.mul_(fade.flatten(2, 3).unsqueeze(-1)).add_(part)
         top = new_top
-    y = y.unflatten(2, mine.shape[2:4]) / total.masked_fill(total == 0, 1.0).unsqueeze(-1)
+    y = y.view(*mine.shape[:-1], -1) / total.masked_fill(total == 0, 1.0).unsqueeze(-1)
     return y.to(q.dtype), top + total.log()
 
 
@@ -236,24 +269,24 @@ def _row_backward(
 ) -> None:
     """Add one tile of queries' share to the three gradients."""
     groups, at = k.shape[2], slice(row[0].q0, row[0].q1)
-    mine = _split(q[:, at], groups).flatten(2, 3)  # B G Rt C
+    mine = _split(q[:, at], groups).flatten(2, 3) * ctx.scale  # B G Rt C
     dy = _split(grad[:, at], groups).flatten(2, 3)  # B G Rt V
     row_lse = lse[..., at].unsqueeze(-1)
     row_lse = row_lse.masked_fill(row_lse == float("-inf"), 0.0)
-    mine_dq = torch.zeros_like(mine, dtype=torch.float32)
+    mine_dq = torch.zeros_like(mine, dtype=_wider(q.dtype))
     for tile in row:
         if tile.k0 == tile.k1:
             continue
         keys, values = k[:, tile.k0 : tile.k1].transpose(1, 2), v[:, tile.k0 : tile.k1].transpose(1, 2)
-        s, bent = _scores(mine, k, ctx.seen, tile, ctx.scale, ctx.softcap)
+        s, bent = _scores(mine, k, ctx.seen, tile, ctx.softcap)
         p = s.sub_(row_lse).exp_()  # B G R t s
-        dp = torch.matmul(dy, values.transpose(2, 3)).float().unflatten(2, p.shape[2:4])
+        dp = _wide(torch.matmul(dy, values.transpose(2, 3))).view(p.shape)
         ds = dp.sub_(delta[..., at].unsqueeze(-1)).mul_(p)
         if ctx.softcap:
             ds.mul_(1 - bent.square())
-        ds = ds.mul_(ctx.scale).flatten(2, 3).to(q.dtype)
+        ds = ds.flatten(2, 3).to(q.dtype)
         mine_dq += torch.matmul(ds, keys)
         dk[:, tile.k0 : tile.k1] += torch.matmul(ds.transpose(2, 3), mine).transpose(1, 2)
         weights = p.flatten(2, 3).transpose(2, 3).to(v.dtype)
         dv[:, tile.k0 : tile.k1] += torch.matmul(weights, dy).transpose(1, 2)
-    dq[:, at] = _join(mine_dq.unflatten(2, (-1, row[0].q1 - row[0].q0)))
+    dq[:, at] = _join((mine_dq * ctx.scale).view(*delta[..., at].shape, -1))

@@ -37,7 +37,8 @@ def absorb(q: Tensor, kv_b: nn.Module, rope: int) -> tuple[Tensor, Tensor]:
         rope: Width of the turned part.
     """
     nope = q.shape[-1] - rope
-    up = plain_weight(kv_b, q).unflatten(0, (q.shape[-2], -1))  # H nope+V R
+    up = plain_weight(kv_b, q)
+    up = up.view(q.shape[-2], -1, up.shape[-1])  # H nope+V R
     q_latent = torch.einsum("...hn,hnr->...hr", q[..., :nope], up[:, :nope])
     return torch.cat((q_latent, q[..., nope:]), dim=-1), up[:, nope:]
 

@@ -1,6 +1,8 @@
 """Whole sequences without a cache: rows of one sequence each, or documents packed end to end."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ class Sequences:
     def __init__(self, bounds: Sequence[int], positions: Tensor, lengths: int | Tensor, rows: int) -> None:
         self.positions, self.lengths = positions, lengths
         self._bounds, self._rows = tuple(bounds), rows
-        self._longest = max(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+        self._longest = max(b - a for a, b in pairwise(bounds))
         self._pieces: dict[tuple[str, int], tuple[Piece, ...]] = {}
         self._intervals: dict[tuple[str, int], Intervals] = {}
         self._flash_bounds: dict[int, Tensor] = {}
@@ -108,7 +110,7 @@ class Sequences:
             edges = [
                 row * width + edge
                 for row in range(self._rows)
-                for a, b in zip(self._bounds, self._bounds[1:], strict=False)
+                for a, b in pairwise(self._bounds)
                 for edge in range(a, b, chunk or b - a)
             ]
             edges.append(self._rows * width)
@@ -124,7 +126,7 @@ class Sequences:
             window=spec.window if spec.attn == "sliding" else 0,
             sinks=sinks,
         )
-        return y.unflatten(0, (self._rows, -1))
+        return y.view(self._rows, -1, *y.shape[1:])
 
 
 class Causal(Sequences):
@@ -160,12 +162,12 @@ class Packed(Sequences):
         begins = torch.ones(host.shape, dtype=torch.bool)
         begins[..., 1:] = host[..., 1:] != host[..., :-1]
         starts = begins.flatten().nonzero().flatten()
-        self._from_bounds([*starts.tolist(), host.numel()], host.shape, device)
+        self._from_bounds([*cast("Any", starts).tolist(), host.numel()], host.shape, device)
 
     @classmethod
     def from_bounds(cls, bounds: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> "Packed":
         """For flat tokens (N,): where documents begin and the last one ends, ascending from 0 to N."""
-        edges: list[int] = bounds.tolist() if isinstance(bounds, Tensor) else list(bounds)
+        edges: list[int] = cast("Any", bounds).tolist() if isinstance(bounds, Tensor) else list(bounds)
         packed = cls.__new__(cls)
         packed._from_bounds(edges, torch.Size((edges[-1],)), torch.device(device))
         return packed

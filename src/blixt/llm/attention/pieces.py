@@ -4,15 +4,18 @@ Only what is seen is computed: a document is a causal square, a chunk is a small
 band of oblongs along the diagonal, all with one mask. Nothing of size T x T exists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from blixt.llm.specs import LayerSpec
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ def cut(bounds: Sequence[int], spec: LayerSpec, device: torch.device) -> tuple[P
     """
     pieces: list[Piece] = []
     masks: dict[tuple[int, int], Tensor] = {}
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         if spec.attn == "chunked":
             edges = [*range(start, end, spec.window), end]
-            pieces += [Piece(a, b, a, b, None) for a, b in zip(edges, edges[1:], strict=False)]
+            pieces += [Piece(a, b, a, b, None) for a, b in pairwise(edges)]
             continue
         square = min(end, start + spec.window) if spec.attn == "sliding" else end
         pieces.append(Piece(start, square, start, square, None))
@@ -55,6 +58,11 @@ def cut(bounds: Sequence[int], spec: LayerSpec, device: torch.device) -> tuple[P
                 masks[shape] = _band(*shape, spec.window, device)
             pieces.append(Piece(q0, q1, k0, q1, masks[shape]))
     return tuple(pieces)
+
+
+def eager(function: Function) -> Function:
+    """Keep a function out of compiled graphs: its loops follow the batch, which would be compiled anew."""
+    return cast("Any", torch.compiler).disable(function)
 
 
 def band_step(window: int) -> int:
@@ -76,7 +84,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None 
         k: (B, S, G, C); each key serves H / G query heads, without being repeated.
         v: (B, S, G, V).
         scale: Multiplies the scores.
-        mask: True where a query sees a key, (T, S); None means causal, or all keys for one query.
+        mask: True where a query sees a key, (T, S) or (B, 1, T, S); None means causal, or all for one query.
 
     Returns:
         (B, T, H, V).
@@ -114,10 +122,10 @@ def fused_one(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
     return y.reshape(batch, 1, heads, -1)
 
 
-@torch.compiler.disable
+@eager
 def piecewise(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Piece], *, scale: float) -> Tensor:
     """Attention of (B, T, H, C) to (B, T, G, C) and (B, T, G, V), piece by piece; gives (B, T, H, V)."""
-    queries = q.split([piece.q1 - piece.q0 for piece in pieces], dim=1)
+    queries = torch.split(q, [piece.q1 - piece.q0 for piece in pieces], dim=1)
     spans = [(piece.k0, piece.k1) for piece in pieces]
     y = [
         fused(a, b, c, scale=scale, mask=piece.mask)
