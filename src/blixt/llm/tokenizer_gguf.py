@@ -223,7 +223,10 @@ def _name_of(pre_tokenizer: Mapping[str, Any] | None) -> str:
 
 def _alike(pattern: str) -> str | None:
     """The name of the known pattern that cuts a probing text in the same way, though written differently."""
-    probe = "Don't I'LL pay 12345 €  in  2026-01-02?\r\n\n\tyou'Re  naïve日本語 🎉🎉 x_1/y... HTTPServer ǅ é\n /path\n"
+    probe = (
+        "Don't I'LL pay 12345 €  in  2026-01-02?\r\n\n\tyou'Re  naïve日本語 "
+        "🎉🎉 x_1/y... HTTPServer ǅ é\n /path\n"
+    )
     wanted = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated").pre_tokenize_str(probe)
     for name, known in PATTERNS.items():
         if len(known) == 1:

@@ -15,13 +15,15 @@ from blixt.serve.page import SharedMemory
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-COUNTERS = ("cancelled", "pieces", "pauses", "restarts", "busy_us", "prompt_tokens", "completion_tokens")
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+COUNTERS = ("cancelled", "pieces", "pauses", "restarts", "busy_us", *TOKENS)
 GAUGES = ("in_flight", "queue_depth", "workers", "workers_ready", "streams", "websockets", "slab_bytes")
 HISTOGRAMS = {
     "seconds": SECONDS,
     "queue_seconds": SECONDS,
     "batch_wait_seconds": SECONDS,
     "first_piece_seconds": SECONDS,
+    "token_seconds": SECONDS,
     "batch_sizes": SIZES,
 }
 STATUSES = range(100, 600)
@@ -127,6 +129,7 @@ class ApiMetrics:
     busy_us = _counter("busy_us")
     prompt_tokens = _counter("prompt_tokens")
     completion_tokens = _counter("completion_tokens")
+    cached_tokens = _counter("cached_tokens")
 
     def __init__(self, cells: "Cells | None" = None) -> None:
         self.cells: Cells = memoryview(bytearray(BLOCK * 8)).cast("d") if cells is None else cells
@@ -134,6 +137,7 @@ class ApiMetrics:
         self.queue_seconds = self._histogram("queue_seconds")
         self.batch_wait_seconds = self._histogram("batch_wait_seconds")
         self.first_piece_seconds = self._histogram("first_piece_seconds")
+        self.token_seconds = self._histogram("token_seconds")
         self.batch_sizes = self._histogram("batch_sizes")
         self.gauges: dict[str, Callable[[], float]] = {}
 
@@ -144,8 +148,9 @@ class ApiMetrics:
         cells[_SECONDS_0 + bisect_left(SECONDS, seconds)] += 1.0
         cells[_SECONDS_SUM] += seconds
 
-    def tokens(self, prompt: int, completion: int) -> None:
-        """Count a language model's tokens."""
+    def tokens(self, prompt: int, completion: int, cached: int = 0) -> None:
+        """Count a language model's tokens; `cached` are those of the prompt that came from a cache."""
+        self.cached_tokens += cached
         self.prompt_tokens += prompt
         self.completion_tokens += completion
 

@@ -15,6 +15,7 @@ HISTOGRAM_NAMES = {
     "queue_seconds": "queue_seconds",
     "batch_wait_seconds": "batch_wait_seconds",
     "first_piece_seconds": "first_piece_seconds",
+    "token_seconds": "token_seconds",
     "batch_sizes": "batch_size",
 }
 HELP = {
@@ -22,13 +23,17 @@ HELP = {
     "requests_cancelled_total": ("counter", "Requests whose client left before the answer."),
     "stream_pieces_total": ("counter", "Pieces sent by streams."),
     "stream_pauses_total": ("counter", "Times a stream was held for a slow reader."),
-    "tokens_total": ("counter", "Tokens of a language model, read (prompt) and written (completion)."),
+    "tokens_total": (
+        "counter",
+        "Tokens of a language model: read (prompt), of those from a cache (cached), written (completion).",
+    ),
     "worker_restarts_total": ("counter", "Workers started again after they ended."),
     "worker_busy_seconds_total": ("counter", "Time that workers spent computing."),
     "request_seconds": ("histogram", "From the request's last byte to the answer's last."),
     "queue_seconds": ("histogram", "From admission to the way to a worker."),
     "batch_wait_seconds": ("histogram", "How long the oldest request of a batch waited for the others."),
     "first_piece_seconds": ("histogram", "From admission to a stream's first piece."),
+    "token_seconds": ("histogram", "Between an answer's tokens, after the first."),
     "batch_size": ("histogram", "Requests sent to a worker in one frame."),
     "in_flight": ("gauge", "Requests admitted and not answered."),
     "queue_depth": ("gauge", "Requests waiting for a worker."),
@@ -75,7 +80,7 @@ def _samples(label: str, cells: Sequence[float]) -> Iterator[tuple[str, str]]:
         yield name, _line(name, label, cells[AT[cell]])
     busy = "worker_busy_seconds_total"
     yield busy, _line(busy, label, cells[AT["busy_us"]] / 1e6)
-    for kind in ("prompt", "completion"):
+    for kind in ("prompt", "completion", "cached"):
         yield "tokens_total", _line("tokens_total", f'{label},kind="{kind}"', cells[AT[f"{kind}_tokens"]])
     for name in GAUGES:
         yield name, _line(name, label, cells[AT[name]])

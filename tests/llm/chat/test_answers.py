@@ -24,7 +24,8 @@ ANSWERS = [
     (TAGGED, '<tool_call>\n{"name": "look", "arguments": {"at": "Bern"}}\n</tool_call>', ("", "", [LOOK])),
     (
         TAGGED,
-        '<think>x</think>\nI look.\n<tool_call>\n{"name": "look", "arguments": "{\\"at\\": \\"Bern\\"}"}\n</tool_call>\n'
+        "<think>x</think>\nI look.\n<tool_call>\n"
+        '{"name": "look", "arguments": "{\\"at\\": \\"Bern\\"}"}\n</tool_call>\n'
         '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>',
         ("I look.", "x", [LOOK, ADD]),
     ),
@@ -45,7 +46,8 @@ ANSWERS = [
     (MISTRAL, '[TOOL_CALLS][{"name": "look", "arguments": {"at": "Bern"}}]', ("", "", [LOOK])),
     (
         MISTRAL,
-        '[THINK]why[/THINK]So[TOOL_CALLS]look[CALL_ID]abc[ARGS]{"at": "Bern"}[TOOL_CALLS]add[ARGS]{"a": 1, "b": 2}',
+        '[THINK]why[/THINK]So[TOOL_CALLS]look[CALL_ID]abc[ARGS]{"at": "Bern"}'
+        '[TOOL_CALLS]add[ARGS]{"a": 1, "b": 2}',
         ("So", "why", [ToolCall("look", '{"at": "Bern"}', "abc"), ADD]),
     ),
     (LLAMA, '{"name": "look", "parameters": {"at": "Bern"}}', ("", "", [LOOK])),
@@ -75,7 +77,8 @@ ANSWERS = [
     ),
     (
         HARMONY,
-        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes < no.<|return|>",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+        "<|channel|>final<|message|>Yes < no.<|return|>",
         ("Yes < no.", "Hm.", []),
     ),
     (HARMONY, '{"at": 1}', ('{"at": 1}', "", [])),
@@ -106,10 +109,45 @@ def test_an_answer_in_pieces_comes_to_the_same_as_in_one(
 
 
 PARTS = st.sampled_from(
-    "<think> </think> <tool_call> </tool_call> [TOOL_CALLS] [ARGS] <|python_tag|> <|channel|> <|message|> <|start|> "
-    "<|end|> <|call|> analysis final to=functions.look assistant look [ { ( a < 日 me 🎉 <| </ "
-    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁sep｜>".split()
-    + ['{"name": "look", "arguments": {}}', '{"na', "\n", " "]
+    [
+        *[
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "</tool_call>",
+            "[TOOL_CALLS]",
+            "[ARGS]",
+            "<|python_tag|>",
+            "<|channel|>",
+        ],
+        *[
+            "<|message|>",
+            "<|start|>",
+            "<|end|>",
+            "<|call|>",
+            "analysis",
+            "final",
+            "to=functions.look",
+            "assistant",
+            "look",
+        ],
+        *[
+            "[",
+            "{",
+            "(",
+            "a",
+            "<",
+            "日",
+            "me",
+            "🎉",
+            "<|",
+            "</",
+            "<｜tool▁calls▁begin｜>",
+            "<｜tool▁calls▁end｜>",
+            "<｜tool▁sep｜>",
+        ],
+        *('{"name": "look", "arguments": {}}', '{"na', "\n", " ", "<｜tool▁call▁begin｜>"),
+    ]
 )
 
 

@@ -58,11 +58,13 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 HARD = (
     "{%- set ns = namespace(n=0) -%}{% for m in messages %}{% if m.role == 'skip' %}{% continue %}{% endif %}"
-    "{% if loop.index > 3 %}{% break %}{% endif %}{% set ns.n = ns.n + 1 %}{{ ns.n ~ ':' ~ m.content | trim }}\n"
-    "{% endfor %}{{ tools | tojson(indent=2) if tools }}{{ documents | tojson if documents }}{{ bos_token }}"
+    "{% if loop.index > 3 %}{% break %}{% endif %}{% set ns.n = ns.n + 1 %}"
+    "{{ ns.n ~ ':' ~ m.content | trim }}\n{% endfor %}"
+    "{{ tools | tojson(indent=2) if tools }}{{ documents | tojson if documents }}{{ bos_token }}"
     "{% generation %}{{ messages | length }}{% endgeneration %}{{ strftime_now('%Y') }}"
     "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice(messages[0].content[:2]) }}"
-    "{{ '%s-%d' | format('a', 3) }}{{ ('a b c'.split(' ') | join('+')).upper() }}{{ {'b': 1, 'a': [1, 2]} | dictsort }}"
+    "{{ '%s-%d' | format('a', 3) }}{{ ('a b c'.split(' ') | join('+')).upper() }}"
+    "{{ {'b': 1, 'a': [1, 2]} | dictsort }}"
 )
 
 

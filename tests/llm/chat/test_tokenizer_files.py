@@ -11,9 +11,17 @@ from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.tokenizer_gguf import metadata_of, tokenizer_of
 
 TEXTS = [
-    "", "Hello  world\n", "naïve 🎉 日本語 ok", "def f(x):\n\treturn x ** 2  # 123456", "e\u0301\u200d", "DON'T you'll",
-    "\r\n\r\n x", "👩‍👩‍👧‍👦", "x" * 50, "<|im_start|>user\nhi<|im_end|>",
-]  # fmt: skip
+    "",
+    "Hello  world\n",
+    "naïve 🎉 日本語 ok",
+    "def f(x):\n\treturn x ** 2  # 123456",
+    "e\u0301\u200d",
+    "DON'T you'll",
+    "\r\n\r\n x",
+    "👩\u200d👩\u200d👧",
+    "x" * 50,
+    "<|im_start|>user\nhi<|im_end|>",
+]
 
 
 @pytest.fixture

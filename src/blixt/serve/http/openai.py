@@ -53,7 +53,7 @@ class SpecLane(Lane):
         super().__init__(first.gate, first.spec.error_body)
         self.targets = list(targets)
         self.summary = first.endpoint.summary
-        self._by_model = {target.spec.model: target for target in targets}
+        self._by_model = {model: target for target in targets for model in target.spec.models}
 
     def choose(self, body: bytes) -> Gate:
         """The API of the body's model."""
@@ -78,7 +78,8 @@ class SpecLane(Lane):
         finally:
             sink.cancel()
             if call.tokens is not None:
-                running.metrics.tokens(*call.tokens)
+                running.metrics.tokens(*call.tokens, call.cached_tokens)
+                running.metrics.token_seconds.observe_all(call.token_seconds)
 
     def _target(self, body: bytes) -> Target:
         """The API for a body; one that cannot be read goes to the first, whose parser says what is wrong."""

@@ -36,7 +36,8 @@ def lanes_of(apis: Sequence[API], gate_of: GateOf, own: Collection[str] = ()) ->
                 raise _twice(api.api_path)
             lanes[api.api_path] = _plain(api, gate)
     for path, claims in targets.items():
-        if path in lanes or len({claim.spec.model for claim in claims}) < len(claims):
+        models = [model for claim in claims for model in claim.spec.models]
+        if path in lanes or len(set(models)) < len(models):
             raise _twice(path)
         lanes[path] = SpecLane(claims)
     lanes |= _models_lanes(targets)
@@ -60,7 +61,8 @@ def _models_lanes(targets: Mapping[str, Sequence[Target]]) -> dict[str, Lane]:
     claims = [claim for path, claimed in targets.items() if path.startswith("/v1/") for claim in claimed]
     if not claims:
         return {}
-    models = list(dict.fromkeys(claim.spec.model or "default" for claim in claims))
+    named = [model or "default" for claim in claims for model in claim.spec.models]
+    models = list(dict.fromkeys(named))
     lane = ModelsLane(claims[0].gate, models)
     return {MODELS: lane, ONE_MODEL: lane}
 

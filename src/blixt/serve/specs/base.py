@@ -56,6 +56,16 @@ class Call:
         """Prompt and completion tokens of the finished answer, for the metrics; None if it counts none."""
         return None
 
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the prompt tokens came from a cache, for the metrics."""
+        return 0
+
+    @property
+    def token_seconds(self) -> Sequence[float]:
+        """Seconds between the tokens of each worker request, where the model says so, for the metrics."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -96,6 +106,11 @@ class Spec:
 
     model: str | None = None
     """Several specs may claim the same path if each has its own model: the body's `model` chooses."""
+
+    @property
+    def models(self) -> "tuple[str | None, ...]":
+        """All models that it answers for; one spec may have several."""
+        return (self.model,)
 
     streams: bool = True
     """Whether `predict` yields pieces. False: it returns one answer, and requests may be batched."""

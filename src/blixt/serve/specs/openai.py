@@ -1,6 +1,6 @@
 """OpenAI's chat, completions and responses on top of `predict`."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,18 +33,31 @@ class OpenAISpec(Spec):
         model: The name clients ask for; None answers to every name.
         max_tokens: Bound of an answer when the client names none.
         max_choices: Most `n` times prompts that one request may ask for.
+        more_models: Further names that it answers to; `request.model` says which one was asked for.
 
     Example:
         >>> OpenAISpec(model="parrot").model
         'parrot'
     """
 
-    def __init__(self, model: str | None, max_tokens: int | None = None, max_choices: int = 16) -> None:
-        if model == "":
+    def __init__(
+        self,
+        model: str | None,
+        max_tokens: int | None = None,
+        max_choices: int = 16,
+        more_models: Sequence[str] = (),
+    ) -> None:
+        if model == "" or "" in more_models:
             raise ConfigError("OpenAISpec: model is empty; give the name clients will ask for.")
         self.model = model
+        self.more_models = tuple(more_models)
         self.max_tokens = max_tokens
         self.max_choices = max_choices
+
+    @property
+    def models(self) -> tuple[str | None, ...]:
+        """All names that it answers to."""
+        return (self.model, *self.more_models)
 
     @property
     def label(self) -> str:

@@ -92,6 +92,17 @@ class CompletionCall(Call):
         usage = self.usage
         return usage.prompt, usage.completion
 
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens from a cache, for the metrics."""
+        return self.usage.cached or 0
+
+    @property
+    def token_seconds(self) -> Sequence[float]:
+        """Seconds between each choice's tokens, for the metrics."""
+        seconds = [choice.usage.token_seconds for choice in self.choices]
+        return [one for one in seconds if one is not None]
+
     def whole(self, outputs: list[list[bytes]]) -> bytes:
         """The answer in one body."""
         for choice, payloads in zip(self.choices, outputs, strict=True):

@@ -25,7 +25,10 @@ def completion_logprobs(tokens: Sequence[TokenLogprob], top: int, offset: int) -
     return {
         "tokens": [token.token for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{other.token: other.logprob for other in token.top[:top]} for token in tokens],
+        "top_logprobs": [
+            None if token.logprob is None else {other.token: other.logprob for other in token.top[:top]}
+            for token in tokens
+        ],
         "text_offset": offsets,
     }
 

@@ -15,6 +15,9 @@ from blixt.serve.specs.openai_types import (
 )
 
 T = TypeVar("T")
+Chat = TypeVar("Chat", bound=ChatRequest)
+Completion = TypeVar("Completion", bound=CompletionRequest)
+FORMATS = ("text", "json_object", "json_schema", "regex", "choice", "ebnf")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 PART_FIELDS = {
     "text": ("text", str, ()),
@@ -52,7 +55,7 @@ def read_chat(body: bytes) -> ChatRequest:
     return check_chat(_chat(body))
 
 
-def check_chat(request: ChatRequest) -> ChatRequest:
+def check_chat(request: Chat) -> Chat:
     """The checks a decoder cannot make.
 
     Raises:
@@ -69,7 +72,7 @@ def check_chat(request: ChatRequest) -> ChatRequest:
     if request.top_logprobs is not None:
         require(bool(request.logprobs), "top_logprobs", "needs logprobs=true")
         _in_range(request.top_logprobs, 0, MAX_LOGPROBS, "top_logprobs")
-    _check_format(request.response_format)
+    check_format(request.response_format)
     return request
 
 
@@ -79,14 +82,23 @@ def read_completion(body: bytes) -> CompletionRequest:
     Raises:
         HTTPError: 400 if it is not what OpenAI's API takes.
     """
-    request = _completion(body)
+    request = check_completion(_completion(body))
+    echoable = all(isinstance(prompt, str) for prompt in prompts_of(request))
+    require(echoable or not request.echo, "echo", "needs prompts that are text")
+    return request
+
+
+def check_completion(request: Completion) -> Completion:
+    """The checks a decoder cannot make, except that an echo needs text.
+
+    Raises:
+        HTTPError: 400, see `read_completion`.
+    """
     _check_sampling(request)
     require(request.best_of in (None, 1, request.n), "best_of", "must be 1 or equal to n")
     if request.logprobs is not None:
         _in_range(request.logprobs, 0, MAX_LOGPROBS, "logprobs")
-    prompts = prompts_of(request)
-    echoable = all(isinstance(prompt, str) for prompt in prompts)
-    require(echoable or not request.echo, "echo", "needs prompts that are text")
+    prompts_of(request)
     return request
 
 
@@ -174,12 +186,24 @@ def _check_tool(tool: dict[str, Any], where: str) -> None:
     require(named, f"{where}.function.name", "is missing")
 
 
-def _check_format(wanted: dict[str, Any] | None) -> None:
+def check_format(wanted: dict[str, Any] | None) -> None:
+    """What OpenAI's `response_format` may be, and three kinds more, whose value stands under their name.
+
+    Raises:
+        HTTPError: 400 if it is something else.
+    """
     if wanted is None:
         return
-    kinds = ("text", "json_object", "json_schema")
-    require(wanted.get("type") in kinds, "response_format.type", f"must be one of {', '.join(kinds)}")
-    if wanted["type"] == "json_schema":
+    kind = wanted.get("type")
+    require(kind in FORMATS, "response_format.type", f"must be one of {', '.join(FORMATS)}")
+    if kind == "json_schema":
         schema = wanted.get("json_schema")
         named = isinstance(schema, dict) and isinstance(cast(dict[str, Any], schema).get("name"), str)
         require(named, "response_format.json_schema.name", "is missing")
+    elif kind in ("regex", "ebnf"):
+        require(isinstance(wanted.get(kind), str), f"response_format.{kind}", "is missing or no text")
+    elif kind == "choice":
+        choices = wanted.get("choice")
+        texts: list[Any] = choices if isinstance(choices, list) else []
+        listed = bool(texts) and all(isinstance(text, str) for text in texts)
+        require(listed, "response_format.choice", "is missing or no list of texts")

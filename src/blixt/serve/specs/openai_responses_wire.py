@@ -5,6 +5,7 @@ stream would have built, so both ways share one builder.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,16 @@ class ResponseCall(Call):
     def tokens(self) -> tuple[int, int]:
         """Prompt and completion tokens, for the metrics."""
         return self.usage.prompt, self.usage.completion
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens from a cache, for the metrics."""
+        return self.usage.cached or 0
+
+    @property
+    def token_seconds(self) -> Sequence[float]:
+        """Seconds between the answer's tokens, for the metrics."""
+        return () if self.usage.token_seconds is None else (self.usage.token_seconds,)
 
     def whole(self, outputs: list[list[bytes]]) -> bytes:
         """The answer in one body."""

@@ -149,10 +149,10 @@ class Embedding(msgspec.Struct):
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A generated token, its log-probability, and the likeliest others in its place."""
+    """A token, its log-probability (None for a prompt's first), and the likeliest others in its place."""
 
     token: str
-    logprob: float
+    logprob: float | None
     top: list["TokenLogprob"] = []
     bytes: list[int] | None = None
 
@@ -171,6 +171,7 @@ class Piece(msgspec.Struct, omit_defaults=True):
         logprobs: The tokens of `text`; sent only to clients that asked for them.
         cached_tokens: How much of the prompt came from a cache, on any piece.
         reasoning_tokens: How many of `tokens` were thinking.
+        token_seconds: On the last piece, the mean time between the answer's tokens, for the metrics.
     """
 
     text: str = ""
@@ -183,3 +184,4 @@ class Piece(msgspec.Struct, omit_defaults=True):
     logprobs: list[TokenLogprob] | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int = 0
+    token_seconds: float | None = None

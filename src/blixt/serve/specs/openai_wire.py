@@ -57,6 +57,7 @@ class Usage:
     completion: int = 0
     cached: int | None = None
     reasoning: int = 0
+    token_seconds: float | None = None
 
     def add(self, piece: Piece) -> None:
         """Count a piece in."""
@@ -66,6 +67,8 @@ class Usage:
             self.prompt = piece.prompt_tokens
         if piece.cached_tokens is not None:
             self.cached = piece.cached_tokens
+        if piece.token_seconds is not None:
+            self.token_seconds = piece.token_seconds
 
     def completions(self) -> dict[str, Any]:
         """As chat and completions tell it."""
