@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from blixt.llm.api import LLM, Completion
 from blixt.llm.errors import PromptError
 from blixt.llm.model import GPT
-from blixt.llm.sampling import Sampling
 
 
 def tokens(llm: LLM, prompt: Sequence[int], **options: object) -> list[int]:
@@ -67,21 +66,6 @@ def test_unknown_options_and_messages_without_text_are_refused(llm: LLM) -> None
         llm.generate("import", temprature=0)
     with pytest.raises(PromptError, match="message 1"):
         llm.chat([{"role": "user", "content": "hi"}, {"role": "user"}])
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"max_tokens": 0}, "max_tokens=0"),
-        ({"temperature": -1}, "temperature=-1"),
-        ({"top_p": 0}, "top_p=0"),
-        ({"top_k": -2}, "top_k=-2"),
-        ({"stop": ("",)}, "empty text"),
-    ],
-)
-def test_impossible_sampling_names_the_field(fields: dict[str, object], sentence: str) -> None:
-    with pytest.raises(PromptError, match=sentence):
-        Sampling(**fields)
 
 
 def test_empty_and_too_long_prompts_are_refused(llm: LLM) -> None:

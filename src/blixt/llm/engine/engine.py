@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from blixt.llm.engine.engine_build import build_cache, make_proposer, room
@@ -43,6 +44,7 @@ class Engine:
 
     Attributes:
         room: Most tokens of one request, prompt and answer.
+        eos: Ids that end an answer: the model's and the tokenizer's.
 
     Example:
         ```python
@@ -74,6 +76,8 @@ class Engine:
         )
         layout = Layout(model, batch_invariant=config.batch_invariant)
         self.runner = Runner(model, cache, self.blocks.groups, layout, adapters)
+        ends = tokenizer.eos if tokenizer is not None else ()
+        self.eos = tuple(dict.fromkeys((*model.config.eos, *ends)))
         self.room = room(model.config, config, self.blocks)
         self._proposer = make_proposer(config)
         self._requests: dict[str, Request] = {}
@@ -149,15 +153,18 @@ class Engine:
             return updates
         self._propose()
         plan = self.scheduler.plan()
+        if not plan:
+            return updates
         self._stats.steps += 1
         try:
-            logits = self.runner.run(plan)
+            draws = self._draw(plan, self.runner.run(plan))
         except Exception as error:
             return updates + self._fail(plan, f"{type(error).__name__}: {error}")
         except BaseException:  # an interrupt: nobody knows what the step has written
             self._fail(plan, "interrupted")
             raise
-        return updates + self._collect(plan, logits)
+        now = self._clock()
+        return updates + [self._extend(draw, now) for draw in draws]
 
     def reset_cache(self) -> None:
         """Forget all keys and values, because the weights changed; running requests compute theirs again."""
@@ -208,10 +215,9 @@ class Engine:
         priority: int,
         salt: str,
     ) -> None:
-        config = self.model.config
         self._arrivals += 1
         seed = sampling.seed + number if sampling.seed is not None else secrets.randbits(63)
-        eos = () if sampling.ignore_eos else config.eos
+        eos = () if sampling.ignore_eos else self.eos
         request = Request(
             uid=uid,
             tokens=list(prompt),
@@ -222,7 +228,7 @@ class Engine:
             order=(priority, self._arrivals),
             salt=salt,
             adapter=adapter,
-            regime=regime(config, len(prompt)),
+            regime=regime(self.model.config, len(prompt)),
             stop_ids=frozenset((*eos, *sampling.stop_token_ids)),
             detokenizer=Detokenizer(self.tokenizer) if self.tokenizer is not None else None,
             stops=StopFilter(sampling.stop) if sampling.stop else None,
@@ -237,8 +243,7 @@ class Engine:
             return None
         from blixt.llm.engine.grammar import compile_format
 
-        config = self.model.config
-        return compile_format(sampling.format, self.tokenizer, config.vocab, config.eos)
+        return compile_format(sampling.format, self.tokenizer, self.model.config.vocab, self.eos)
 
     def _propose(self) -> None:
         """Guess tokens for the requests that decode."""
@@ -252,12 +257,12 @@ class Engine:
             crosses = regime(self.model.config, length) != request.regime
             request.drafts = [] if crosses else list(proposal.tokens)
 
-    def _collect(self, plan: Sequence[Slice], logits: Tensor) -> list[Update]:
-        """Draw the step's tokens and tell what is new."""
+    @torch.inference_mode()
+    def _draw(self, plan: Sequence[Slice], logits: Tensor) -> list[Draw]:
+        """Note what was computed, and draw the step's tokens."""
         now, at, draws = self._clock(), 0, list[Draw]()
         for part in plan:
-            count = len(rows_wanted(part))
-            request = part.request
+            request, count = part.request, len(rows_wanted(part))
             if not request.started_s:
                 self._start(request, now)
             if request.sampling.prompt_logprobs is not None and part.start < request.prompt_tokens - 1:
@@ -267,7 +272,7 @@ class Engine:
             if part.samples:
                 draws.append(Draw(request, range(at - 1 - len(request.drafts), at)))
         draw_tokens(logits, draws)
-        return [self._extend(draw, now) for draw in draws]
+        return draws
 
     def _start(self, request: Request, now: float) -> None:
         request.started_s = now
@@ -279,6 +284,8 @@ class Engine:
         """Add what was drawn for a request, until it ends."""
         request, drafts = draw.request, len(draw.request.drafts)
         update = self._update(request)
+        if not request.count:
+            update.prompt_logprobs = request.prompt_logprobs
         try:
             if draw.error is not None:
                 raise draw.error

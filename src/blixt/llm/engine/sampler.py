@@ -114,14 +114,14 @@ def threshold(logits: Tensor, rows: Sequence[Row]) -> Tensor:
         index = torch.tensor([[min(k, likeliest.shape[-1]) - 1] for k in ks], device=logits.device)
         limited = torch.tensor([[k < vocab] for k in ks], device=logits.device)
         low = torch.where(limited, likeliest.gather(-1, index), low)
-    if any(row.sampling.min_p > 0 for row in rows):
-        min_p = _column(logits, [row.sampling.min_p for row in rows])
-        low = torch.maximum(low, logits.amax(-1, keepdim=True) + min_p.log())
     nucleus = [i for i, row in enumerate(rows) if row.sampling.top_p < 1]
     if nucleus:
         kept = logits[nucleus].masked_fill(logits[nucleus] < low[nucleus], float("-inf"))
         top_p = _column(logits, [rows[i].sampling.top_p for i in nucleus])
         low[nucleus] = torch.maximum(low[nucleus], _nucleus(kept, top_p))
+    if any(row.sampling.min_p > 0 for row in rows):
+        min_p = _column(logits, [row.sampling.min_p for row in rows])
+        low = torch.maximum(low, logits.amax(-1, keepdim=True) + min_p.log())
     return low
 
 

@@ -98,14 +98,22 @@ class Scheduler:
         plan: dict[int, Slice] = {}
         budget = self.max_tokens
         for request in sorted(self.running, key=lambda r: (r.order[0], not r.decoding, r.order)):
+            budget -= self._admit_all(budget, plan, before=request.order[0])
             if budget and request.state is State.RUNNING:
                 budget -= self._continue(request, budget, plan)
-        while budget and (head := self._head()) is not None:
-            taken = self._admit(head, budget, plan)
+        self._admit_all(budget, plan)
+        return list(plan.values())
+
+    def _admit_all(self, budget: int, plan: dict[int, Slice], before: int | None = None) -> int:
+        """Start waiting requests, those of a priority below `before`; gives the tokens they take."""
+        spent = 0
+        while spent < budget and (head := self._head()) is not None:
+            urgent = before is None or head.order[0] < before
+            taken = self._admit(head, budget - spent, plan) if urgent else 0
             if not taken:
                 break
-            budget -= taken
-        return list(plan.values())
+            spent += taken
+        return spent
 
     def _push(self, request: Request) -> None:
         request.state = State.WAITING
