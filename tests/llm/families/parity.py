@@ -84,10 +84,12 @@ def assert_causal(folder: Path) -> None:
     changed = tokens.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.config.vocab
     before, after = model(tokens), model(changed)
-    assert torch.equal(before[:, :-1], after[:, :-1])
-    assert not torch.equal(before[:, -1], after[:, -1])
+    # Another token may visit another expert, and a product of one row more can round otherwise.
+    allowed = 1e-6 if model.config.moe else 0.0
+    assert gap(before[:, :-1], after[:, :-1]) <= allowed
+    assert gap(before[:, -1], after[:, -1]) > 1e-3
     cached = [model(ids, KVCache(model.config, 1, before)) for ids in (tokens, changed)]
-    assert torch.equal(cached[0][:, :-1], cached[1][:, :-1])
+    assert gap(cached[0][:, :-1], cached[1][:, :-1]) <= allowed
 
 
 @torch.no_grad()

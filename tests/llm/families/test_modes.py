@@ -1,0 +1,84 @@
+"""Every family in every way of computing it: causal, in uneven batches, packed, compiled, in bfloat16."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.llm.families import parity
+from tests.llm.families.cases import cases_of
+from tests.llm.families.parity import TOLERANCE, gap, loaded, reference, tensors
+
+from blixt.llm import load_checkpoint, save_checkpoint
+from blixt.llm.attention import Packed
+from blixt.llm.families import family_of
+from blixt.llm.weights.rules import apply, invert
+
+every_family = pytest.mark.parametrize("case", cases_of(5))
+
+
+@every_family
+def test_the_last_token_moves_no_logits_before_it(case: str, lane5: Path) -> None:
+    parity.assert_causal(lane5 / case)
+
+
+@every_family
+def test_rows_of_different_lengths_share_a_cache(case: str, lane5: Path) -> None:
+    parity.assert_cache_of_uneven_rows(lane5 / case)
+
+
+@every_family
+@torch.no_grad()
+def test_packed_documents_are_what_they_are_alone(case: str, lane5: Path) -> None:
+    model, known = loaded(lane5 / case), reference(lane5 / case)
+    row, lengths = known["long"][0], (19, 1, 7, 13)
+    documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    together = model(row[None], Packed(documents[None]))[0].split(lengths)
+    for packed, document in zip(together, row.split(lengths), strict=True):
+        assert gap(packed, model(document[None])[0]) < TOLERANCE
+
+
+@every_family
+def test_gradients_of_packed_documents_are_those_of_each_alone(case: str, lane5: Path) -> None:
+    model, row = load_checkpoint(lane5 / case / "model", copy=True), reference(lane5 / case)["long"][0]
+    model.requires_grad_()
+    documents = torch.tensor([0] * 21 + [1] * 19)
+    weights = torch.randn(40, model.config.vocab, generator=torch.Generator().manual_seed(0))
+    (model(row[None], Packed(documents[None]))[0] * weights).sum().backward()
+    together = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for part, weight in zip(row.split([21, 19]), weights.split([21, 19]), strict=True):
+        (model(part[None])[0] * weight).sum().backward()
+    largest = max(gradient.abs().max().item() for gradient in together.values())
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert (together[name] - parameter.grad).abs().max().item() < TOLERANCE * largest, name
+
+
+@every_family
+def test_rules_give_back_the_very_tensors_they_took(case: str, lane5: Path) -> None:
+    model, theirs = loaded(lane5 / case), tensors(lane5 / case / "model")
+    rules = family_of(model.config.model_type).rules(model.config)
+    random = {name: torch.randn_like(tensor).bfloat16() for name, tensor in theirs.items()}
+    ours = apply(rules, random, model.config)
+    assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in model.state_dict().items()}
+    text = {name.removeprefix("language_model."): tensor for name, tensor in random.items()}
+    assert all(torch.equal(tensor, text[name]) for name, tensor in invert(rules, ours, model.config).items())
+
+
+@every_family
+def test_a_model_saved_in_bfloat16_runs_in_it(case: str, lane5: Path, tmp_path: Path) -> None:
+    save_checkpoint(load_checkpoint(lane5 / case / "model", dtype="bfloat16"), tmp_path)
+    model = load_checkpoint(tmp_path)
+    kept = {name for name, parameter in model.named_parameters() if parameter.dtype == torch.float32}
+    assert all(name.endswith("router.correction") for name in kept), "only this stays in float32"
+    with torch.no_grad():
+        logits = model(reference(lane5 / case)["short"])
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("case", ["llama31", "gemma2"])
+def test_compiled_and_not_are_the_same(case: str, lane5: Path) -> None:
+    model, known = loaded(lane5 / case), reference(lane5 / case)
+    compiled = torch.compile(model, dynamic=False)
+    with torch.no_grad():
+        assert gap(compiled(known["long"]), known["long.logits"]) < TOLERANCE
