@@ -1,6 +1,6 @@
 """blixt llm ...: train, try and serve language models."""
 
-from blixt.cli import llm_bench, llm_train, llm_use
+from blixt.cli import llm_bench, llm_train, llm_use, llm_weights
 from blixt.cli.options import group
 
 app = group("Train, try and serve language models.")
@@ -11,3 +11,7 @@ app.command()(llm_use.generate)
 app.command()(llm_use.serve)
 app.command()(llm_use.chat)
 app.command()(llm_bench.bench)
+app.command()(llm_weights.download)
+app.command()(llm_weights.convert)
+app.command()(llm_weights.info)
+app.command()(llm_weights.validate)

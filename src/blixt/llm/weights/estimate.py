@@ -15,9 +15,10 @@ BITS = {
     "float32": 32.0,
     "bfloat16": 16.0,
     "float16": 16.0,
-    "fp8": 8.1,
-    "int8": 8.1,
-    "int4": 4.5,
+    "fp8": 8.03,
+    "int8": 8.03,
+    "int8-dynamic": 8.03,
+    "int4": 5.0,
     "nf4": 4.5,
 }
 """Bits of one number of a matrix in each precision, the scales of quantised ones counted in."""

@@ -1,4 +1,4 @@
-"""What GGUF cannot say is refused: the configuration is read back from its metadata before they are written."""
+"""What GGUF cannot say is refused: the configuration is read back from the metadata to be written."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -81,18 +81,16 @@ def difference(ours: Any, theirs: Any, where: str = "") -> tuple[str, Any, Any] 
     Returns:
         The place, such as "specs[3].window", and the two values.
     """
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        first, second = cast("Mapping[str, Any]", ours), cast("Mapping[str, Any]", theirs)
+    if isinstance(ours, float) and isinstance(theirs, float | int):
+        return None if math.isclose(ours, theirs, rel_tol=1e-6) else (where, ours, theirs)
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        first, second = cast("dict[str, Any]", ours), cast("dict[str, Any]", theirs)
         pairs = [(f"{where}.{key}".lstrip("."), first[key], second.get(key)) for key in first]
     elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
-        left, right = cast("Sequence[Any]", ours), cast("Sequence[Any]", theirs)
+        left, right = cast("list[Any]", ours), cast("list[Any]", theirs)
         if len(left) != len(right):
-            return where, ours, theirs
-        pairs = [
-            (f"{where}[{i}]", mine, other) for i, (mine, other) in enumerate(zip(left, right, strict=True))
-        ]
-    elif isinstance(ours, float) and isinstance(theirs, float | int):
-        return None if math.isclose(ours, theirs, rel_tol=1e-6) else (where, ours, theirs)
+            return where, left, right
+        pairs = [(f"{where}[{i}]", mine, right[i]) for i, mine in enumerate(left)]
     else:
-        return None if ours == theirs else (where, ours, theirs)
+        return None if ours == theirs else (where, cast("Any", ours), theirs)
     return next((found for place, a, b in pairs if (found := difference(a, b, place)) is not None), None)
