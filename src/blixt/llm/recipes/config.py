@@ -174,6 +174,8 @@ def _items(value: Any, where: str) -> list[Any]:
     if isinstance(value, Text):
         pieces = [Text(piece.strip()) for piece in value.split(",") if piece.strip()]
         value = _parsed(value) if value.lstrip().startswith("[") else pieces
+    if isinstance(value, str):
+        return [value]
     if not isinstance(value, (list, tuple)):
         raise RecipeError(f"{where} is {value!r}: give a list")
     return list(cast("Sequence[Any]", value))

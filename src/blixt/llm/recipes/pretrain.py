@@ -179,10 +179,10 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)
             blocks = [as_block(next(batches)) for _ in range(data.micro_batches)]
-            loss, _ = train_step(
+            done = train_step(
                 fabric, model, optimizers, blocks, tp=config.parallel.tp, clip=config.optim.clip
             )
-            report.step(step, config.batch_size * config.block_size, loss=loss, learning_rate=rate)
+            report.step(step, done.tokens, loss=done.loss, learning_rate=rate)
             with report.aside():
                 if step % config.val_every == 0 or step == config.steps:
                     measured = evaluate(fabric, model, data.held_out(), config.parallel.tp)
@@ -239,7 +239,7 @@ def export(
 ) -> None:
     """Write the best weights seen as a checkpoint directory that `LLM.load` and transformers read."""
     model = GPT.empty(shape, device="cpu")
-    load_best(best, LossModel(model))
+    load_best(best, model, inside="model.")
     save_checkpoint(model, folder)
     tokenizer.save(folder / "tokenizer.json")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")

@@ -101,7 +101,7 @@ class Report:
         self.fabric, self.config, self.steps, self.flops_per_token = fabric, config, steps, flops_per_token
         self.every = config.every or max(1, steps // _REMEMBERED)
         self.peak = config.peak_flops or _peak(fabric)
-        self._tokens = 0
+        self._tokens: Tensor | float = 0
         self._since = time.perf_counter()
         self._last_line = 0.0
 
@@ -114,7 +114,7 @@ class Report:
         wanted = self.config.sample_every
         return bool(self.config.prompts) and (step in (0, self.steps) or (wanted > 0 and step % wanted == 0))
 
-    def step(self, step: int, tokens: int, **metrics: Tensor | float) -> None:
+    def step(self, step: int, tokens: Tensor | float, **metrics: Tensor | float) -> None:
         """Count a step, and log a row when one is due.
 
         Args:
@@ -122,14 +122,15 @@ class Report:
             tokens: Real tokens of the step over all ranks, padding not counted.
             **metrics: What else the row holds; tensors are read only when the row is due.
         """
-        self._tokens += tokens
+        self._tokens = self._tokens + tokens
         if not self.due(step):
             return
+        done = float(self._tokens)
         seconds = max(time.perf_counter() - self._since, 1e-9)
         row = {name: float(value) for name, value in metrics.items()}
-        row |= {"tokens_per_sec": self._tokens / seconds, "memory_gb": memory_gb(self.fabric.device)}
+        row |= {"tokens_per_sec": done / seconds, "memory_gb": memory_gb(self.fabric.device)}
         if self.peak and self.flops_per_token:
-            used = self._tokens * self.flops_per_token / seconds
+            used = done * self.flops_per_token / seconds
             row["mfu"] = used / (self.peak * self.fabric.world_size)
         self.log(step, row)
         self._tokens, self._since = 0, time.perf_counter()

@@ -180,11 +180,13 @@ class TrainState:
     ) -> None:
         self.model, self.optimizers = model, list(optimizers)
         self.others = {**({"loader": loader} if loader is not None else {}), **others}
-        self.frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+        named = list(model.named_parameters())
+        self.trained = {name for name, parameter in named if parameter.requires_grad}
+        self.whole = len(self.trained) == len(named)
 
     def keeps(self, name: str, value: Any) -> bool:
-        """Whether a tensor of the model is written: frozen weights are the base model's, and stay there."""
-        return name not in self.frozen
+        """Whether a tensor of the model is written: what is frozen is the base model's, and stays there."""
+        return self.whole or name in self.trained
 
     def parts(self) -> dict[str, Any]:
         """Everything by name, as `fabric.save` takes it."""
@@ -199,7 +201,7 @@ class TrainState:
             CheckpointError: It cannot be read.
         """
         parts = self.parts()
-        content = fabric.load(path, parts, strict=not self.frozen)
+        content = fabric.load(path, parts, strict=self.whole)
         if "progress" not in content:
             raise RecipeError(f"{path} was not written by a recipe: choose another checkpoint.dir")
         return content
@@ -239,16 +241,24 @@ def save_best(fabric: Fabric, path: str | Path, state: TrainState) -> None:
     fabric.save(path, {"model": state.model}, filter={"model": state.keeps})
 
 
-def load_best(path: str | Path, model: nn.Module) -> None:
-    """Put what `save_best` wrote into an unsharded model; buffers and frozen weights stay.
+def load_best(path: str | Path, model: nn.Module, inside: str = "") -> None:
+    """Put what `save_best` wrote into an unsharded model; frozen weights stay as they are.
+
+    Args:
+        path: The file.
+        model: Has the trained parameters.
+        inside: What the names of the model that trained began with before those of this one: "model.".
 
     Raises:
         CheckpointError: There is no such file, or it holds other parameters.
     """
     from blixt.fabric.checkpoint.io import load_file
 
-    state: dict[str, torch.Tensor] = load_file(path)["model"]
-    known = {name for name, _ in model.named_parameters()}
-    if other := sorted(state.keys() - known - {name for name, _ in model.named_buffers()}):
+    content: dict[str, torch.Tensor] = load_file(path)["model"]
+    state = {name.removeprefix(inside): tensor for name, tensor in content.items()}
+    parameters = dict(model.named_parameters())
+    if other := sorted(state.keys() - parameters.keys()):
         raise CheckpointError(f"{path} holds {other[0]}, which the model does not have.")
-    model.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            parameters[name].copy_(tensor)

@@ -1,8 +1,9 @@
 """What one optimizer step is, the same in every recipe: loss inside forward, weighted by tokens, clipped."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,22 @@ def data_ranks(fabric: Fabric) -> tuple[int, int]:
     return fabric.strategy.data_parallel_rank, fabric.strategy.data_parallel_size
 
 
+class Step(NamedTuple):
+    """What an optimizer step did, over all ranks, still on the device.
+
+    Attributes:
+        loss: Mean in nats a loss position.
+        positions: Loss positions.
+        tokens: Real tokens, padding not counted.
+        norm: Of the gradient before it was clipped; 0 when it is not.
+    """
+
+    loss: Tensor
+    positions: Tensor
+    tokens: Tensor
+    norm: Tensor
+
+
 def train_step(
     fabric: Fabric,
     model: nn.Module,
@@ -84,42 +101,43 @@ def train_step(
     *,
     tp: int = 1,
     clip: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> Step:
     """One optimizer step over some micro-batches, each token of all ranks with the same weight.
 
     Args:
         fabric: Launched.
         model: A `LossModel` that was set up.
         optimizers: Of its parameters, set up.
-        blocks: This rank's micro-batches, on its device.
+        blocks: This rank's micro-batches.
         tp: Ranks that share each layer, and so see the same tokens.
         clip: Largest norm of the gradient; 0 for no bound.
-
-    Returns:
-        Mean loss in nats a loss position, and how many positions there were, over all ranks.
     """
-    count = whole_count(fabric, blocks, tp)
+    positions, tokens = counts(fabric, blocks)
     ranks = fabric.world_size // tp  # gradients are averaged over these, while losses are to be summed
     total = torch.zeros((), device=fabric.device)
     for index, block in enumerate(blocks):
         with fabric.no_backward_sync(model, enabled=index < len(blocks) - 1):
-            loss = model(block, count.clamp(min=1) / ranks)
+            loss = model(block.to(fabric.device), positions.clamp(min=1) / ranks)
             fabric.backward(loss)
         total += loss.detach()
+    norm = torch.zeros(())
     for optimizer in optimizers:
         if clip:
             nonfinite = fabric.precision.compute_dtype is not torch.float16  # there the scaler's business
-            fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=nonfinite)
+            found = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=nonfinite)
+            norm = norm if found is None else found
         optimizer.step()
         optimizer.zero_grad()
-    return fabric.all_reduce(total), count
+    return Step(fabric.all_reduce(total), positions, tokens, norm)
 
 
-def whole_count(fabric: Fabric, blocks: Sequence[PackedBlock], tp: int = 1) -> Tensor:
-    """Loss positions in the micro-batches of all ranks that have different data."""
-    own = torch.stack([(block.mask & (block.targets >= 0)).sum() for block in blocks]).sum()
+def counts(fabric: Fabric, blocks: Sequence[PackedBlock]) -> tuple[Tensor, Tensor]:
+    """Loss positions and real tokens in the micro-batches of all ranks that have different data."""
+    positions = torch.stack([(block.mask & (block.targets >= 0)).sum() for block in blocks]).sum()
+    tokens = torch.stack([(block.documents >= 0).sum() for block in blocks]).sum()
     copies = fabric.world_size // fabric.strategy.data_parallel_size
-    return fabric.all_reduce(own, "sum") / copies
+    both = fabric.all_reduce(torch.stack((positions, tokens)).to(fabric.device), "sum") / copies
+    return both[0], both[1]
 
 
 @torch.no_grad()
@@ -139,7 +157,12 @@ def evaluate(fabric: Fabric, model: nn.Module, blocks: Iterable[PackedBlock], tp
 
 @torch.no_grad()
 def write_on(
-    model: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], max_tokens: int, device: torch.device
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    max_tokens: int,
+    device: torch.device,
+    encode: Callable[[str], list[int]] | None = None,
 ) -> list[tuple[str, str]]:
     """What the model makes of each prompt, greedily; every rank calls it, as sharded models need.
 
@@ -149,6 +172,7 @@ def write_on(
         prompts: Texts to continue.
         max_tokens: How far.
         device: Where the model is.
+        encode: Makes a prompt's tokens, such as a chat's; None takes the bare text.
 
     Returns:
         Pairs of prompt and continuation.
@@ -156,12 +180,13 @@ def write_on(
     model.eval()
     found: list[tuple[str, str]] = []
     for prompt in prompts:
-        ids = list(tokenizer.encode(prompt))
+        ids = tokenizer.encode(prompt) if encode is None else encode(prompt)
+        begun = len(ids)
         limit = int(cast("Any", model).model.config.context)
         for _ in range(max_tokens):
             logits: Tensor = cast("Any", model).next_logits(torch.tensor([ids[-limit:]], device=device))
             ids.append(int(logits.argmax()))
-        written = ids[len(tokenizer.encode(prompt)) :]
+        written = ids[begun:]
         ends = [index for index, token in enumerate(written) if token in set(tokenizer.eos)]
         found.append((prompt, tokenizer.decode(written[: ends[0]] if ends else written)))
     model.train()
@@ -172,3 +197,17 @@ def endless(loader: Iterable[Any]) -> Iterator[Any]:
     """Batches of one epoch after the other."""
     while True:
         yield from loader
+
+
+def micro_batches(block: PackedBlock, rows: int) -> list[PackedBlock]:
+    """A batch (B, T) as batches of so many rows."""
+    parts = [getattr(block, f.name).split(rows) for f in fields(PackedBlock)]
+    return [PackedBlock(*part) for part in zip(*parts, strict=True)]
+
+
+def chat_encoder(tokenizer: Tokenizer) -> Callable[[str], list[int]] | None:
+    """Makes a prompt's tokens as the first message of a chat; None when the model has no chat template."""
+    template = tokenizer.template
+    if template is None:
+        return None
+    return lambda prompt: template.ids([{"role": "user", "content": prompt}], add_generation_prompt=True)
