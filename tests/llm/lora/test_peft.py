@@ -1,0 +1,208 @@
+"""Adapters in PEFT's files: what peft wrote runs here, what is written here peft runs, with equal logits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Phi3Config,
+    PreTrainedModel,
+)
+
+from blixt.llm.errors import AdapterError
+from blixt.llm.lora import LoRAConfig, add_lora, load_peft, lora_state, merge, read_peft, save_peft
+from blixt.llm.model import GPT
+from blixt.llm.weights import load_checkpoint
+
+TOKENS = torch.arange(1, 25).view(2, 12)
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+LLAMA = LlamaConfig(**SIZES, num_key_value_heads=2, attention_bias=True, tie_word_embeddings=False)
+PHI3 = Phi3Config(**SIZES, num_key_value_heads=2)
+NEOX = GPTNeoXConfig(**SIZES)
+GPT2 = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+
+
+def written(config: Any, folder: Path) -> PreTrainedModel:
+    """A tiny model of transformers' with decisive weights, also on disk."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    model.save_pretrained(folder)
+    return model
+
+
+def stirred(parameters: Any) -> None:
+    """Give an adapter something that it learned."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return (ours - theirs).abs().max().item() < 1e-5 * theirs.abs().max().item()
+
+
+THEIRS = {
+    "lora": (LLAMA, {"target_modules": ["q_proj", "v_proj"]}),
+    "dora": (LLAMA, {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),
+    "rslora": (LLAMA, {"target_modules": "all-linear", "use_rslora": True}),
+    "bias of lora": (LLAMA, {"target_modules": ["q_proj"], "bias": "lora_only"}),
+    "all biases": (LLAMA, {"target_modules": ["q_proj"], "bias": "all"}),
+    "modules to save": (
+        LLAMA,
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "embed_tokens"]},
+    ),
+    "patterns": (
+        LLAMA,
+        {
+            "target_modules": ["q_proj", "v_proj", "up_proj"],
+            "rank_pattern": {"layers.0.self_attn.q_proj": 2, "up_proj": 8},
+            "alpha_pattern": {"v_proj": 3},
+        },
+    ),
+    "fused qkv": (PHI3, {"target_modules": ["qkv_proj", "gate_up_proj"], "use_dora": True}),
+    "interleaved qkv": (NEOX, {"target_modules": ["query_key_value", "dense_4h_to_h"]}),
+    "transposed": (GPT2, {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
+}
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+def test_an_adapter_that_peft_wrote_gives_the_same_logits_here(kind: str, tmp_path: Path) -> None:
+    config, options = THEIRS[kind]
+    base = written(config, tmp_path / "base")
+    model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **options)).eval()
+    stirred(p for p in model.parameters() if p.requires_grad)
+    model.save_pretrained(tmp_path / "adapter")
+    ours = load_peft(load_checkpoint(tmp_path / "base"), tmp_path / "adapter")
+    with torch.inference_mode():
+        expected = model(TOKENS).logits
+        assert close(ours(TOKENS), expected)
+        assert close(merge(ours, unload=True)(TOKENS), expected)
+
+
+OURS = {
+    "lora": (LLAMA, LoRAConfig(r=4, alpha=8)),
+    "dora": (LLAMA, LoRAConfig(r=4, alpha=8, targets=("attn.*", "mlp.down"), dora=True)),
+    "rslora with ranks": (
+        LLAMA,
+        LoRAConfig(r=4, rslora=True, ranks={"q": 2, "0.mlp.up": 3}, alphas={"v": 1}),
+    ),
+    "bias of lora": (LLAMA, LoRAConfig(r=4, targets="q", bias="lora_only")),
+    "all biases": (LLAMA, LoRAConfig(r=4, targets="q", bias="all")),
+    "modules to save": (
+        LLAMA,
+        LoRAConfig(r=4, targets=("q", "v"), save=("head", "embed", "blocks.1.mlp_norm")),
+    ),
+    "fused qkv": (PHI3, LoRAConfig(r=4)),
+    "part of a fused qkv": (PHI3, LoRAConfig(r=4, targets=("q", "v"), ranks={"v": 2}, alphas={"v": 5})),
+    "part of a fused qkv with dora": (PHI3, LoRAConfig(r=4, targets=("attn.q", "mlp.up"), dora=True)),
+    "interleaved qkv": (NEOX, LoRAConfig(r=4)),
+    "transposed": (GPT2, LoRAConfig(r=4)),
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_an_adapter_written_here_gives_the_same_logits_in_peft(kind: str, tmp_path: Path) -> None:
+    config, options = OURS[kind]
+    base = written(config, tmp_path / "base")
+    model = add_lora(load_checkpoint(tmp_path / "base", copy=True), options)
+    stirred(lora_state(model).values())
+    save_peft(model, tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    again = load_peft(load_checkpoint(tmp_path / "base"), tmp_path / "adapter")
+    with torch.inference_mode():
+        expected = model(TOKENS)
+        assert close(theirs(TOKENS).logits, expected)
+        assert close(again(TOKENS), expected)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model in `base` and an adapter of it in `adapter`."""
+    where = tmp_path_factory.mktemp("peft")
+    written(LLAMA, where / "base")
+    model = add_lora(load_checkpoint(where / "base", copy=True), LoRAConfig(r=4, alpha=8, targets="q"))
+    stirred(lora_state(model).values())
+    save_peft(model, where / "adapter", base="some/model")
+    return where
+
+
+def test_the_files_name_modules_as_transformers_does(folder: Path) -> None:
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["q_proj"]
+    assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (4, 8, "some/model")
+    with safe_open(folder / "adapter" / "adapter_model.safetensors", framework="pt") as file:
+        assert "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight" in set(file.keys())
+
+
+def test_an_adapter_can_be_read_without_a_model(folder: Path) -> None:
+    config = load_checkpoint(folder / "base").config
+    read = read_peft(folder / "adapter", config)
+    assert sorted(read.products) == ["blocks.0.attn.q", "blocks.1.attn.q"]
+    product = read.products["blocks.0.attn.q"]
+    assert (product.a.shape, product.b.shape, product.scale) == ((4, 32), (32, 4), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"peft_type": "IA3"}, "only LORA"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_its_name(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(AdapterError, match=sentence):
+        read_peft(tmp_path, load_checkpoint(folder / "base").config)
+
+
+def test_missing_torn_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(folder / "base")
+    with pytest.raises(AdapterError, match=r"adapter_config\.json does not exist"):
+        load_peft(model, tmp_path)
+    good = (folder / "adapter" / "adapter_config.json").read_bytes()
+    (tmp_path / "adapter_config.json").write_bytes(good)
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors does not exist"):
+        load_peft(model, tmp_path)
+    whole = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    (tmp_path / "adapter_model.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(AdapterError, match="is damaged"):
+        load_peft(model, tmp_path)
+    small = LlamaConfig(**{**SIZES, "hidden_size": 16}, num_key_value_heads=2, attention_bias=True)
+    written(small, tmp_path / "small")
+    with pytest.raises(AdapterError, match="another size"):
+        load_peft(load_checkpoint(tmp_path / "small"), folder / "adapter")
+    written(PHI3, tmp_path / "phi3")
+    with pytest.raises(AdapterError, match="q_proj, which this model does not have"):
+        load_peft(load_checkpoint(tmp_path / "phi3"), folder / "adapter")
+
+
+def test_a_model_without_adapter_has_nothing_to_save(folder: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(folder / "base")
+    assert isinstance(model, GPT)
+    with pytest.raises(AdapterError, match="no adapter"):
+        save_peft(model, tmp_path)
