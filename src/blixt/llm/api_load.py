@@ -60,6 +60,6 @@ def engine_config(given: Mapping[str, Any], device: str = "cpu") -> EngineConfig
 
 
 def _draft_proposer(model: "GPT", tokens: int | None) -> "Proposer":
-    from blixt.llm.engine.speculative import DraftProposer
+    from blixt.llm.engine.speculative_draft import DraftProposer
 
     return DraftProposer(model, k=tokens or EngineConfig.speculate_tokens)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from blixt.llm.engine.engine_build import build_cache, make_proposer, room
+from blixt.llm.engine.engine_build import build_cache, make_proposer, make_speculation_stats, room
 from blixt.llm.engine.engine_config import EngineConfig
 from blixt.llm.engine.engine_draw import Draw, draw_tokens, extend, note_prompt_logprobs
 from blixt.llm.engine.metrics import Stats
@@ -80,6 +80,7 @@ class Engine:
         self.eos = tuple(dict.fromkeys((*model.config.eos, *ends)))
         self.room = room(model.config, config, self.blocks)
         self._proposer = make_proposer(config)
+        self._speculation = make_speculation_stats(self._proposer)
         self._requests: dict[str, Request] = {}
         self._ended: list[Update] = []
         self._arrivals = 0
@@ -180,6 +181,7 @@ class Engine:
             waiting=self.scheduler.waiting,
             blocks_used=sum(pool.used for pool in self.blocks.pools),
             preemptions=self.scheduler.preemptions,
+            speculation=replace(self._speculation) if self._speculation is not None else None,
         )
 
     def _check(self, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:

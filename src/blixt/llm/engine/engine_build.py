@@ -11,7 +11,7 @@ from blixt.llm.engine.engine_config import EngineConfig, memory_for_cache
 from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
 
 if TYPE_CHECKING:
-    from blixt.llm.engine.speculative import Proposer
+    from blixt.llm.engine.speculative import Proposer, SpeculationStats
 
 BLOCK_SIZE = {"cpu": 32, "cuda": 256}
 """Tokens in a block; torch's own FlashAttention reads pages of 256 or a multiple."""
@@ -64,3 +64,12 @@ def make_proposer(engine: EngineConfig) -> "Proposer | None":
         return NgramProposer(k=engine.speculate_tokens)
     assert not isinstance(engine.speculate, str)
     return engine.speculate
+
+
+def make_speculation_stats(proposer: "Proposer | None") -> "SpeculationStats | None":
+    """Counts of guessed tokens, when something guesses."""
+    if proposer is None:
+        return None
+    from blixt.llm.engine.speculative import SpeculationStats
+
+    return SpeculationStats()
