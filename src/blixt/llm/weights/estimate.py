@@ -174,4 +174,4 @@ def _mlp_width(config: ModelConfig, layer: int) -> int:
 
 
 def _gb(size_bytes: float) -> str:
-    return f"{size_bytes / 1e9:.2f} GB"
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.2f} MB"

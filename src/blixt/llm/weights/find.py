@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from blixt.llm.errors import WeightsError
 from blixt.llm.weights.safetensors_file import SafetensorsFile
+from blixt.llm.weights.safetensors_write import SAVE_ID
 from blixt.llm.weights.source import Shards, Source
 from blixt.llm.weights.torch_file import TorchFile
 
@@ -81,8 +82,19 @@ def _open_index(index: Path) -> Source:
     weight_map = _read_index(index)
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     _check_all_there(index, files)
-    kind = TorchFile if index.name.startswith("pytorch_model") else SafetensorsFile
-    return Shards(index.parent, [kind(file) for file in files], weight_map)
+    if index.name.startswith("pytorch_model"):
+        return Shards(index.parent, [TorchFile(file) for file in files], weight_map)
+    parts = [SafetensorsFile(file) for file in files]
+    _check_one_save(index, parts)
+    return Shards(index.parent, parts, weight_map)
+
+
+def _check_one_save(index: Path, parts: list[SafetensorsFile]) -> None:
+    """Files that this library wrote say which save they are of; a save that broke off mixes two."""
+    wanted = _read_json(index).get("metadata", {}).get(SAVE_ID, "")
+    for part in parts:
+        if wanted and part.metadata.get(SAVE_ID, wanted) != wanted:
+            raise WeightsError(f"{part.where} is of another save than {index.name}: one of them broke off")
 
 
 def _check_all_there(index: Path, files: Iterable[Path]) -> None:
@@ -92,15 +104,24 @@ def _check_all_there(index: Path, files: Iterable[Path]) -> None:
         raise WeightsError(f"{index.parent} lacks the shard {missing[0]}{more} that {index.name} names")
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"{path} does not exist") from None
+    except ValueError:
+        raise WeightsError(f"{path} is damaged: it is not JSON") from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} is damaged: it is not a JSON object")
+    return cast("dict[str, Any]", content)
+
+
 def _read_index(index: Path) -> dict[str, str]:
     try:
-        content: Any = json.loads(index.read_text("utf-8"))
-        weight_map = cast("dict[str, str]", content["weight_map"])
+        weight_map = cast("dict[str, str]", _read_json(index)["weight_map"])
         names = {str(name): str(file) for name, file in weight_map.items()}
-    except FileNotFoundError:
-        raise WeightsError(f"{index} does not exist") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise WeightsError(f"{index} is damaged: it is not JSON with a weight_map") from None
+    except (KeyError, TypeError, AttributeError):
+        raise WeightsError(f"{index} is damaged: it has no weight_map") from None
     outside = [file for file in names.values() if Path(file).name != file]
     if outside or not names:
         raise WeightsError(f"{index} is damaged: it names {(outside or ['no file'])[0]!r}")

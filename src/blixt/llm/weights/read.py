@@ -32,6 +32,7 @@ _DTYPES = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
+QUANTIZED = "quantized.safetensors"
 DType = torch.dtype | str | None
 _CHECKED_CONTEXT = 2048  # who loads a model will want to say at least so much to it
 
@@ -68,6 +69,8 @@ def load_checkpoint(
         WeightsError: A file is missing, truncated or damaged, or a tensor missing, surplus or misshapen.
         TooLittleMemoryError: It does not fit; the text says what would.
     """
+    if (Path(path) / QUANTIZED).exists():
+        return _load_quantized(Path(path), device, quantize)
     source, config = open_checkpoint(path)
     model = GPT.empty(config)
     plan = plan_for(model, source)
@@ -190,6 +193,14 @@ def _is_gguf(path: Path) -> bool:
     if path.is_dir():
         return not (path / "config.json").exists() and len(list(path.glob("*.gguf"))) == 1
     return path.suffix == ".gguf"
+
+
+def _load_quantized(path: Path, device: str | torch.device, quantize: str | None) -> GPT:
+    from blixt.llm.quant import load_quantized
+
+    if quantize is not None:
+        raise WeightsError(f"{path} is quantised already: load it without quantize={quantize!r}")
+    return load_quantized(path, device)
 
 
 def _check_memory(

@@ -87,14 +87,29 @@ class ShardWriter:
             self._crc = zlib.crc32(piece, self._crc)
             self._file.write(piece)
 
-    def close(self) -> None:
-        """End the file: its checksum, and everything on the disk."""
-        mark = f'"{CHECKSUM}":"'.encode()
-        self._file.seek(self._header.index(mark) + len(mark))
-        self._file.write(f"{self._crc:08x}".encode())
+    @property
+    def checksum(self) -> str:
+        """Of the numbers written so far."""
+        return f"{self._crc:08x}"
+
+    def close(self, save_id: str = "") -> None:
+        """End the file: its checksum, and everything on the disk.
+
+        Args:
+            save_id: What all files of one save have in common, as long as the one in the metadata.
+        """
+        self._stamp(CHECKSUM, self.checksum)
+        if save_id:
+            self._stamp(SAVE_ID, save_id)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def _stamp(self, key: str, text: str) -> None:
+        """Write a text of the header in place."""
+        mark = f'"{key}":"'.encode()
+        self._file.seek(self._header.index(mark) + len(mark))
+        self._file.write(text.encode())
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -150,8 +165,8 @@ def write_tensors(
         tensors: Gives them one after another.
         metadata: Texts for every header.
     """
-    save_id = os.urandom(8).hex()
-    texts = {"format": "pt", **metadata, SAVE_ID: save_id}
+    save_id = ""
+    texts = {"format": "pt", **metadata, **({SAVE_ID: "0" * 8} if len(shards) > 1 else {})}
     stream = tensors()
     with publishing(directory, sum(shard.size_bytes for shard in shards)) as writers:
         for shard in shards:
@@ -159,7 +174,11 @@ def write_tensors(
             writers.append(writer)
             for _ in shard.infos:
                 writer.write(*next(stream))
-            writer.close()
+        if len(shards) > 1:
+            sums = "".join(writer.checksum for writer in writers)
+            save_id = f"{zlib.crc32(sums.encode()):08x}"
+        for writer in writers:
+            writer.close(save_id)
     if len(shards) > 1:
         _write_index(directory, shards, save_id)
     _remove_replaced(directory, shards)

@@ -11,7 +11,7 @@ from blixt.llm.config import ModelConfig
 from blixt.llm.errors import WeightsError
 from blixt.llm.model import GPT
 from blixt.llm.weights.place import targets
-from blixt.llm.weights.read import DType, as_dtype
+from blixt.llm.weights.read import QUANTIZED, DType, as_dtype
 from blixt.llm.weights.rules import Entry, check_present, entries
 from blixt.llm.weights.safetensors_write import plan_shards, write_atomically, write_tensors
 from blixt.llm.weights.source import TensorInfo
@@ -29,9 +29,10 @@ def save_checkpoint(
 ) -> None:
     """Write weights and `config.json` into a directory, which transformers and this library read back.
 
-    Files appear whole or not at all, and those of a save before are removed after. Tensors are laid out and
-    written one rule at a time, so that no second copy of the model is needed. With DTensors (FSDP2, tensor
-    parallel) every rank must call this; the first one writes.
+    Files appear whole or not at all, and those of a save before are removed after; a model with quantised
+    layers is written by `blixt.llm.quant.save_quantized`. Tensors are laid out and written one rule at a
+    time, so that no second copy of the model is needed. With DTensors (FSDP2, tensor parallel) every rank
+    must call this; the first one writes.
 
     Args:
         model: Whose parameters to write; a shared embedding is written once.
@@ -40,13 +41,18 @@ def save_checkpoint(
         dtype: Of the floating parameters on disk; None keeps each as it is.
 
     Raises:
-        WeightsError: The disk has no room, or the model has layers that the family's rules do not know
-            (quantised, or with adapters that were not merged).
+        WeightsError: The disk has no room, or the model has layers that the family's rules do not know (with
+            adapters that were not merged).
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    if _is_quantised(model):
+        from blixt.llm.quant import save_quantized
+
+        return save_quantized(model, directory)
     save_weights(model, directory, max_shard_bytes=max_shard_bytes, dtype=dtype)
     if _writes():
+        (directory / QUANTIZED).unlink(missing_ok=True)
         save_config(model.config, directory, as_dtype(dtype) or _main(model))
 
 
@@ -96,7 +102,7 @@ def write_state(
     """
     plan = list(entries(family_rules(config), config))
     for entry in plan:
-        check_present(entry.ours, infos, "the model (merge adapters first; quantised layers are not saved)")
+        check_present(entry.ours, infos, "the model (merge adapters first)")
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for entry in plan:
@@ -148,6 +154,12 @@ def _is_dtensor(tensor: Tensor) -> bool:
     from torch.distributed.tensor import DTensor
 
     return isinstance(tensor, DTensor)
+
+
+def _is_quantised(model: nn.Module) -> bool:
+    from blixt.llm.quant.base import QuantLinear
+
+    return any(isinstance(module, QuantLinear) for module in model.modules())
 
 
 def _is_distributed() -> bool:

@@ -93,9 +93,8 @@ def validate(path: str | Path, wish: Wish | None = None) -> Iterator[Finding]:
 
 def _dtypes(plan: Plan) -> Iterator[Finding]:
     stored = {info.stored for info in plan.infos() if info.dtype.is_floating_point}
-    verdict: Verdict = "ok" if len(stored) < 2 else "warning"
     more = "" if len(stored) < 2 else "; parameters are brought to one dtype when loaded"
-    yield Finding("dtypes", verdict, f"stored as {', '.join(sorted(stored))}{more}")
+    yield Finding("dtypes", "ok", f"stored as {', '.join(sorted(stored))}{more}")
 
 
 def _numbers(source: Source) -> Iterator[Finding]:
