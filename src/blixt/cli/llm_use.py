@@ -10,8 +10,17 @@ from blixt.cli.llm_errors import ERRORS
 from blixt.cli.options import Json
 from blixt.cli.output import print_json
 
-ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder.")]
+ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder or .gguf file.")]
+Partner = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, .gguf file, or server URL.")]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.", min=0)]
+TopP = Annotated[float | None, typer.Option(help="Only the likeliest up to this sum.")]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same text.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; a GPU if there is one.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; as stored.")]
+Quantize = Annotated[str | None, typer.Option(help="Store weights as int8, int4, nf4 or fp8.")]
+Context = Annotated[int | None, typer.Option(help="Longest prompt and answer, in tokens.", min=2)]
+Speculate = Annotated[str | None, typer.Option(help="ngram, or the folder of a small model that guesses.")]
+Template = Annotated[str | None, typer.Option(help="A .jinja file or a prompt style, not the model's own.")]
 
 
 def generate(
@@ -20,9 +29,13 @@ def generate(
     max_tokens: Annotated[int, typer.Option(help="At most so many tokens.")] = 64,
     temperature: Temperature = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Only the likeliest so many.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Only the likeliest up to this sum.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; repeat it.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    speculate: Speculate = None,
     json: Json = False,
 ) -> None:
     """Continue a prompt, printing as it goes."""
@@ -39,6 +52,10 @@ def generate(
             top_p=top_p,
             seed=seed,
             stop=stop,
+            device=device,
+            dtype=dtype,
+            quantize=quantize,
+            speculate=speculate,
         ):
             text.append(piece)
             if not json:
@@ -57,21 +74,83 @@ def serve(
     model_name: Annotated[str | None, typer.Option(help="What clients call it.")] = None,
     api_key: Annotated[str | None, typer.Option(help="Ask clients for this key.")] = None,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 1,
+    max_batch: Annotated[int | None, typer.Option(help="Requests side by side (16).", min=1)] = None,
+    context: Context = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    speculate: Speculate = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a LoRA; repeat it.")] = None,
+    chat_template: Template = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Bound of answers without one.", min=1)] = None,
 ) -> None:
-    """Serve a model with the OpenAI API (chat, completions, streams)."""
+    """Serve a model with the OpenAI API (chat, completions, responses, embeddings)."""
     with room("llm", *ERRORS):
         from blixt import llm
 
-        llm.serve(model, host=host, port=port, model_name=model_name, api_key=api_key, workers=workers)
+        llm.serve(
+            model,
+            host=host,
+            port=port,
+            model_name=model_name,
+            api_key=api_key,
+            workers=workers,
+            max_batch=max_batch,
+            context=context,
+            dtype=dtype,
+            quantize=quantize,
+            speculate=speculate,
+            adapters=_named(adapter),
+            chat_template=chat_template,
+            max_tokens=max_tokens,
+        )
 
 
 def chat(
-    model: ModelDir,
+    model: Partner,
+    system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
     max_tokens: Annotated[int, typer.Option(help="At most so many tokens an answer.")] = 256,
     temperature: Temperature = 0.8,
+    top_p: TopP = None,
+    seed: Seed = None,
+    model_name: Annotated[str | None, typer.Option(help="Which of a server's models.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="A server's key; $OPENAI_API_KEY.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    context: Context = None,
+    speculate: Speculate = None,
+    chat_template: Template = None,
 ) -> None:
-    """Talk with a model in this terminal."""
+    """Talk with a model, here or on a server, in this terminal."""
+    options = {
+        "dtype": dtype,
+        "quantize": quantize,
+        "context": context,
+        "speculate": speculate,
+        "chat_template": chat_template,
+    }
     with room("llm", *ERRORS):
         from blixt import llm
 
-        llm.chat(model, max_tokens=max_tokens, temperature=temperature)
+        llm.chat(
+            model,
+            system=system,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            model_name=model_name,
+            api_key=api_key,
+            device=device,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+
+
+def _named(pairs: list[str] | None) -> dict[str, str] | None:
+    """`NAME=FOLDER` pairs as a mapping."""
+    if not pairs:
+        return None
+    for pair in pairs:
+        if "=" not in pair:
+            raise typer.BadParameter(f"{pair!r} is not NAME=FOLDER", param_hint="--adapter")
+    return dict(pair.split("=", 1) for pair in pairs)
