@@ -135,6 +135,9 @@ class Upload(ls.LitAPI):
 class Chat(ls.LitAPI):
     def predict(self, x, context):
         yield f"{x.messages[-1].content} "
+        if x.tools:
+            call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+            yield {"role": "assistant", "content": "", "tool_calls": [call]}
         yield {"role": "assistant", "content": str(context["temperature"]), "completion_tokens": 3}
 
 

@@ -133,6 +133,13 @@ def test_a_chat_answers_whole_and_streamed_with_usage(client):
     assert "data: [DONE]" in lines
 
 
+def test_tool_calls_of_a_whole_answer_are_numbered(client):
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": [tool]}
+    message = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    assert [(call["index"], call["id"]) for call in message["tool_calls"]] == [(0, "c")]
+
+
 def test_a_wrong_chat_is_refused_in_fastapis_shape(client):
     answer = client.post("/v1/chat/completions", json={"messages": [{"content": "no role"}]})
     assert (answer.status_code, answer.json()["detail"][0]["loc"][:2]) == (422, ["body", "messages"])

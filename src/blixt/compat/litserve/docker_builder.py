@@ -1,5 +1,6 @@
 """`litserve dockerize`."""
 
+import warnings
 from pathlib import Path
 
 from blixt.serve.docker import Image, write
@@ -13,5 +14,10 @@ def dockerize(server_filename: str, port: int = 8000, gpu: bool = False) -> None
         port: Where it listens.
         gpu: Build on NVIDIA's CUDA runtime image.
     """
+    if not Path("requirements.txt").is_file():
+        warnings.warn(
+            "There is no requirements.txt. Make sure to install the required packages in the Dockerfile.",
+            stacklevel=2,
+        )
     for path in write(Image(Path(server_filename), port, gpu), force=True):
         print(f"Dockerfile created successfully: {path}" if path.name == "Dockerfile" else f"wrote {path}")

@@ -174,10 +174,13 @@ class _Call(CompletionCall):
         self.messages = [body for _ in self.messages]
 
     def whole(self, outputs: list[list[bytes]]) -> bytes:
-        """The answer, whose content is never null."""
+        """The answer, whose content is never null and whose tool calls are numbered."""
         answer = msgspec.json.decode(super().whole(outputs))
         for choice in answer["choices"]:
-            choice["message"]["content"] = choice["message"]["content"] or ""
+            message = choice["message"]
+            message["content"] = message["content"] or ""
+            for index, call in enumerate(message.get("tool_calls", ())):
+                call["index"] = index
         return to_json(answer)
 
 
