@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import json.decoder
+import json.encoder
 import os
 import signal
 import subprocess
@@ -12,7 +14,10 @@ from typing import Any
 
 import torch
 
+from blixt.llm.attention import Packed
 from blixt.llm.config import ModelConfig
+from blixt.llm.data import Loader, load_examples, pack, tokenize
+from blixt.llm.losses import token_loss
 from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import save_checkpoint
@@ -26,15 +31,27 @@ def source_lines(*modules: ModuleType) -> list[str]:
     return [line for line in lines if len(line.strip()) > 12 and len(line) < 60]
 
 
-def small_model(folder: Path, *, seed: int = 0, vocab: int = 320, **sizes: Any) -> Path:
-    """A checkpoint directory with fresh weights and a tokenizer of this file's text."""
+def small_model(folder: Path, *, seed: int = 0, vocab: int = 320, steps: int = 0, **sizes: Any) -> Path:
+    """A checkpoint directory with a tokenizer of `json`'s source, and `steps` of training on it."""
     torch.manual_seed(seed)
     tokenizer = Tokenizer.train([inspect.getsource(json)], vocab)
     shape = {"d": 48, "layers": 2, "heads": 4, "kv_heads": 2, "d_ff": 96, "context": CONTEXT, **sizes}
     model = GPT(ModelConfig(vocab=len(tokenizer), eos=tokenizer.eos, **shape))
+    train(model, tokenizer, source_lines(json.decoder, json.encoder), steps)
     save_checkpoint(model, folder)
     tokenizer.save(folder)
     return folder
+
+
+def train(model: GPT, tokenizer: Tokenizer, lines: list[str], steps: int) -> None:
+    """Next-token prediction on lines, each a document."""
+    units = tokenize(load_examples(lines), tokenizer, CONTEXT).units
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _, block in zip(range(steps), Loader(pack(units, CONTEXT), 4), strict=False):
+        hidden = model.hidden(block.tokens, Packed(block.documents))
+        token_loss(model, hidden, block.targets, block.mask).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
