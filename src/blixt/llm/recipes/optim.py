@@ -118,12 +118,14 @@ def _steps_of(amount: float, steps: int) -> int:
 
 
 def _adamw(parameters: Sequence[nn.Parameter], config: OptimConfig) -> Optimizer:
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    """Matrices decay, vectors do not; a group holds parameters of one mesh, which fused kernels ask for."""
+    groups: dict[Any, dict[str, Any]] = {}
+    for parameter in parameters:
+        decay = config.weight_decay if parameter.dim() >= 2 else 0.0
+        key = (decay, getattr(parameter, "device_mesh", None))
+        groups.setdefault(key, {"params": [], "weight_decay": decay})["params"].append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        list(groups.values()),
         lr=config.learning_rate,
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
