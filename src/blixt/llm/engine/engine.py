@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from blixt.llm.engine.engine_build import build_cache, make_proposer, make_speculation_stats, room
+from blixt.llm.engine.engine_build import (
+    build_cache,
+    make_graphs,
+    make_proposer,
+    make_speculation_stats,
+    room,
+)
 from blixt.llm.engine.engine_config import EngineConfig
 from blixt.llm.engine.engine_draw import Draw, draw_tokens, extend, note_prompt_logprobs
 from blixt.llm.engine.metrics import Stats
@@ -75,7 +81,9 @@ class Engine:
             self.blocks, config.max_batch, config.max_tokens_per_step, config.max_waiting
         )
         layout = Layout(model, batch_invariant=config.batch_invariant)
-        self.runner = Runner(model, cache, self.blocks.groups, layout, adapters)
+        groups = self.blocks.groups
+        graphs = make_graphs(model, config, cache, groups)
+        self.runner = Runner(model, cache, groups, layout, adapters, graphs)
         ends = tokenizer.eos if tokenizer is not None else ()
         self.eos = tuple(dict.fromkeys((*model.config.eos, *ends)))
         self.room = room(model.config, config, self.blocks)

@@ -1,14 +1,18 @@
 """What an engine is made of, from a model's shape and its configuration."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.engine.blocks import BlockPool
-from blixt.llm.engine.blocks_tables import CacheBlocks
+from blixt.llm.engine.blocks_tables import CacheBlocks, Group
 from blixt.llm.engine.engine_config import EngineConfig, memory_for_cache
+from blixt.llm.engine.graphs import DecodeGraphs, can_capture
 from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
+from blixt.llm.engine.paged_cuda import flash_fits
+from blixt.llm.model import GPT
 
 if TYPE_CHECKING:
     from blixt.llm.engine.speculative import Proposer, SpeculationStats
@@ -54,6 +58,15 @@ def room(config: ModelConfig, engine: EngineConfig, blocks: CacheBlocks) -> int:
         if group.reach == "full"
     ]
     return min([longest(config, engine), *full])
+
+
+def make_graphs(
+    model: GPT, engine: EngineConfig, cache: PagedCache, groups: Sequence[Group]
+) -> DecodeGraphs | None:
+    """Graphs of decoding steps, on a GPU and for a model that they fit."""
+    if not (engine.cuda_graphs and flash_fits(model.config, cache, groups) and can_capture(model.config)):
+        return None
+    return DecodeGraphs(model, cache, groups, engine.max_batch, longest(model.config, engine))
 
 
 def make_proposer(engine: EngineConfig) -> "Proposer | None":

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from blixt.llm.engine.blocks_tables import Group
+from blixt.llm.engine.graphs import DecodeGraphs
 from blixt.llm.engine.paged import Paged, Span
 from blixt.llm.engine.paged_cache import PagedCache
+from blixt.llm.engine.paged_cuda import PagedFlash, flash_fits, read_of
 from blixt.llm.engine.runner_layout import Layout
 from blixt.llm.engine.scheduler import Slice
 from blixt.llm.model import GPT
@@ -27,6 +29,7 @@ class Runner:
         groups: Its layers by reach.
         layout: How a CPU's matrices are laid out and batches padded.
         adapters: LoRA adapters that requests may name.
+        graphs: Steps that only decode are replayed through them, where they fit the model.
     """
 
     def __init__(
@@ -36,13 +39,16 @@ class Runner:
         groups: Sequence[Group],
         layout: Layout,
         adapters: "AdapterSet | None" = None,
+        graphs: DecodeGraphs | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
         self.groups = tuple(groups)
         self.layout = layout
         self.adapters = adapters
+        self.graphs = graphs
         self.device = model.embed.weight.device
+        self._flash = flash_fits(model.config, cache, groups)
 
     @torch.inference_mode()
     def run(self, plan: Sequence[Slice]) -> Tensor:
@@ -51,6 +57,12 @@ class Runner:
         Returns:
             Logits (R, V) in single precision, for the rows that `rows_wanted` names, slice by slice.
         """
+        if self.graphs is not None and all(
+            p.count == 1 and p.samples and not p.request.adapter for p in plan
+        ):
+            lengths = [len(part.request.tokens) for part in plan]
+            newest = [part.request.tokens[-1] for part in plan]
+            return self.graphs.run(newest, lengths, [_span(part) for part in plan])
         hidden = self.hidden(plan)
         first, wanted = 0, list[int]()
         for part in plan:
@@ -70,9 +82,18 @@ class Runner:
         inputs = torch.tensor(
             [tokens + [0] * extra, positions + [0] * extra, lengths + [1] * extra], device=self.device
         )
-        context = Paged(self.cache, self.groups, [_span(part) for part in plan], inputs[1], inputs[2])
+        context = self._context([_span(part) for part in plan], inputs[1], inputs[2])
         with self._adapted(plan, extra):
             return self.model.hidden(inputs[0], context)
+
+    def _context(self, spans: Sequence[Span], positions: Tensor, lengths: Tensor) -> Paged | PagedFlash:
+        if not self._flash:
+            return Paged(self.cache, self.groups, spans, positions, lengths)
+        size, rows = self.cache.block_size, len(positions)
+        readings = [
+            read_of(spans, number, group, size, rows, self.device) for number, group in enumerate(self.groups)
+        ]
+        return PagedFlash(self.cache, self.groups, readings, positions, lengths)
 
     def _adapted(self, plan: Sequence[Slice], extra: int) -> AbstractContextManager[object]:
         if self.adapters is None or not any(part.request.adapter for part in plan):
