@@ -1,6 +1,8 @@
-"""blixt llm train-tokenizer, prepare, pretrain: from text to a trained model."""
+"""blixt llm train-tokenizer, prepare, pretrain, finetune, merge: from text to a trained model."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +14,8 @@ from blixt.cli.output import print_json, say
 Inputs = Annotated[list[str], typer.Argument(help="Files or folders of text.")]
 Pattern = Annotated[str, typer.Option(help="Which files of a folder.")]
 MaxBytes = Annotated[str, typer.Option(help="Read no more text than this.")]
+RECIPE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Context settings of commands that hand what they do not know to a recipe's settings."""
 
 
 def train_tokenizer(
@@ -65,37 +69,101 @@ def prepare(
 
 
 def pretrain(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(help="A folder that `blixt llm prepare` wrote.")],
     out: Annotated[str | None, typer.Option(help="The model's folder; $BLIXT_MODEL_OUT, or model.")] = None,
-    preset: Annotated[str, typer.Option(help="The model's shape.")] = "demo",
-    steps: Annotated[int, typer.Option(help="Optimizer steps.", min=1)] = 300,
-    batch_size: Annotated[int, typer.Option(help="Sequences a step, over all ranks.")] = 16,
-    block_size: Annotated[int, typer.Option(help="Tokens in a sequence.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="The peak.")] = 3e-3,
-    precision: Annotated[str, typer.Option(help="32, bf16-mixed or 16-mixed.")] = "32",
-    devices: Annotated[str, typer.Option(help="Processes to start here: a number, or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Same seed, same run.")] = 0,
-    val_every: Annotated[int, typer.Option(help="Validate every so many steps.")] = 50,
+    preset: Annotated[str | None, typer.Option(help="The model's shape; demo by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a step, over all ranks.")] = None,
+    block_size: Annotated[int | None, typer.Option(help="Tokens in a sequence.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The peak.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32, bf16-mixed or 16-mixed.")] = None,
+    devices: Annotated[str | None, typer.Option(help="Processes to start here: a number, or auto.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same run.")] = None,
+    val_every: Annotated[int | None, typer.Option(help="Validate every so many steps.")] = None,
     checkpoint_dir: Annotated[str | None, typer.Option(help="Keep checkpoints here, and resume.")] = None,
+    settings: Annotated[bool, typer.Option("--settings", help="List every other setting.")] = False,
     json: Json = False,
 ) -> None:
-    """Pretrain a GPT from scratch; joins the group when RANK and WORLD_SIZE are set."""
-    with room("llm", *ERRORS):
-        from blixt import llm
+    """Pretrain a GPT, from scratch or from --init; joins the group when RANK and WORLD_SIZE are set.
 
-        metrics = llm.pretrain(
-            data,
-            out=out,
-            preset=preset,
-            steps=steps,
-            batch_size=batch_size,
-            block_size=block_size,
-            learning_rate=learning_rate,
-            precision=precision,
-            devices=int(devices) if devices.isdecimal() else devices,
-            seed=seed,
-            val_every=val_every,
-            checkpoint_dir=checkpoint_dir,
-        )
+    Any other setting is --name value, with dots into sections (--optim.name muon), or in a --config file.
+    """
+    given = {
+        "data": data,
+        "out": out,
+        "preset": preset,
+        "steps": steps,
+        "batch_size": batch_size,
+        "block_size": block_size,
+        "optim.learning_rate": learning_rate,
+        "precision": precision,
+        "parallel.devices": devices,
+        "seed": seed,
+        "val_every": val_every,
+        "checkpoint.every": val_every,
+        "checkpoint.dir": checkpoint_dir,
+    }
+    words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    flags = [*(["--settings"] if settings else []), *(["--json"] if json else [])]
+    run_recipe("pretrain", "PretrainConfig", [*words, *context.args, *flags])
+
+
+def finetune(context: typer.Context) -> None:
+    """Finetune a model on chats, instructions or texts: all weights, LoRA, DoRA or QLoRA; see --help."""
+    run_recipe("finetune", "FinetuneConfig", context.args)
+
+
+def merge(
+    model: Annotated[str, typer.Argument(help="The base model: a folder or a .gguf file.")],
+    adapter: Annotated[str, typer.Argument(help="The adapter's folder, in PEFT's format.")],
+    out: Annotated[str, typer.Argument(help="The folder to write.")],
+    json: Json = False,
+) -> None:
+    """Fold an adapter into its base model."""
+    with room("llm", *ERRORS):
+        from blixt.llm.recipes.adapt import merge_adapter
+
+        path = merge_adapter(model, adapter, out)
     if json:
+        print_json({"path": str(path)})
+    else:
+        say(f"The merged model is in {path}.")
+
+
+def run_recipe(file: str, settings: str, arguments: Sequence[str]) -> None:
+    """Run a recipe with settings from a command line.
+
+    Args:
+        file: Of `blixt.llm.recipes`, with a function `run`.
+        settings: Its class of settings.
+        arguments: `--config FILE` and `--name value`; `--help` or `--settings` list every setting,
+            `--print-config` shows what came of them, `--json` prints the result.
+    """
+    rest = [word for word in arguments if word not in ("--json", "--help", "--settings", "--print-config")]
+    with room("llm", *ERRORS):
+        from blixt.llm.recipes.config import read, show
+
+        module = import_module(f"blixt.llm.recipes.{file}")
+        recipe: Any = getattr(module, settings)
+        if "--help" in arguments or "--settings" in arguments:
+            return _list_settings(recipe, str(module.__doc__).splitlines()[0])
+        config = read(recipe, rest)
+        if "--print-config" in arguments:
+            return print(show(config), end="")
+        metrics = module.run(config)
+    if "--json" in arguments:
         print_json(metrics)
+
+
+def _list_settings(recipe: Any, about: str) -> None:
+    from blixt.llm.recipes.config import settings_of
+    from blixt.llm.recipes.config_files import hub
+
+    print(
+        f"blixt llm {recipe.recipe} [--config FILE] [--NAME VALUE ...] [--print-config] [--json]\n\n{about}\n"
+    )
+    for name, kind, default, text in settings_of(recipe):
+        print(f"  --{name}  ({kind}; {default!r})\n      {text}")
+    own = [name for name in hub() if name.startswith(f"{recipe.recipe}/")]
+    print(f"\nConfigurations that come with blixt: {', '.join(own) or 'none'}")

@@ -126,6 +126,16 @@ def test_values_of_a_caller_lie_between_files_and_command_line(tmp_path: Path) -
     assert read(Bake, ["--config", file, "--eggs", "8"], given).eggs == 8
 
 
+def test_a_section_keeps_the_defaults_that_its_recipe_gives_it() -> None:
+    @dataclass(frozen=True)
+    class Fry(Bake):
+        recipe: ClassVar[str] = "fry"
+        optim: Optim = field(default_factory=lambda: Optim(7.0, (0.3,)))
+
+    assert read(Fry, ["--flour", "x", "--optim.betas", "0.4"]).optim == Optim(7.0, (0.4,))
+    assert {row[0]: row[2] for row in settings_of(Fry)}["optim.learning_rate"] == 7.0
+
+
 def test_help_has_every_setting_with_its_type_default_and_text() -> None:
     rows = {row[0]: row[1:] for row in settings_of(Bake)}
     assert rows["flour"] == ("str", "required", "What goes in.")

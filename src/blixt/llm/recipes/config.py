@@ -44,28 +44,29 @@ def read(recipe: type[T], arguments: Sequence[str] = (), given: Mapping[str, Any
     return from_dict(recipe, tree)
 
 
-def from_dict(recipe: type[T], values: Mapping[str, Any], path: str = "") -> T:
+def from_dict(recipe: type[T], values: Mapping[str, Any], path: str = "", default: T | None = None) -> T:
     """A dataclass from nested values, each checked against the type of its field.
 
     Args:
         recipe: The dataclass.
-        values: By field name; a section is a mapping of its own.
+        values: By field name; a section is a mapping of its own, with defaults where it says nothing.
         path: Where the values stand in the whole, for messages.
+        default: What fields have that `values` leaves out; None takes the dataclass' own defaults.
     """
     hints = get_type_hints(recipe)
-    names = [field.name for field in fields(cast("Any", recipe)) if field.init]
-    made: dict[str, Any] = {}
+    known = {field.name: field for field in fields(cast("Any", recipe)) if field.init}
+    made: dict[str, Any] = {} if default is None else {name: getattr(default, name) for name in known}
     for name, value in values.items():
         where = f"{path}.{name}" if path else name
-        if name not in names:
-            raise RecipeError(f"there is no setting {where!r}{_nearest(name, names, path)}")
-        made[name] = convert(value, hints[name], where)
-    try:
-        return recipe(**made)
-    except TypeError:
-        missing = [f.name for f in fields(cast("Any", recipe)) if _required(f) and f.name not in made]
+        if name not in known:
+            raise RecipeError(f"there is no setting {where!r}{_nearest(name, list(known), path)}")
+        before = made[name] if name in made else _default(known[name])
+        made[name] = convert(value, hints[name], where, before)
+    missing = [name for name, field in known.items() if name not in made and _required(field)]
+    if missing:
         where = f"{path}.{missing[0]}" if path else missing[0]
-        raise RecipeError(f"{where} is not set: give --{where}, or write it into the file") from None
+        raise RecipeError(f"{where} is not set: give --{where}, or write it into the file")
+    return recipe(**made)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -98,8 +99,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
     return files, values
 
 
-def convert(value: Any, hint: Any, where: str) -> Any:
-    """A value as the type `hint` wants it.
+def convert(value: Any, hint: Any, where: str, default: Any = None) -> Any:
+    """A value as the type `hint` wants it; `default` fills what a section leaves out.
 
     Raises:
         RecipeError: It is of another kind; the sentence names the setting.
@@ -108,14 +109,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Any:
         return _parsed(value)
     if origin in (Union, types.UnionType):
-        return _one_of(value, options, where)
+        return _one_of(value, options, where, default)
     if origin is Literal:
         for option in options:
             if str(value).lower() == str(option).lower():
                 return option
         raise RecipeError(f"{where} is {value!r}: use one of {', '.join(map(str, options))}")
     if is_dataclass(hint):
-        return _section(value, cast("type[Any]", hint), where)
+        return _section(value, cast("type[Any]", hint), where, default)
     if origin in (tuple, list):
         items = _items(value, where)
         made = [convert(item, options[0], f"{where}[{i}]") for i, item in enumerate(items)]
@@ -126,7 +127,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     return _scalar(value, hint, where)
 
 
-def settings_of(recipe: type[Any], path: str = "") -> list[tuple[str, str, Any, str]]:
+def settings_of(recipe: type[Any], path: str = "", default: Any = None) -> list[tuple[str, str, Any, str]]:
     """Every setting of a recipe: dotted name, type, default and what its class' docstring says of it."""
     hints = get_type_hints(recipe)
     found: list[tuple[str, str, Any, str]] = []
@@ -135,15 +136,16 @@ def settings_of(recipe: type[Any], path: str = "") -> list[tuple[str, str, Any, 
         name = f"{path}.{field.name}" if path else field.name
         kinds = (hints[field.name], *get_args(hints[field.name]))
         section = next((kind for kind in kinds if is_dataclass(kind)), None)
+        own = getattr(default, field.name) if default is not None else _default(field)
         if section is not None:
-            found += settings_of(cast("type[Any]", section), name)
+            found += settings_of(cast("type[Any]", section), name, own)
             continue
-        default = "required" if _required(field) else _default(field)
-        found.append((name, _type_name(hints[field.name]), default, texts.get(field.name, "")))
+        shown = "required" if _required(field) and default is None else own
+        found.append((name, _type_name(hints[field.name]), shown, texts.get(field.name, "")))
     return found
 
 
-def _one_of(value: Any, options: tuple[Any, ...], where: str) -> Any:
+def _one_of(value: Any, options: tuple[Any, ...], where: str, default: Any) -> Any:
     """The first option that takes the value; None is written none or null, and str comes last."""
     if type(None) in options and (value is None or str(value).lower() in ("none", "null", "")):
         return None
@@ -151,16 +153,16 @@ def _one_of(value: Any, options: tuple[Any, ...], where: str) -> Any:
     errors: list[RecipeError] = []
     for option in sorted(kept, key=lambda option: option is str):
         try:
-            return convert(value, option, where)
+            return convert(value, option, where, default)
         except RecipeError as error:
             errors.append(error)
     raise errors[0]
 
 
-def _section(value: Any, hint: type[Any], where: str) -> Any:
+def _section(value: Any, hint: type[Any], where: str, default: Any) -> Any:
     if isinstance(value, hint):
         return value
-    return from_dict(hint, _mapping(value, where), where)
+    return from_dict(hint, _mapping(value, where), where, default if isinstance(default, hint) else None)
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:
@@ -245,7 +247,9 @@ def _required(field: Any) -> bool:
 def _default(field: Any) -> Any:
     from dataclasses import MISSING
 
-    return field.default if field.default is not MISSING else field.default_factory()
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
 
 
 def _type_name(hint: Any) -> str:
