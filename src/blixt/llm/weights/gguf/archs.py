@@ -20,6 +20,7 @@ LLAMA_KEYS = {
 """GGUF's key, after the architecture's name, to the key in `config.json` that most families use."""
 
 _NO_HEAD_DIM = {ours: theirs for ours, theirs in LLAMA_KEYS.items() if theirs != "head_dim"}
+_NO_WINDOW = {ours: theirs for ours, theirs in LLAMA_KEYS.items() if theirs != "sliding_window"}
 _GPT2_KEYS = {
     "context_length": "n_positions",
     "embedding_length": "n_embd",
@@ -69,7 +70,7 @@ _GEMMA = {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_
 _LAYER_EPS = "attention.layer_norm_epsilon"
 
 ARCHS: dict[str, Arch] = {
-    "llama": Arch("llama", "LlamaForCausalLM", pairs=True),
+    "llama": Arch("llama", "LlamaForCausalLM", _NO_WINDOW, pairs=True),
     "qwen2": Arch("qwen2", "Qwen2ForCausalLM"),
     "qwen2moe": Arch(
         "qwen2_moe",
@@ -126,10 +127,10 @@ ARCHS: dict[str, Arch] = {
 MIXTRAL = Arch(
     "mixtral",
     "MixtralForCausalLM",
-    LLAMA_KEYS | {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+    _NO_WINDOW | {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
     pairs=True,
 )
-MISTRAL = Arch("mistral", "MistralForCausalLM", pairs=True)
+MISTRAL = Arch("mistral", "MistralForCausalLM", _NO_WINDOW, pairs=True)
 _WRITTEN_AS = {arch.model_type: name for name, arch in ARCHS.items()} | {
     "mixtral": "llama",
     "mistral": "llama",
