@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     from blixt.llm.config import PRESETS, ModelConfig, preset
     from blixt.llm.engine import Engine, EngineConfig
     from blixt.llm.errors import (
+        AdapterError,
         ConfigError,
         CorpusError,
         EngineError,
         EngineFull,
         LLMError,
         PromptError,
+        RecipeError,
         TokenizerError,
         WeightsError,
     )
+    from blixt.llm.lora import LoRAConfig, add_lora, load_peft, save_peft
     from blixt.llm.model import GPT
+    from blixt.llm.recipes.adapt import merge_adapter
+    from blixt.llm.recipes.finetune import finetune
     from blixt.llm.recipes.pretrain import pretrain
     from blixt.llm.sampling import Sampling
     from blixt.llm.server import ChatAPI, serve
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from blixt.llm.weights import load_checkpoint, save_checkpoint
 
 _FILE_OF = {
+    "AdapterError": "errors",
     "ChatAPI": "server",
     "Completion": "api",
     "ConfigError": "errors",
@@ -42,20 +48,27 @@ _FILE_OF = {
     "GPT": "model",
     "LLM": "api",
     "LLMError": "errors",
+    "LoRAConfig": "lora",
     "ModelConfig": "config",
     "PRESETS": "config",
     "PromptError": "errors",
+    "RecipeError": "errors",
     "Sampling": "sampling",
     "Tokenizer": "tokenizer",
     "TokenizerError": "errors",
     "WeightsError": "errors",
+    "add_lora": "lora",
     "chat": "terminal",
+    "finetune": "recipes.finetune",
     "generate": "terminal",
     "load_checkpoint": "weights",
+    "load_peft": "lora",
+    "merge_adapter": "recipes.adapt",
     "prepare": "shards",
     "preset": "config",
     "pretrain": "recipes.pretrain",
     "save_checkpoint": "weights",
+    "save_peft": "lora",
     "serve": "server",
     "train_tokenizer": "shards",
 }
@@ -64,6 +77,7 @@ __all__ = [
     "GPT",
     "LLM",
     "PRESETS",
+    "AdapterError",
     "ChatAPI",
     "Completion",
     "ConfigError",
@@ -73,19 +87,26 @@ __all__ = [
     "EngineError",
     "EngineFull",
     "LLMError",
+    "LoRAConfig",
     "ModelConfig",
     "PromptError",
+    "RecipeError",
     "Sampling",
     "Tokenizer",
     "TokenizerError",
     "WeightsError",
+    "add_lora",
     "chat",
+    "finetune",
     "generate",
     "load_checkpoint",
+    "load_peft",
+    "merge_adapter",
     "prepare",
     "preset",
     "pretrain",
     "save_checkpoint",
+    "save_peft",
     "serve",
     "train_tokenizer",
 ]
