@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from blixt.llm.eager import eager
 from blixt.llm.specs import MoESpec
 
 
@@ -97,12 +98,12 @@ class Experts(nn.Module):
         if not self.spec.weigh_input:
             y = y * weight
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
-        return y[back].view(*index.shape, -1).sum(1)
+        return y[back].view(*index.shape, x.shape[1]).sum(1)
 
     @staticmethod
     def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix (out, in); rows of expert e end before `ends[e]`."""
-        y = F.grouped_mm(x, weight.mT, offs=ends)
+        y = (F.grouped_mm if x.dtype == torch.bfloat16 else grouped_product)(x, weight.mT, offs=ends)
         return y if bias is None else y + bias[experts]
 
     def _activate(self, gate: Tensor, up: Tensor) -> Tensor:
@@ -111,6 +112,12 @@ class Experts(nn.Module):
         gate = gate.clamp(max=self.spec.limit)
         up = up.clamp(-self.spec.limit, self.spec.limit)
         return gate * torch.sigmoid(gate * self.spec.alpha) * (up + 1)
+
+
+@eager
+def grouped_product(x: Tensor, weights: Tensor, *, offs: Tensor) -> Tensor:
+    """`F.grouped_mm` outside compiled graphs: torch 2.13 can trace it in bfloat16 only."""
+    return F.grouped_mm(x, weights, offs=offs)
 
 
 class MoE(nn.Module):

@@ -49,7 +49,10 @@ class Cached:
             if spec.rope is None or spec.rope.kind not in ("longrope", "dynamic"):
                 continue
             bound = spec.rope.original_context
-            if any(0 < seen <= bound < end for seen, end in zip(cache.lengths, self.ends, strict=True)):
+            # "longrope" changes once, "dynamic" with every token from there on.
+            until = bound if spec.rope.kind == "longrope" else cache.limit
+            steps = zip(cache.lengths, self.ends, strict=True)
+            if any(0 < seen <= until and end > bound for seen, end in steps):
                 raise PromptError(
                     f"the sequence grows over {bound} tokens, where this model's rotary embedding changes: "
                     "start again with an empty cache and all tokens"

@@ -15,7 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from blixt.llm.attention.pieces import eager, fused
+from blixt.llm.attention.pieces import fused
+from blixt.llm.eager import eager
 
 Q_TILE, K_TILE = 128, 1024
 

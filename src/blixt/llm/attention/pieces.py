@@ -4,18 +4,17 @@ Only what is seen is computed: a document is a causal square, a chunk is a small
 band of oblongs along the diagonal, all with one mask. Nothing of size T x T exists.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blixt.llm.eager import eager
 from blixt.llm.specs import LayerSpec
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ def cut(bounds: Sequence[int], spec: LayerSpec, device: torch.device) -> tuple[P
                 masks[shape] = _band(*shape, spec.window, device)
             pieces.append(Piece(q0, q1, k0, q1, masks[shape]))
     return tuple(pieces)
-
-
-def eager(function: Function) -> Function:
-    """Keep a function out of compiled graphs: its loops follow the batch, which would be compiled anew."""
-    return cast("Any", torch.compiler).disable(function)
 
 
 def band_step(window: int) -> int:
