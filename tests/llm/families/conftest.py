@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from tests.llm.families.cases import cases_of
+from tests.llm.families.published import PUBLISHED
 
 from blixt.llm import load_checkpoint, save_checkpoint
 
@@ -15,14 +17,14 @@ TRANSFORMERS_4 = Path(__file__).parents[3] / ".venv" / "transformers4"
 DEADLINE_S = 280
 
 
-def run_oracle(version: int, job: str, folder: Path) -> None:
-    """Let one version of transformers do a job for all of its cases, in a process of its own."""
+def run_oracle(version: int, job: str, folder: Path, names: Iterable[str]) -> None:
+    """Let one version of transformers do a job, case by case, in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     if version == 4:
         environment["PYTHONPATH"] = str(TRANSFORMERS_4)
     script = str(Path(__file__).with_name("oracle.py"))
     done = subprocess.run(
-        [sys.executable, script, job, str(folder), *cases_of(version)],
+        [sys.executable, script, job, str(folder), *names],
         env=environment,
         capture_output=True,
         text=True,
@@ -43,7 +45,7 @@ def written(version: int, factory: pytest.TempPathFactory) -> Path:
     folder = shared_folder(factory) / f"transformers{version}"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            run_oracle(version, "write", folder)
+            run_oracle(version, "write", folder, cases_of(version))
     return folder
 
 
@@ -55,8 +57,16 @@ def read_back(version: int, folder: Path) -> Path:
             for name in cases_of(version):
                 if not (folder / name / "error.txt").exists():
                     save_checkpoint(load_checkpoint(folder / name / "model"), folder / name / "ours")
-            run_oracle(version, "read", folder)
+            run_oracle(version, "read", folder, cases_of(version))
             done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published_ropes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rotations that transformers 5 computes for published configurations."""
+    folder = tmp_path_factory.mktemp("ropes")
+    run_oracle(5, "ropes", folder, [name for name in PUBLISHED if name != "gpt2"])
     return folder
 
 

@@ -1,10 +1,10 @@
 """Runs transformers, in a process of its own: writes tiny checkpoints and what they compute, reads ours.
 
-Usage: `python oracle.py write DIRECTORY CASE...` or `python oracle.py read DIRECTORY CASE...`, with the
-folder of transformers 4 in PYTHONPATH for that lane. Each case is a folder: `model/` as `save_pretrained`
-writes it, `gradients/` the same with every parameter replaced by its gradient, and in `reference.safetensors`
-what it computed.
-`read` takes `ours/` and writes `ours.safetensors`. A failure is written down as `error.txt`.
+Usage: `python oracle.py write|read|ropes DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH
+for that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with
+every parameter replaced by its gradient, and in `reference.safetensors` what it computed. `ropes` does so
+for the rotations of published configurations. `read` takes `ours/` and writes `ours.safetensors`. A failure
+is written down as `error.txt`.
 """
 
 import json
@@ -17,32 +17,13 @@ from typing import Any
 import torch
 import transformers
 from cases import CASES, FULL, SLIDING, Case, Json
+from oracle_forms import version_4
+from published import PUBLISHED
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 SHORT, LONG, BATCH, NEW = 7, 40, 3, 12
 SCALE = 4  # of every matrix, so that the likeliest token is likeliest by far
-
-
-def version_4(config: Json) -> Json:
-    """The configuration with the rope keys of transformers 4."""
-    config = dict(config)
-    rope = config.pop("rope_parameters", None)
-    if rope is None:
-        return config
-    if FULL in rope:
-        config["rope_local_base_freq"] = rope[SLIDING]["rope_theta"]
-        rope = rope[FULL]
-    rope = dict(rope)
-    config["rope_theta"] = rope.pop("rope_theta")
-    if "partial_rotary_factor" in rope:
-        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
-    if config.get("original_max_position_embeddings"):  # Phi-3 keeps it beside, not inside
-        rope.pop("original_max_position_embeddings", None)
-        rope["type"] = rope.pop("rope_type")  # and knows only the oldest name of the kind
-    if "default" not in (rope.get("rope_type"), rope.get("type")):
-        config["rope_scaling"] = rope
-    return config
 
 
 def build(case: Case) -> Any:
@@ -143,6 +124,38 @@ def read(case: Case, folder: Path) -> None:
     model.save_pretrained(folder / "again")
 
 
+def ropes(name: str, folder: Path) -> None:
+    """Write frequencies and attention factor of a published configuration, by kind of layer."""
+    data = dict(PUBLISHED[name])
+    text = dict(data.get("text_config", data))
+    kind = text.pop("model_type")
+    text.pop("quantization_config", None)
+    if "attn_temperature_tuning" in text:  # published as 4, which transformers 5 refuses
+        text["attn_temperature_tuning"] = bool(text["attn_temperature_tuning"])
+    config = transformers.CONFIG_MAPPING[kind](**text)
+    found: dict[str, Tensor] = {}
+    nested = FULL in config.rope_parameters
+    for layer_type in (FULL, SLIDING) if nested else (None,):
+        parameters = config.rope_parameters[layer_type] if nested else config.rope_parameters
+        for length in (1, 10**6):
+            frequencies, factor = rotations(config, parameters, layer_type, length)
+            key = f"{layer_type or FULL}.{'short' if length == 1 else 'long'}"
+            found[key] = frequencies.float().contiguous()
+            found[f"{key}.factor"] = torch.tensor(float(factor))
+    save_file(found, folder / "ropes.safetensors")
+
+
+def rotations(config: Any, parameters: Json, layer_type: str | None, length: int) -> tuple[Tensor, float]:
+    """What transformers makes of one set of rope parameters."""
+    kind = parameters["rope_type"]
+    if kind != "default":
+        function = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS[kind]
+        return function(config, "cpu", seq_len=length, layer_type=layer_type)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = int(width * parameters.get("partial_rotary_factor", 1.0))
+    return parameters["rope_theta"] ** -(torch.arange(0, width, 2).float() / width), 1.0
+
+
 def main() -> None:
     """Do one job for the named cases."""
     torch.set_num_threads(1)
@@ -154,7 +167,10 @@ def main() -> None:
         folder = Path(directory) / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            (write if job == "write" else read)(CASES[name], folder)
+            if job == "ropes":
+                ropes(name, folder)
+            else:
+                (write if job == "write" else read)(CASES[name], folder)
         except Exception:  # told to the test of that family, the others go on
             (folder / "error.txt").write_text(traceback.format_exc())
 

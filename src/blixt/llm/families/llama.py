@@ -174,6 +174,7 @@ SMOLLM3 = Family(
     (*sizes(tie=True), HEAD_DIM, activation(), MLP_BIAS),
     llama,
     (AttentionBias(), Roped(Rope(2_000_000.0)), SomeRope(), SwitchedWindows()),
+    expects={"max_window_layers": ()},
 )
 
 GRANITE = Family(
@@ -314,7 +315,10 @@ LLAMA4 = Family(
         Llama4Layers(Rope(500_000.0, interleaved=True)),
         Llama4Experts(
             Experts(
-                "num_local_experts", {"score": "sigmoid", "normalise": False, "weigh_input": True}, width=""
+                "num_local_experts",
+                {"score": "sigmoid", "normalise": False, "weigh_input": True},
+                width="",
+                top_k=1,
             )
         ),
     ),

@@ -89,7 +89,13 @@ PHI3 = Family(
     phi3_rules,
     (Roped(Rope(bare=True)), Windows()),
     {},
-    {"attention_bias": (False,), "mlp_bias": (False,), "lm_head_bias": (False,), "full_attn_mod": (1,)},
+    {
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "lm_head_bias": (False,),
+        "full_attn_mod": (1,),
+        "interpolate_factor": (1,),
+    },
 )
 
 FAMILIES = (PHI, PHI3)
