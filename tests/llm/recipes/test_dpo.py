@@ -57,7 +57,7 @@ def test_every_loss_raises_the_margin_of_pairs_it_has_not_seen(
 
 
 def test_all_weights_train_beside_a_frozen_copy(model: Path, pairs: Path, tmp_path: Path) -> None:
-    found = dpo(model, pairs, out=str(tmp_path / "out"), lora=None, **QUICK)
+    found = dpo(model, pairs, out=str(tmp_path / "out"), adapt="full", **QUICK)
     assert found["first_loss"] == pytest.approx(0.6931, abs=1e-3)
     assert found["margin"] > 0.2
     assert found["loss"] < 0.6
@@ -66,9 +66,9 @@ def test_all_weights_train_beside_a_frozen_copy(model: Path, pairs: Path, tmp_pa
 
 
 def test_an_adapter_is_written_that_serves_and_merges(model: Path, pairs: Path, tmp_path: Path) -> None:
-    dpo(model, pairs, out=str(tmp_path / "adapter"), **QUICK)
-    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
-    dpo(model, pairs, out=str(tmp_path / "merged"), merge=True, **QUICK)
+    dpo(model, pairs, out=str(tmp_path / "adapter"), merge=False, **QUICK)
+    assert (tmp_path / "adapter" / "adapter" / "adapter_config.json").is_file()
+    dpo(model, pairs, out=str(tmp_path / "merged"), **QUICK)
     merged = LLM.load(tmp_path / "merged")
     assert merged.generate("def ", max_tokens=4, temperature=0) is not None
     assert not load_file(tmp_path / "merged" / "model.safetensors").keys() & {"lora_a"}
@@ -147,7 +147,7 @@ def test_ktos_mismatched_answers_belong_to_other_prompts(model: Path, pairs: Pat
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(model: Path, pairs: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "model": str(model), "data": str(pairs), "checkpoint.every": 3, "log.every": 1}
-    settings |= {"steps": 9, "lora.dropout": 0.1, "merge": True, "micro_batch_size": 4}
+    settings |= {"steps": 9, "lora.dropout": 0.1, "micro_batch_size": 4}
     whole = dpo(**settings, out=str(tmp_path / "whole"))
     resumed = {**settings, "out": str(tmp_path / "resumed")}
     run_and_kill("blixt.llm.recipes.dpo:dpo", resumed, step=5)
@@ -164,8 +164,8 @@ def test_settings_that_cannot_work_are_told(model: Path, pairs: Path, tmp_path: 
         dpo(model, pairs, betta=0.1)
     with pytest.raises(RecipeError, match=r"leave parallel\.tp and parallel\.cp at 1"):
         dpo(model, pairs, **{"parallel.tp": 2})
-    with pytest.raises(RecipeError, match="quantize=nf4 freezes the weights"):
-        dpo(model, pairs, out=str(tmp_path), quantize="nf4", lora=None, **{"parallel.devices": 1})
+    with pytest.raises(RecipeError, match="quantize=nf4 needs frozen weights"):
+        dpo(model, pairs, out=str(tmp_path), quantize="nf4", adapt="full", **{"parallel.devices": 1})
     text = write_rows(tmp_path / "text.jsonl", [{"text": "no pairs"}])
     with pytest.raises(LLMError, match="field 'prompt' is missing"):
         dpo(model, text, out=str(tmp_path), data_kind="preference", **QUICK)

@@ -16,23 +16,16 @@ from blixt.llm.data import Loader, PackedBlock
 from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
-from blixt.llm.recipes.align import (
-    apply_gradients,
-    export_policy,
-    load_frozen,
-    load_policy,
-    micro_batches,
-    refuse_sharing,
-)
+from blixt.llm.recipes.adapt import Adapt, Scheme, adapt_model, base_config, export, load_base
+from blixt.llm.recipes.align import apply_gradients, load_frozen, refuse_sharing, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.dpo_data import loaders
 from blixt.llm.recipes.dpo_model import FACTS, WITHOUT_REFERENCE, Loss, PreferenceModel, make_pair_loss, means
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
-from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, stopping
-from blixt.llm.recipes.training import data_ranks, start
+from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
+from blixt.llm.recipes.training import counts, data_ranks, micro_batches, start
 from blixt.llm.tokenizer import Tokenizer
-from blixt.llm.weights import read_config
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,10 @@ class DPOConfig:
         val_data: Held-out pairs; none takes a share of `data`.
         val_fraction: That share.
         out: Directory for what was trained.
-        merge: Write whole weights instead of an adapter.
+        adapt: What is trained: full, lora, dora or qlora.
+        lora: Shape of the adapter.
+        quantize: Number format of the frozen weights of qlora: nf4, int8, int4 or fp8; none is nf4.
+        merge: Write the whole model beside the adapter.
         loss: dpo, ipo, simpo and orpo learn from pairs; kto also from judged answers.
         beta: How strongly the reference holds (dpo, ipo, kto), the scale of means (simpo) or the weight of
             odds (orpo).
@@ -58,14 +54,12 @@ class DPOConfig:
         max_length: Tokens of a prompt with one answer; longer ones are cut at their end, and counted.
         block_size: Places in a packed row; 0 is as many as one pair may take.
         epochs: Passes over the pairs.
-        steps: Optimizer steps; 0 follows from `epochs`.
+        steps: Optimizer steps; none follows from `epochs`.
         batch_size: Rows a step, over all ranks.
         micro_batch_size: Rows that a rank computes at once; 0 is all of its share.
         precision: 32-true, bf16-mixed, bf16-true and others that Fabric knows.
-        quantize: Kind of the frozen weights under an adapter: nf4, int8 and others.
         seed: Of data order and adapters.
         val_every: Steps between two measurements on held-out pairs; 0 is only at the end.
-        lora: The adapter; none trains all weights, beside a frozen copy as reference.
         optim: The optimizer.
         parallel: Devices and how they share the work.
         log: Where numbers go.
@@ -80,7 +74,10 @@ class DPOConfig:
     val_data: str | None = None
     val_fraction: float = 0.05
     out: str = "aligned"
-    merge: bool = False
+    adapt: Adapt = "lora"
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(r=16, alpha=32))
+    quantize: Scheme | None = None
+    merge: bool = True
     loss: Loss = "dpo"
     beta: float = 0.1
     gamma: float = 1.0
@@ -90,14 +87,12 @@ class DPOConfig:
     max_length: int = 512
     block_size: int = 0
     epochs: int = 1
-    steps: int = 0
+    steps: int | None = None
     batch_size: int = 8
     micro_batch_size: int = 0
     precision: str = "32"
-    quantize: str | None = None
     seed: int = 0
     val_every: int = 0
-    lora: LoRAConfig | None = field(default_factory=LoRAConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=5e-5, weight_decay=0.0))
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -131,11 +126,12 @@ def run(config: DPOConfig) -> dict[str, Any]:
     """Train as the settings say; returns what `dpo` returns."""
     kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
     tokenizer = Tokenizer.load(config.model)
-    shape = read_config(config.model)
+    shape = base_config(config.model)
     fabric = start(config.parallel, config.precision, config.log, kept, shape)
     seed_everything(config.seed)
-    policy = load_policy(config.model, config.precision, config.lora, config.quantize)
-    copied = config.lora is None and config.loss not in WITHOUT_REFERENCE
+    base = load_base(config.model, config.adapt, config.precision, config.quantize)
+    policy = adapt_model(base, config.adapt, config.lora)
+    copied = config.adapt == "full" and config.loss not in WITHOUT_REFERENCE
     reference = load_frozen(config.model, config.precision) if copied else None
     pair_loss = make_pair_loss(config.loss, config.beta, config.gamma, config.label_smoothing)
     weights = config.wanted_weight, config.unwanted_weight
@@ -144,11 +140,11 @@ def run(config: DPOConfig) -> dict[str, Any]:
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
-    _, accumulate = micro_batches(config.batch_size, config.micro_batch_size, fabric.world_size)
-    steps = config.steps or -(-train.steps_left() // accumulate)
+    _, micro = shares(config.batch_size, config.micro_batch_size, fabric.world_size)
+    steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)
-    names = ("model", "loss", "beta", "max_length", "batch_size", "seed")
+    names = ("model", "adapt", "loss", "beta", "max_length", "batch_size", "seed")
     identity = {name: getattr(config, name) for name in names} | {"steps": steps}
     checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
     progress = checkpoints.restore(state) or {"step": 0, "pairs": 0}
@@ -162,12 +158,11 @@ def run(config: DPOConfig) -> dict[str, Any]:
         for step in range(progress["step"] + 1, steps + 1):
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)
-            blocks = [block.to(fabric.device) for _, block in zip(range(accumulate), batches, strict=False)]
+            blocks = micro_batches(next(batches).to(fabric.device), micro)
             facts = train_step(fabric, model, blocks, whole)
             apply_gradients(fabric, model, optimizers, config.optim.clip)
             progress |= {"step": step, "pairs": progress["pairs"] + round(facts.pop("pairs"))}
-            tokens = len(blocks) * blocks[0].tokens.numel() * fabric.world_size
-            report.step(step, tokens, **facts, learning_rate=rate)
+            report.step(step, counts(fabric, blocks)[1], **facts, learning_rate=rate)
             with report.aside():
                 if config.val_every and step % config.val_every == 0 and step < steps:
                     report.log(step, {f"val_{k}": v for k, v in evaluate(fabric, model, held_out).items()})
@@ -178,18 +173,22 @@ def run(config: DPOConfig) -> dict[str, Any]:
                 report.say(f"stopped after step {step} ({stop.requested})")
                 break
 
-    last = evaluate(fabric, model, held_out)
-    report.log(progress["step"], {f"val_{name}": value for name, value in last.items()})
+    after = evaluate(fabric, model, held_out)
+    report.log(progress["step"], {f"val_{name}": value for name, value in after.items()})
     report.close()
     first = {f"first_{name}": value for name, value in progress["first"].items()}
     metrics = {
-        **last,
+        **after,
         **first,
-        "val_loss": last["loss"],
+        "val_loss": after["loss"],
         "steps": progress["step"],
         "pairs": progress["pairs"],
     }
-    export_policy(fabric, policy, tokenizer, config.out, config.model, metrics, merged=config.merge)
+    save_best(fabric, kept / "last.ckpt", state)
+    if fabric.is_global_zero:
+        last, how = kept / "last.ckpt", config.adapt
+        export(config.model, last, config.out, tokenizer, metrics, how, config.lora, merged=config.merge)
+    fabric.barrier()
     return metrics
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blixt.llm.data import Encoded, Loader, Unit, load_examples, pack, split, tokenize
-from blixt.llm.recipes.align import micro_batches
+from blixt.llm.recipes.align import shares
 from blixt.llm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def loaders(config: "DPOConfig", tokenizer: Tokenizer, rank: int, ranks: int) ->
     examples = load_examples(config.data, kind)
     held_out = load_examples(config.val_data, kind) if config.val_data else None
     train, rest = split(examples, 0.0 if held_out else config.val_fraction, seed=config.seed)
-    micro, _ = micro_batches(config.batch_size, config.micro_batch_size, ranks)
+    share, _ = shares(config.batch_size, config.micro_batch_size, ranks)
     length = config.block_size or 2 * config.max_length  # kto: an answer and a mismatched one
     made: list[Loader] = []
     said: list[str] = []
@@ -30,7 +30,7 @@ def loaders(config: "DPOConfig", tokenizer: Tokenizer, rank: int, ranks: int) ->
             units = with_mismatches(units, config.max_length)
         blocks = pack(units, length, seed=config.seed, shuffle=shuffle)
         epochs = config.epochs if shuffle and not config.steps else None if shuffle else 1
-        made.append(Loader(blocks, micro, rank=rank, world_size=ranks, epochs=epochs))
+        made.append(Loader(blocks, share, rank=rank, world_size=ranks, epochs=epochs))
         said.append(f"{'training' if shuffle else 'held out'}: {tokenized.report}")
     return made[0], made[1], "\n".join(said)
 

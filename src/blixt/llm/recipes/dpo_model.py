@@ -36,7 +36,8 @@ class PreferenceModel(nn.Module):
     """The policy and the loss as one module, because sharded strategies see only what happens in `forward`.
 
     Args:
-        policy: With adapters, which are switched off for the reference; or with all weights trained.
+        model: The policy, with adapters, which are switched off for the reference, or with all weights
+            trained.
         reference: A frozen copy; None for a policy with adapters, and for losses without reference.
         loss: Which.
         pair_loss: The loss of pairs; for "kto" see `weights`.
@@ -46,7 +47,7 @@ class PreferenceModel(nn.Module):
 
     def __init__(
         self,
-        policy: GPT,
+        model: GPT,
         reference: GPT | None,
         loss: Loss,
         pair_loss: PairLoss,
@@ -54,7 +55,7 @@ class PreferenceModel(nn.Module):
         weights: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
-        self.policy, self.reference = policy, reference
+        self.model, self.reference = model, reference
         self.loss, self.pair_loss, self.beta, self.weights = loss, pair_loss, beta, weights
         self.slots = 3 if loss == "kto" else 2
 
@@ -66,12 +67,12 @@ class PreferenceModel(nn.Module):
         Args:
             block: (B, T), each row with units of `slots` documents.
         """
-        policy = self.logprobs(self.policy, block)
+        policy = self.logprobs(self.model, block)
         if self.loss in WITHOUT_REFERENCE:
             reference = torch.zeros_like(policy)
         else:
-            other = self.reference or self.policy
-            with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.policy):
+            other = self.reference or self.model
+            with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.model):
                 reference = self.logprobs(other, block)
         units = self.units(block)
         policy, reference = policy[units], reference[units]

@@ -17,7 +17,8 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.losses import PolicyLoss
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
-from blixt.llm.recipes.align import export_policy, load_frozen, load_policy, refuse_sharing
+from blixt.llm.recipes.adapt import Adapt, Scheme, adapt_model, base_config, export, load_base
+from blixt.llm.recipes.align import load_frozen, refuse_sharing
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.grpo_model import PolicyModel, learn
 from blixt.llm.recipes.grpo_rollouts import (
@@ -30,11 +31,10 @@ from blixt.llm.recipes.grpo_rollouts import (
 )
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
-from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, stopping
+from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.rewards import RewardConfig, make_reward
 from blixt.llm.recipes.training import start
 from blixt.llm.tokenizer import Tokenizer
-from blixt.llm.weights import read_config
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class GRPOConfig:
         val_data: Held-out tasks; none takes a share of `data`.
         val_fraction: That share.
         out: Directory for what was trained.
-        merge: Write whole weights instead of an adapter.
+        adapt: What is trained: full, lora, dora or qlora.
+        lora: Shape of the adapter.
+        quantize: Number format of the frozen weights of qlora: nf4, int8, int4 or fp8; none is nf4.
+        merge: Write the whole model beside the adapter.
         steps: Batches of answers that are written and learned from.
         prompts: Prompts a step, over all ranks.
         group: Answers to each.
@@ -63,10 +66,8 @@ class GRPOConfig:
         block_size: Places in a packed row; 0 is as many as the longest prompt and answer may take.
         micro_batch_size: Rows that a rank computes at once.
         precision: 32-true, bf16-mixed, bf16-true and others that Fabric knows.
-        quantize: Kind of the frozen weights under an adapter: nf4, int8 and others.
         seed: Of prompts, draws and adapters.
         val_every: Steps between two measurements on held-out tasks; 0 is only before and after.
-        lora: The adapter; none trains all weights.
         optim: The optimizer.
         parallel: Devices; every rank holds the whole model.
         log: Where numbers go.
@@ -81,7 +82,10 @@ class GRPOConfig:
     val_data: str | None = None
     val_fraction: float = 0.1
     out: str = "aligned"
-    merge: bool = False
+    adapt: Adapt = "lora"
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(r=16, alpha=32))
+    quantize: Scheme | None = None
+    merge: bool = True
     steps: int = 100
     prompts: int = 8
     group: int = 8
@@ -96,10 +100,8 @@ class GRPOConfig:
     block_size: int = 0
     micro_batch_size: int = 4
     precision: str = "32"
-    quantize: str | None = None
     seed: int = 0
     val_every: int = 0
-    lora: LoRAConfig | None = field(default_factory=LoRAConfig)
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(learning_rate=1e-5, weight_decay=0.0, schedule="constant")
     )
@@ -142,7 +144,7 @@ def grpo(
 def run(config: GRPOConfig) -> dict[str, Any]:
     """Train as the settings say; returns what `grpo` returns."""
     kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
-    tokenizer, shape = Tokenizer.load(config.model), read_config(config.model)
+    tokenizer, shape = Tokenizer.load(config.model), base_config(config.model)
     reward = make_reward(config.rewards)
     tasks, held_out = load_tasks(config)
     prompts, val_prompts = ([prompt_ids(task, tokenizer) for task in part] for part in (tasks, held_out))
@@ -152,8 +154,9 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     if config.prompts % ranks:
         raise RecipeError(f"prompts={config.prompts} does not divide evenly among {ranks} ranks")
     seed_everything(config.seed)
-    policy = load_policy(config.model, config.precision, config.lora, config.quantize)
-    copied = config.lora is None and config.loss.beta > 0
+    base = load_base(config.model, config.adapt, config.precision, config.quantize)
+    policy = adapt_model(base, config.adapt, config.lora)
+    copied = config.adapt == "full" and config.loss.beta > 0
     reference = load_frozen(config.model, config.precision) if copied else None
     loss = replace(config.loss, length=config.loss.length or config.max_tokens)
     whole = PolicyModel(policy, reference, loss, config.temperature)
@@ -170,7 +173,7 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     )
     schedule = make_schedule(config.optim, config.steps)
     state = TrainState(model, optimizers)
-    names = ("model", "prompts", "group", "updates", "temperature", "max_tokens", "steps", "seed")
+    names = ("model", "adapt", "prompts", "group", "updates", "temperature", "max_tokens", "steps", "seed")
     identity = {name: getattr(config, name) for name in names} | {"tasks": len(tasks)}
     checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
     progress = checkpoints.restore(state) or {"step": 0, "answers": 0, "tokens": 0}
@@ -205,10 +208,14 @@ def run(config: GRPOConfig) -> dict[str, Any]:
                 report.say(f"stopped after step {step} ({stop.requested})")
                 break
 
-    last = judge(fabric, writer, held_out, val_prompts, reward)
-    report.log(progress["step"], {"val_reward": last})
+    after = judge(fabric, writer, held_out, val_prompts, reward)
+    report.log(progress["step"], {"val_reward": after})
     report.close()
-    metrics = {"reward": last, "first_reward": progress.pop("first"), **progress}
+    metrics = {"reward": after, "first_reward": progress.pop("first"), **progress}
     metrics["steps"] = metrics.pop("step")
-    export_policy(fabric, policy, tokenizer, config.out, config.model, metrics, merged=config.merge)
+    save_best(fabric, kept / "last.ckpt", state)
+    if fabric.is_global_zero:
+        last, how = kept / "last.ckpt", config.adapt
+        export(config.model, last, config.out, tokenizer, metrics, how, config.lora, merged=config.merge)
+    fabric.barrier()
     return metrics

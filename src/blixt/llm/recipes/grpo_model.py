@@ -25,15 +25,16 @@ class PolicyModel(nn.Module):
     """The policy and its loss as one module, because strategies see only what happens in `forward`.
 
     Args:
-        policy: With adapters, which are switched off for the reference; or with all weights trained.
+        model: The policy, with adapters, which are switched off for the reference, or with all weights
+            trained.
         reference: A frozen copy; None for a policy with adapters, and where no reference holds.
         settings: The loss.
         temperature: That the answers were drawn with.
     """
 
-    def __init__(self, policy: GPT, reference: GPT | None, settings: PolicyLoss, temperature: float) -> None:
+    def __init__(self, model: GPT, reference: GPT | None, settings: PolicyLoss, temperature: float) -> None:
         super().__init__()
-        self.policy, self.reference = policy, reference
+        self.model, self.reference = model, reference
         self.settings, self.temperature = settings, temperature
 
     def forward(
@@ -56,11 +57,11 @@ class PolicyModel(nn.Module):
         Returns:
             (4,).
         """
-        new = self._of(self.policy, block)
+        new = self._of(self.model, block)
         ref = None
         if self.settings.beta:
-            with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.policy):
-                ref = self._of(self.reference or self.policy, block)
+            with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.model):
+                ref = self._of(self.reference or self.model, block)
         before = new.detach() if old is None else old
         terms = policy_loss(
             new, before, advantages, block.mask, sequences, self.settings, ref=ref, count=count
@@ -70,7 +71,7 @@ class PolicyModel(nn.Module):
     @torch.no_grad()
     def logprobs(self, block: PackedBlock) -> Tensor:
         """Of the answers' tokens under the policy as it is, (B, T)."""
-        return self._of(self.policy, block)
+        return self._of(self.model, block)
 
     def _of(self, model: GPT, block: PackedBlock) -> Tensor:
         hidden = model.hidden(block.tokens, Packed(block.documents))
