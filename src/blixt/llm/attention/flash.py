@@ -63,5 +63,7 @@ def flash(
         enable_gqa=q.shape[1] != k.shape[1],
     )
     if sinks is not None:  # the sink's share of the softmax, taken off afterwards
-        y = y * torch.sigmoid(lse.mT - sinks.float()).unsqueeze(-1).to(y.dtype)
+        # torch 2.13 gives (H, N), its documentation says (N, H).
+        rows = lse.mT if lse.shape[0] == q.shape[1] else lse
+        y = y * torch.sigmoid(rows - sinks.float()).unsqueeze(-1).to(y.dtype)
     return y[..., :value_width]
