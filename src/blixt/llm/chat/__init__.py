@@ -4,9 +4,25 @@
 assistant said, `AnswerParser` finds reasoning and tool calls in what the model writes.
 """
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from blixt.llm.chat.answers import AnswerKind, AnswerParser, Part
 from blixt.llm.chat.calls import ToolCall
 from blixt.llm.chat.masks import chat_mask
 from blixt.llm.chat.template import ChatTemplate
 
 __all__ = ["AnswerKind", "AnswerParser", "ChatTemplate", "Part", "ToolCall", "chat_mask"]
+
+
+class _Room(ModuleType):
+    """This package. `blixt.llm.chat` is the terminal's function, too, and Python keeps only one of a name."""
+
+    def __call__(self, *args: Any, **options: Any) -> None:
+        from blixt.llm.terminal import chat
+
+        chat(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Room

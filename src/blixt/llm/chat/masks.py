@@ -126,16 +126,30 @@ def _end(
     begin: int,
     index: int,
 ) -> int:
-    """Where an answer ends: with the conversation up to it, or after its content and what closes the turn."""
+    """Where an answer ends: with the conversation up to it, or what of that the whole has, too.
+
+    A template may leave reasoning out, or add an empty one, according to what follows: so the beginning of
+    the answer may differ, not its end.
+    """
     text = template.render(until, **options)
     if whole.startswith(text):
         return len(text)
-    said = str(until[-1].get("content") or "").strip()
-    _, found, closing = text.rpartition(said)
-    at = whole.find(said, begin)
-    if not said or not found or at < 0 or not whole.startswith(closing, at + len(said)):
-        raise _unclear(index)
-    return at + len(said) + len(closing)
+    prompt = template.render(until[:-1], **{**options, "add_generation_prompt": True})
+    own = text[_shared(prompt, text) :]
+    for at in range(len(own)):
+        rest = own[at:]
+        if whole.startswith(rest, begin):
+            if not _holds(rest, until[-1]):
+                break
+            return begin + len(rest)
+    raise _unclear(index)
+
+
+def _holds(text: str, message: Message) -> bool:
+    """Whether a text holds what a message said last: its content's last line, the names of its calls."""
+    lines = str(message.get("content") or "").strip().splitlines()
+    calls = [call.get("function", call) for call in message.get("tool_calls") or ()]
+    return all(part in text for part in [*lines[-1:], *(str(call["name"]) for call in calls)])
 
 
 def _check_apart(spans: Sequence[Span]) -> None:

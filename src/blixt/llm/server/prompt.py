@@ -113,9 +113,6 @@ class Prompter:
             variables.setdefault("reasoning_effort", request.reasoning_effort)
             if request.reasoning_effort in QUIET:
                 variables.setdefault("enable_thinking", False)
-        for name in ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message"):
-            if name in variables:
-                raise PromptError(f"chat_template_kwargs has {name!r}, which is a parameter of its own")
         return self.template.render(
             messages,
             tools=tools or None,

@@ -81,6 +81,7 @@ _names = msgspec.json.Decoder(dict[str, msgspec.Raw])
 WITHOUT_EFFECT = frozenset(
     {"store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction"}
 )
+OWN = frozenset({"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
 NOT_HERE: Mapping[str, str] = {
     "functions": "is no longer taken; say it as 'tools'",
     "function_call": "is no longer taken; say it as 'tool_choice'",
@@ -110,6 +111,8 @@ def read_chat(body: bytes) -> ChatBody:
     """
     request = _with_extras(check_chat(_chat(body)), body, CHAT_NAMES)
     check_tools(request)
+    for name in request.extras.chat_template_kwargs or ():
+        require(name not in OWN, "chat_template_kwargs", f"has {name!r}, which is a parameter of its own")
     return request
 
 
