@@ -26,6 +26,8 @@ from blixt.llm.weights.gguf.describe import describe
 from blixt.llm.weights.gguf.encode import FORMATS
 from blixt.llm.weights.gguf.names import gguf_rules
 from blixt.llm.weights.gguf.read import GGUFFile, open_gguf
+from blixt.llm.weights.gguf.rope import rope_scaling
+from blixt.llm.weights.gguf.write import Announced, write_gguf
 from blixt.llm.weights.place import targets
 from blixt.llm.weights.rules import entries
 
@@ -223,16 +225,27 @@ def test_a_window_that_the_format_drops_is_refused_before_anything_is_written(
     assert not (tmp_path / "x.gguf").exists()
 
 
-def test_rope_divisors_that_are_not_llama_3s_are_kept_as_they_are(directory: Path, tmp_path: Path) -> None:
+def test_llama_3s_stretching_with_bounds_that_llama_cpp_does_not_know_is_refused(
+    directory: Path, tmp_path: Path
+) -> None:
     rope = RopeSpec(
         "llama3", 5e5, factor=3.0, original_context=1000, low_freq_factor=2.0, high_freq_factor=5.0
     )
     config = ModelConfig(**BASE | {"vocab": load_checkpoint(directory).config.vocab}, rope=rope)
-    model = GPT(config).eval()
-    save_checkpoint(model, tmp_path / "hf")
+    save_checkpoint(GPT(config), tmp_path / "hf")
     Tokenizer.load(directory).save(tmp_path / "hf")
-    with pytest.raises(ConfigError, match=r"rope\.\w+ is"):
+    with pytest.raises(ConfigError, match=r"rope\.\w+ is .* GGUF of 'llama' has no way to say so"):
         convert(tmp_path / "hf", tmp_path / "x.gguf", format="f32")
+
+
+def test_divisors_of_frequencies_that_nobody_named_are_read_as_they_are(tmp_path: Path) -> None:
+    divisors = torch.tensor([1.0, 1.5, 2.0, 9.0])
+    announced = [Announced("rope_freqs.weight", (4,), FORMATS["f32"])]
+    write_gguf(tmp_path / "x.gguf", {"a": 1}, announced, lambda: iter([("rope_freqs.weight", divisors)]))
+    scaling = rope_scaling({"context_length": 64}, GGUFFile(tmp_path / "x.gguf"))
+    assert scaling["rope_type"] == "longrope"
+    assert scaling["short_factor"] == scaling["long_factor"] == divisors.tolist()
+    assert scaling["attention_factor"] == 1.0
 
 
 def test_a_model_in_several_files_is_read_as_one(small: Path, tmp_path: Path) -> None:

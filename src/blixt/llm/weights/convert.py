@@ -20,7 +20,7 @@ from blixt.llm.weights.gguf.names import gguf_rules
 from blixt.llm.weights.gguf.read import metadata_of
 from blixt.llm.weights.gguf.verify import check_describes
 from blixt.llm.weights.gguf.write import Announced, format_for, write_gguf
-from blixt.llm.weights.read import DType, as_dtype, open_checkpoint, plan_for
+from blixt.llm.weights.read import DType, as_dtype, open_checkpoint, plan_for, read_hf_config
 from blixt.llm.weights.rules import Entry, entries
 from blixt.llm.weights.save import MAX_SHARD_BYTES, save_config, write_state
 
@@ -197,6 +197,9 @@ def _tokenizer(source: Path, config: ModelConfig) -> dict[str, Any]:
         )
     found["tokenizer.ggml.tokens"] = [*tokens, *(f"[PAD{len(tokens) + i}]" for i in range(missing))]
     found["tokenizer.ggml.token_type"] = [*kinds, *[_UNUSED] * missing]
+    padding = read_hf_config(source).get("pad_token_id")
+    if isinstance(padding, int) and 0 <= padding < config.vocab:
+        found["tokenizer.ggml.padding_token_id"] = padding
     if "tokenizer.ggml.scores" in found:
         found["tokenizer.ggml.scores"] = [*found["tokenizer.ggml.scores"], *[-1e4] * missing]
     return found

@@ -5,6 +5,7 @@ import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, cast
 
 from blixt.llm.errors import DownloadError, MissingPackageError
@@ -66,6 +67,9 @@ def hub_package() -> Any:
     """
     try:
         import huggingface_hub
+
+        for part in ("errors", "file_download", "utils"):
+            import_module(f"huggingface_hub.{part}")  # they become its attributes
     except ImportError:
         raise MissingPackageError(
             "downloading a model needs the package huggingface_hub: pip install 'blixt[llm]'"
