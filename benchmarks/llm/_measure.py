@@ -45,10 +45,11 @@ def compare(runs: dict[str, Run], rounds: int, repeats: int = 1) -> dict[str, di
             if number:  # the first round only warms up
                 times[name].append(value)
     baseline = times[next(iter(runs))]
-    return {name: _summary(values, baseline) for name, values in times.items()}
+    return {name: summary(values, baseline) for name, values in times.items()}
 
 
-def _summary(values: list[float], baseline: list[float]) -> dict[str, float]:
+def summary(values: list[float], baseline: list[float]) -> dict[str, float]:
+    """Median and best of some times, and their ratios to the baseline's times of the same rounds."""
     ratios = [value / base for value, base in zip(values, baseline, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return {

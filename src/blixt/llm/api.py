@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 Conversation = Sequence[Message]
 Prompt = str | Sequence[int]
+Prompts = list[str] | list[list[int]] | list[Prompt] | tuple[Prompt, ...]
 
 
 @dataclass
@@ -166,9 +167,9 @@ class LLM:
     def generate(self, prompt: Prompt, **options: Any) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Sequence[Prompt], **options: Any) -> list[Completion]: ...
+    def generate(self, prompt: Prompts, **options: Any) -> list[Completion]: ...
 
-    def generate(self, prompt: Prompt | Sequence[Prompt], **options: Any) -> Completion | list[Completion]:
+    def generate(self, prompt: Prompt | Prompts, **options: Any) -> Completion | list[Completion]:
         """Continue a prompt, or a list of them in one batch.
 
         Args:
@@ -181,7 +182,8 @@ class LLM:
         """
         if _is_one(prompt):
             return self._complete([self._ids(prompt)], options)[0]
-        return self._complete([self._ids(one) for one in prompt], options)
+        several = cast("Sequence[Prompt]", prompt)
+        return self._complete([self._ids(one) for one in several], options)
 
     @overload
     def chat(self, messages: Conversation, **options: Any) -> Completion: ...
@@ -196,24 +198,24 @@ class LLM:
 
         Args:
             messages: Mappings with "role" and "content".
-            **options: As for `generate`, and `tools` for the template.
+            **options: As for `generate`; `tools` and `chat_template_kwargs` (a mapping) go to the template.
 
         Raises:
             PromptError: A message has no text, or a keyword is impossible.
         """
-        tools = options.pop("tools", None)
+        given = {"tools": options.pop("tools", None), **(options.pop("chat_template_kwargs", None) or {})}
         if not messages or isinstance(messages[0], Mapping):
             conversation = cast("Conversation", messages)
-            return self._complete([self.chat_ids(conversation, tools)], options)[0]
+            return self._complete([self.chat_ids(conversation, **given)], options)[0]
         several = cast("Sequence[Conversation]", messages)
-        return self._complete([self.chat_ids(one, tools) for one in several], options)
+        return self._complete([self.chat_ids(one, **given) for one in several], options)
 
-    def chat_ids(self, messages: Conversation, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
-        """The token ids a conversation becomes, up to where the answer begins."""
+    def chat_ids(self, messages: Conversation, **variables: Any) -> list[int]:
+        """The token ids a conversation becomes, up to where the answer begins; variables of the template."""
         template = self.tokenizer.template
         if template is None:
             return self.tokenizer.encode(render_chat(messages))
-        return template.ids(messages, tools=tools)
+        return template.ids(messages, **variables)
 
     def stream(self, prompt: Prompt, completion: Completion | None = None, **options: Any) -> Iterator[str]:
         """Continue a prompt, piece by piece: never half a character, never part of a stop text.
@@ -319,7 +321,7 @@ def render_chat(messages: Conversation) -> str:
     return "\n".join(message["content"] for message in messages)
 
 
-def _is_one(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
+def _is_one(prompt: Prompt | Prompts) -> TypeGuard[Prompt]:
     return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], int))
 
 

@@ -160,6 +160,7 @@ class Engine:
         updates, self._ended = self._ended, []
         if not self._requests:
             return updates
+        updates += self._orphans()
         self._propose()
         plan = self.scheduler.plan()
         if not plan:
@@ -191,6 +192,17 @@ class Engine:
             preemptions=self.scheduler.preemptions,
             speculation=replace(self._speculation) if self._speculation is not None else None,
         )
+
+    def _orphans(self) -> list[Update]:
+        """End requests whose adapter was removed meanwhile."""
+        if self.adapters is None:
+            return []
+        lost = [r for r in self._requests.values() if r.adapter not in (None, *self.adapters.names)]
+        for request in lost:
+            self._end(request, "error")
+        return [
+            self._update(r, finish_reason="error", error=f"adapter {r.adapter!r} was removed") for r in lost
+        ]
 
     def _check(self, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> None:
         vocab = self.model.config.vocab

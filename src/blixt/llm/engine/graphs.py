@@ -6,6 +6,7 @@ step of a size between pads up to the next.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class DecodeGraphs:
         self.sizes = [size for size in SIZES if size < most] + [most]
         self.device = model.embed.weight.device
         self._captured: dict[int, Captured] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # torch's handle of the memory that all graphs share
 
     def run(self, tokens: Sequence[int], lengths: Sequence[int], spans: Sequence[Span]) -> Tensor:
         """Logits (requests, V) of a step in which each span is one token."""

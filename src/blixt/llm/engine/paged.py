@@ -87,7 +87,7 @@ class Paged:
     ) -> None:
         self.cache = cache
         self.positions = positions
-        self.lengths = lengths
+        self.lengths: int | Tensor = lengths
         device = positions.device
         self._slots = [slots(spans, g, cache.block_size, len(positions), device) for g in range(len(groups))]
         self._views = [views(spans, g, group, cache.block_size, device) for g, group in enumerate(groups)]

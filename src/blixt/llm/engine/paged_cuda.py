@@ -6,7 +6,9 @@ than the kernel takes), soft-capped scores and single precision it knows nothing
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +95,7 @@ class PagedFlash:
     ) -> None:
         self.cache = cache
         self.positions = positions
-        self.lengths = lengths
+        self.lengths: int | Tensor = lengths
         self._groups = tuple(groups)
         self._readings = tuple(readings)
         self._kernel = kernel or flash_kernel()
@@ -157,11 +159,9 @@ class PagedFlash:
 
 def flash_kernel() -> Kernel:
     """torch's kernel, asked for the log-sum-exp too."""
-    from functools import partial
-
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
 
-    return partial(varlen_attn, return_aux=AuxRequest(lse=True))
+    return cast("Kernel", partial(varlen_attn, return_aux=AuxRequest(lse=True)))
 
 
 def read_of(

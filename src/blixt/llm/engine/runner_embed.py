@@ -36,8 +36,10 @@ def embed(
         tokens = torch.tensor([token for i in batch for token in prompts[i]], device=device)
         documents = torch.tensor([n for n, i in enumerate(batch) for _ in prompts[i]], device=device)
         hidden = model.hidden(tokens, Packed(documents)).float()
-        parts = hidden.split([len(prompts[i]) for i in batch])
-        for i, part in zip(batch, parts, strict=True):
+        end = 0
+        for i in batch:
+            part = hidden[end : end + len(prompts[i])]
+            end += len(prompts[i])
             vectors[i] = part[-1] if pooling == "last" else part.mean(0)
     return F.normalize(vectors, dim=-1) if normalize else vectors
 

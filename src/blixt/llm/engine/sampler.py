@@ -8,6 +8,7 @@ request draws the same tokens in any company, after a preemption, and with specu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,11 +57,11 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     edit(logits, rows)
     drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0]
     if not drawn:
-        return logits.argmax(-1).tolist()
+        return as_list(logits.argmax(-1))
     if len(drawn) == len(rows):
-        return draw(logits, rows).tolist()
-    tokens: list[int] = logits.argmax(-1).tolist()
-    some = draw(logits[drawn], [rows[i] for i in drawn]).tolist()
+        return as_list(draw(logits, rows))
+    tokens = as_list(logits.argmax(-1))
+    some = as_list(draw(logits[drawn], [rows[i] for i in drawn]))
     for i, token in zip(drawn, some, strict=True):
         tokens[i] = token
     return tokens
@@ -147,14 +148,18 @@ def logprobs(logits: Tensor, tokens: Sequence[int], counts: Sequence[int]) -> li
         counts: How many alternatives of each row to name.
     """
     scores = logits.float().log_softmax(-1)
-    chosen = scores.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
-    best = scores.topk(max(counts)) if max(counts) else None
-    values: list[list[float]] = best.values.tolist() if best else [[]] * len(tokens)
-    ids: list[list[int]] = best.indices.tolist() if best else [[]] * len(tokens)
+    chosen = scores.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    values, ids = scores.topk(max(counts))
+    lists = zip(tokens, as_list(chosen), counts, map(as_list, ids), map(as_list, values), strict=True)
     return [
         TokenLogprob(token, own, tuple(zip(names[:count], numbers[:count], strict=True)))
-        for token, own, count, names, numbers in zip(tokens, chosen, counts, ids, values, strict=True)
+        for token, own, count, names, numbers in lists
     ]
+
+
+def as_list(vector: Tensor) -> list[Any]:
+    """The numbers of a vector; torch's own `tolist` says nothing about their type."""
+    return vector.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - untyped
 
 
 def _column(like: Tensor, values: Sequence[float]) -> Tensor:
