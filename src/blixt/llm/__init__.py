@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from blixt.llm.lora import LoRAConfig, add_lora, load_peft, save_peft
     from blixt.llm.model import GPT
     from blixt.llm.recipes.adapt import merge_adapter
+    from blixt.llm.recipes.distill import distill
+    from blixt.llm.recipes.dpo import dpo
     from blixt.llm.recipes.finetune import finetune
+    from blixt.llm.recipes.grpo import grpo
     from blixt.llm.recipes.pretrain import pretrain
     from blixt.llm.sampling import Sampling
     from blixt.llm.server import ChatAPI, serve
@@ -59,8 +62,11 @@ _FILE_OF = {
     "WeightsError": "errors",
     "add_lora": "lora",
     "chat": "terminal",
+    "distill": "recipes.distill",
+    "dpo": "recipes.dpo",
     "finetune": "recipes.finetune",
     "generate": "terminal",
+    "grpo": "recipes.grpo",
     "load_checkpoint": "weights",
     "load_peft": "lora",
     "merge_adapter": "recipes.adapt",
@@ -97,8 +103,11 @@ __all__ = [
     "WeightsError",
     "add_lora",
     "chat",
+    "distill",
+    "dpo",
     "finetune",
     "generate",
+    "grpo",
     "load_checkpoint",
     "load_peft",
     "merge_adapter",
