@@ -19,6 +19,7 @@ from blixt.llm.weights.find import open_source
 from blixt.llm.weights.gguf.config import arch_of, to_config, to_hf_config
 from blixt.llm.weights.gguf.names import gguf_rules
 from blixt.llm.weights.gguf.read import metadata_of
+from blixt.llm.weights.packed import unpacked
 from blixt.llm.weights.place import targets
 from blixt.llm.weights.source import Source
 from blixt.llm.weights.tables import family_rules
@@ -98,7 +99,7 @@ def load_weights(model: GPT, path: str | Path) -> None:
     Raises:
         WeightsError: A file is missing, truncated or damaged, or a tensor missing, surplus or misshapen.
     """
-    plan = plan_for(model, open_source(path))
+    plan = plan_for(model, unpacked(open_source(path), None))
     tensors = (slot.tensor for slot in targets(model).values())
     device = next((tensor.device for tensor in tensors if not tensor.is_meta), torch.device("cpu"))
     fill(model, plan, dtype=main_dtype(plan.infos(), device), device=device)
@@ -116,7 +117,7 @@ def open_checkpoint(path: str | Path) -> tuple[Source, ModelConfig]:
         raise ConfigError(f"{path} does not exist: is it a checkpoint directory or a .gguf file?")
     if not _is_gguf(path):
         config = read_config(path)
-        return open_source(path), config
+        return unpacked(open_source(path), read_hf_config(path).get("quantization_config")), config
     source = open_source(path)
     return source, to_config(metadata_of(source) or {}, source)
 
