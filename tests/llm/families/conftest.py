@@ -63,10 +63,12 @@ def read_back(version: int, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def published_ropes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rotations that transformers 5 computes for published configurations."""
-    folder = tmp_path_factory.mktemp("ropes")
-    run_oracle(5, "ropes", folder, [name for name in PUBLISHED if name != "gpt2"])
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rotations that transformers 5 computes for published configurations, and a gpt-oss in MXFP4."""
+    folder = shared_folder(tmp_path_factory) / "more"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            run_oracle(5, "more", folder, ["gpt-oss-mxfp4", *(name for name in PUBLISHED if name != "gpt2")])
     return folder
 
 

@@ -1,10 +1,10 @@
 """Runs transformers, in a process of its own: writes tiny checkpoints and what they compute, reads ours.
 
-Usage: `python oracle.py write|read|ropes DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH
-for that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with
-every parameter replaced by its gradient, and in `reference.safetensors` what it computed. `ropes` does so
-for the rotations of published configurations. `read` takes `ours/` and writes `ours.safetensors`. A failure
-is written down as `error.txt`.
+Usage: `python oracle.py write|read|more DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH for
+that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with every
+parameter replaced by its gradient, and in `reference.safetensors` what it computed. `more` does so for the
+rotations of published configurations, and for gpt-oss in MXFP4. `read` takes `ours/` and writes
+`ours.safetensors`. A failure is written down as `error.txt`.
 """
 
 import json
@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import oracle_light  # noqa: F401 - first, what it hides transformers would import
 import torch
 import transformers
 from cases import CASES, FULL, SLIDING, Case, Json
@@ -156,6 +157,33 @@ def rotations(config: Any, parameters: Json, layer_type: str | None, length: int
     return parameters["rope_theta"] ** -(torch.arange(0, width, 2).float() / width), 1.0
 
 
+def packed(folder: Path) -> None:
+    """Write a gpt-oss whose experts are MXFP4, and what it computes with the numbers transformers unpacks."""
+    torch.manual_seed(0)
+    model = build(CASES["gpt-oss"])
+    stored, unpack = {}, transformers.integrations.mxfp4.convert_moe_packed_tensors
+    model.save_pretrained(folder / "model")
+    tensors = load_file(folder / "model" / "model.safetensors")
+    for layer, block in enumerate(model.model.layers):
+        for part in ("gate_up_proj", "down_proj"):
+            weight = getattr(block.mlp.experts, part)
+            experts, inner, rows = weight.shape
+            blocks = torch.randint(0, 256, (experts, rows, inner // 32, 16), dtype=torch.uint8)
+            scales = torch.randint(119, 124, (experts, rows, inner // 32), dtype=torch.uint8)
+            weight.data = unpack(blocks, scales, dtype=torch.float32)
+            name = f"model.layers.{layer}.mlp.experts.{part}"
+            del tensors[name]
+            stored |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+    save_file({**tensors, **stored}, folder / "model" / "model.safetensors")
+    config = folder / "model" / "config.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text()), "quantization_config": {"quant_method": "mxfp4"}})
+    )
+    tokens = prompts(96)["long"]
+    with torch.no_grad():
+        save_file({"long": tokens, "long.logits": logits(model, tokens)}, folder / "reference.safetensors")
+
+
 def main() -> None:
     """Do one job for the named cases."""
     torch.set_num_threads(1)
@@ -167,8 +195,8 @@ def main() -> None:
         folder = Path(directory) / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            if job == "ropes":
-                ropes(name, folder)
+            if job == "more":
+                packed(folder) if name == "gpt-oss-mxfp4" else ropes(name, folder)
             else:
                 (write if job == "write" else read)(CASES[name], folder)
         except Exception:  # told to the test of that family, the others go on

@@ -56,8 +56,8 @@ def test_a_published_config_has_as_many_parameters_as_its_card_says(name: str) -
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "gpt2"])
-def test_rotations_of_published_configs_are_those_of_transformers(name: str, published_ropes: Path) -> None:
-    config, known = read_config(PUBLISHED[name]), load_file(published_ropes / name / "ropes.safetensors")
+def test_rotations_of_published_configs_are_those_of_transformers(name: str, more: Path) -> None:
+    config, known = read_config(PUBLISHED[name]), load_file(more / name / "ropes.safetensors")
     turned = [spec for spec in config.specs if spec.rope]
     both = any(key.startswith("sliding") for key in known)
     for spec in {(s.attn if both else "full"): s for s in turned}.values():

@@ -1,9 +1,12 @@
 """Every family in every way of computing it: causal, in uneven batches, packed, compiled, in bfloat16."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.llm.families import parity
 from tests.llm.families.cases import cases_of
 from tests.llm.families.parity import TOLERANCE, gap, loaded, reference, tensors
@@ -84,3 +87,40 @@ def test_compiled_and_not_are_the_same(case: str, lane5: Path) -> None:
         block.compile(dynamic=False)
     with torch.no_grad():
         assert gap(model(known["long"]), known["long.logits"]) < TOLERANCE
+
+
+@torch.no_grad()
+def test_experts_in_mxfp4_are_read(more: Path) -> None:
+    model, known = loaded(more / "gpt-oss-mxfp4"), reference(more / "gpt-oss-mxfp4")
+    assert gap(model(known["long"]), known["long.logits"]) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("gpt2", lambda name: name.removeprefix("transformer.")),
+        ("gemma3-wrapped", lambda name: name.replace("language_model.model.", "model.language_model.")),
+        ("mistral3-wrapped", lambda name: name.replace("language_model.lm_head.", "lm_head.")),
+    ],
+)
+def test_other_beginnings_of_names_are_read(
+    case: str, change: Callable[[str], str], lane5: Path, tmp_path: Path
+) -> None:
+    stored = {change(name): tensor for name, tensor in tensors(lane5 / case / "model").items()}
+    stored["h.0.attn.bias" if case == "gpt2" else "model.layers.0.self_attn.rotary_emb.inv_freq"] = (
+        torch.ones(3)
+    )
+    save_file(stored, tmp_path / "model.safetensors")
+    shutil.copy(lane5 / case / "model" / "config.json", tmp_path)
+    model, known = load_checkpoint(tmp_path), reference(lane5 / case)
+    with torch.no_grad():
+        assert gap(model(known["long"]), known["long.logits"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", ["deepseek-v3", "glm4-moe"])
+def test_layers_that_draft_further_tokens_are_passed_over(case: str, lane5: Path, tmp_path: Path) -> None:
+    stored, layers = tensors(lane5 / case / "model"), loaded(lane5 / case).config.layers
+    stored[f"model.layers.{layers}.eh_proj.weight"] = torch.ones(4)
+    save_file(stored, tmp_path / "model.safetensors")
+    shutil.copy(lane5 / case / "model" / "config.json", tmp_path)
+    assert load_checkpoint(tmp_path).config.layers == layers
