@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,15 +89,14 @@ class Conversation:
             PromptError: It is neither.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            messages = data if isinstance(data, list) else data["messages"]
-            said = [{"role": str(one["role"]), "content": str(one["content"])} for one in messages]  # pyright: ignore[reportUnknownVariableType] - JSON
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            fields: dict[str, Any] = {"messages": data} if isinstance(data, list) else data
+            said = [{"role": str(one["role"]), "content": str(one["content"])} for one in fields["messages"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PromptError(f"{path} holds no conversation: {error}") from None
         system = said.pop(0)["content"] if said and said[0]["role"] == "system" else None
         self.system, self.said = system, said
-        if isinstance(data, dict):
-            self.settings = dict(data.get("settings") or self.settings)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - JSON
+        self.settings = dict(fields.get("settings") or self.settings)
 
 
 class Left(Exception):
@@ -264,7 +263,7 @@ def _answer(partner: "Partner", conversation: Conversation, screen: "Screen") ->
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
+def stoppable() -> Generator[Callable[[], bool]]:
     """Let the first Ctrl-C be asked about, so that nothing breaks half way, and only the second interrupt."""
     count = 0
 

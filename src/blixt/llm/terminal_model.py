@@ -185,7 +185,7 @@ def _said(line: str) -> Generator[Said]:
     if "error" in event:
         raise PromptError(event["error"]["message"].rstrip("."))
     for choice in event.get("choices", ()):
-        delta = choice.get("delta") or {}
+        delta: dict[str, Any] = choice.get("delta") or {}
         if delta.get("reasoning_content"):
             yield Said("reasoning", delta["reasoning_content"])
         if delta.get("content"):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -56,6 +56,7 @@ class Tokenizer:
     def __init__(self, inner: tokenizers.Tokenizer, facts: TokenizerFacts | None = None) -> None:
         self.inner = inner
         self.facts = facts if facts is not None else _plain_facts(inner)
+        self._table: ByteTable | Literal[False] | None = False  # not looked at yet
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -140,10 +141,12 @@ class Tokenizer:
 
         return ChatTemplate(self.facts.templates, self.facts.specials, self)
 
-    @cached_property
+    @property
     def table(self) -> ByteTable | None:
         """The bytes of each token; None if they depend on neighbours."""
-        return table_of(self.inner)
+        if self._table is False:
+            self._table = table_of(self.inner)
+        return self._table
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

@@ -14,6 +14,7 @@ import tokenizers
 
 from blixt.llm.errors import TokenizerError
 from blixt.llm.tokenizer import END, TokenizerFacts, id_or_none
+from blixt.llm.tokenizer_text import add_tokens
 
 Read = tuple[tokenizers.Tokenizer, TokenizerFacts]
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -175,9 +176,10 @@ def _add_tokens(
         if token not in known and token not in new and inner.token_to_id(text) != token:
             new[token] = tokenizers.AddedToken(text, normalized=False)
     for token in sorted(new):
-        inner.add_tokens([new[token]])
+        add_tokens(inner, [new[token]], special=False)
     have = {added.content for added in inner.get_added_tokens_decoder().values() if added.special}
-    inner.add_special_tokens([text for text in dict.fromkeys(specials.values()) if text not in have])
+    missing = [text for text in dict.fromkeys(specials.values()) if text not in have]
+    add_tokens(inner, missing, special=True)
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:

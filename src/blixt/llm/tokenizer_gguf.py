@@ -15,6 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from blixt.llm.errors import TokenizerError
 from blixt.llm.tokenizer import Tokenizer, TokenizerFacts
 from blixt.llm.tokenizer_spm import BPE, BYTE, CONTROL, NORMAL, UNIGRAM, USER_DEFINED, Pieces, build
+from blixt.llm.tokenizer_text import add_tokens
 
 KEY = "tokenizer.ggml."
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -44,7 +45,7 @@ _DEEPSEEK = (
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # How text is cut, by the format's names: patterns applied one after the other.
-PATTERNS: dict[str, tuple[str, ...]] = (
+PATTERNS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(("default", "gpt-2", "phi-2", "olmo", "jais", "mpt"), (_GPT2,))
     | dict.fromkeys(
         ("llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "chatglm-bpe", "glm4", "granite-4"),
@@ -108,7 +109,7 @@ def _byte_level(metadata: Mapping[str, Any], path: Path) -> tokenizers.Tokenizer
     for wanted, special in ((USER_DEFINED, False), (CONTROL, True)):
         texts = [token for token, kind in zip(tokens, kinds, strict=True) if kind == wanted]
         added = [tokenizers.AddedToken(text, special=special, normalized=False) for text in texts]
-        (inner.add_special_tokens if special else inner.add_tokens)(added)
+        add_tokens(inner, added, special)
     return inner
 
 
@@ -157,7 +158,7 @@ def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
     Raises:
         TokenizerError: It is no BPE, or cuts text in a way that GGUF has no name for.
     """
-    described = json.loads(tokenizer.inner.to_str())
+    described: dict[str, Any] = json.loads(tokenizer.inner.to_str())
     model = described["model"]
     if model["type"] != "BPE":
         raise TokenizerError(f"a {model['type']} vocabulary cannot be written to GGUF: BPE can")
@@ -168,7 +169,8 @@ def metadata_of(tokenizer: Tokenizer) -> dict[str, Any]:
         kinds[index] = CONTROL if token.special else USER_DEFINED
     facts = tokenizer.facts
     out: dict[str, Any] = {KEY + "tokens": tokens, KEY + "token_type": kinds}
-    if (described["decoder"] or {}).get("type") == "ByteLevel":
+    decoder: dict[str, Any] = described["decoder"] or {}
+    if decoder.get("type") == "ByteLevel":
         out |= {KEY + "model": "gpt2", KEY + "pre": _name_of(described["pre_tokenizer"])}
         out[KEY + "merges"] = [
             merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]
@@ -194,7 +196,8 @@ def _sentencepiece_metadata(
         if kinds[index] == NORMAL and len(token) == 6 and token.startswith("<0x"):
             kinds[index] = BYTE
     last = len(rank)
-    steps = (described["normalizer"] or {}).get("normalizers", [])
+    normalizer: dict[str, Any] = described["normalizer"] or {}
+    steps: list[dict[str, Any]] = normalizer.get("normalizers", [])
     return {
         KEY + "model": "llama",
         KEY + "scores": [-float(rank.get(token, last)) for token in tokens],

@@ -14,6 +14,7 @@ from tokenizers import decoders, models, normalizers
 
 from blixt.llm.errors import TokenizerError
 from blixt.llm.tokenizer import TokenizerFacts
+from blixt.llm.tokenizer_text import add_tokens
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
@@ -56,9 +57,9 @@ def build(pieces: Pieces) -> tokenizers.Tokenizer:
     else:
         raise TokenizerError(f"sentencepiece model type {pieces.model} is neither unigram (1) nor BPE (2)")
     own = [tokenizers.AddedToken(text, normalized=False) for text in _of_kind(pieces, USER_DEFINED)]
-    inner.add_tokens(own)
+    add_tokens(inner, own, special=False)
     special = [*_of_kind(pieces, UNKNOWN), *_of_kind(pieces, CONTROL)]
-    inner.add_special_tokens([tokenizers.AddedToken(text, normalized=False) for text in special])
+    add_tokens(inner, [tokenizers.AddedToken(text, normalized=False) for text in special], special=True)
     return inner
 
 

@@ -237,3 +237,13 @@ def table_of(inner: tokenizers.Tokenizer) -> ByteTable | None:
         return None
     rule = rule_of(json.loads(inner.decoder.__getstate__()))
     return None if rule is None else ByteTable(inner, rule)
+
+
+def add_tokens(
+    inner: tokenizers.Tokenizer, tokens: Sequence[str | tokenizers.AddedToken], special: bool
+) -> None:
+    """Add tokens to a vocabulary, or make known ones whole; special ones can be left out of decoded text."""
+    if special:
+        inner.add_special_tokens(list(tokens))  # pyright: ignore[reportUnknownMemberType] - untyped stubs
+    else:
+        inner.add_tokens(list(tokens))  # pyright: ignore[reportUnknownMemberType] - untyped stubs

@@ -77,7 +77,6 @@ def test_a_template_cannot_run_for_ever_or_fill_the_memory(source: str, small_me
 def small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the usual budget: the same bound, reached in a fraction of a second."""
     monkeypatch.setattr("blixt.llm.chat.sandbox.LIMIT", 400_000)
-    monkeypatch.setattr("blixt.llm.chat.sandbox.budgeted.__wrapped__.__defaults__", (400_000,))
 
 
 def test_a_long_conversation_stays_far_below_the_bound() -> None:

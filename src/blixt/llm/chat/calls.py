@@ -58,7 +58,8 @@ def read_object(text: str) -> list[ToolCall]:
     text = text.strip()
     while at < len(text):
         value, at = decoder.raw_decode(text, at)
-        calls += [_from_object(item) for item in (value if isinstance(value, list) else [value])]
+        items = cast("list[Any]", value) if isinstance(value, list) else [value]
+        calls += [_from_object(item) for item in items]
         at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n;,"))
     if not calls:
         raise ValueError("no call")

@@ -54,7 +54,7 @@ def answer_spans(
     Raises:
         TemplateError: It cannot be told.
     """
-    options = {"tools": tools, "add_generation_prompt": False, **variables}
+    options: dict[str, Any] = {"tools": tools, "add_generation_prompt": False, **variables}
     if any("generation" in source and "endgeneration" in source for source in template.sources.values()):
         return _marked(template, messages, options)
     return _by_prefixes(template, messages, options)
@@ -105,11 +105,15 @@ def _begin(
     if not before:
         return 0
     plain = template.render(before, **options)
-    prompt = template.render(before, **{**options, "add_generation_prompt": True})
+    prompt = template.render(before, **_asking(options))
     shared = _shared(prompt, whole)
     if shared < _shared(plain, prompt):
         raise _unclear(index)
     return shared
+
+
+def _asking(options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"add_generation_prompt": True}
 
 
 def _shared(one: str, other: str) -> int:
@@ -134,7 +138,7 @@ def _end(
     text = template.render(until, **options)
     if whole.startswith(text):
         return len(text)
-    prompt = template.render(until[:-1], **{**options, "add_generation_prompt": True})
+    prompt = template.render(until[:-1], **_asking(options))
     own = text[_shared(prompt, text) :]
     for at in range(len(own)):
         rest = own[at:]

@@ -46,8 +46,9 @@ def _plain_message(message: Message, index: int) -> dict[str, Any]:
 def _joined(parts: Sequence[Any], index: int) -> str:
     texts: list[str] = []
     for part in parts:
-        kind = part.get("type", "text") if isinstance(part, dict) else None
-        text = cast("dict[str, Any]", part).get("text") if kind == "text" else None
+        fields = cast("dict[str, Any]", part) if isinstance(part, dict) else {"type": type(part).__name__}
+        kind = fields.get("type", "text")
+        text = fields.get("text") if kind == "text" else None
         if not isinstance(text, str):
             raise PromptError(f"message {index} has a part of type {kind!r}; this model reads text only")
         texts.append(text)

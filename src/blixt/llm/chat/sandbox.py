@@ -9,12 +9,12 @@ renders the same on a busy machine.
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from jinja2 import TemplateError as JinjaError
 from jinja2 import nodes
@@ -30,6 +30,7 @@ LIMIT = 4_000_000
 MAX_NUMBER = 100_000  # widths, counts and powers that a template may name
 MAX_DIGITS = 4_000
 CHARACTERS_A_UNIT = 32
+PLAIN = (str, int, float, list, tuple, dict, type(None))
 QUICK_TESTS = frozenset(
     {
         "defined",
@@ -101,9 +102,9 @@ _spans: ContextVar["list[tuple[str, str]] | None"] = ContextVar("spans", default
 
 
 @contextmanager
-def budgeted(limit: int = LIMIT) -> Iterator[Budget]:
+def budgeted(limit: int | None = None) -> Generator[Budget]:
     """Let templates rendered inside draw on one fresh budget."""
-    budget = Budget(limit)
+    budget = Budget(LIMIT if limit is None else limit)
     token = _budget.set(budget)
     try:
         yield budget
@@ -112,7 +113,7 @@ def budgeted(limit: int = LIMIT) -> Iterator[Budget]:
 
 
 @contextmanager
-def marking(marks: list[tuple[str, str]]) -> Iterator[None]:
+def marking(marks: list[tuple[str, str]]) -> Generator[None]:
     """Put a mark before and after each `{% generation %}` block rendered inside; `marks` gets the pairs."""
     token = _spans.set(marks)
     try:
@@ -212,13 +213,15 @@ class _Dict:
 class Generation(Extension):
     """`{% generation %} ... {% endgeneration %}`: what the assistant said, for training on it alone."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as Jinja's base class has it
 
     def parse(self, parser: Parser) -> nodes.CallBlock:
         """The block as a call with a body."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+        block = nodes.CallBlock(self.call_method("_said"), [], [], body)
+        block.set_lineno(line)
+        return block
 
     def _said(self, caller: Macro) -> str:
         text = str(caller())
@@ -236,7 +239,7 @@ class _Counting(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         self.generic_visit(node)
-        node.iter = _weighed(node.iter)
+        node.iter = _weighed(cast("nodes.Expr", node.iter))
         return node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
@@ -266,12 +269,13 @@ class _Counting(NodeTransformer):
     def visit_Test(self, node: nodes.Test) -> nodes.Test:
         self.generic_visit(node)
         if node.name not in QUICK_TESTS and _may_grow(node.node):
-            node.node = _weighed(cast("nodes.Expr", node.node))
+            node.node = _weighed(node.node)
         return node
 
     def visit_Output(self, node: nodes.Output) -> nodes.Output:
         self.generic_visit(node)
-        node.nodes = [_weighed(part) if _may_grow(part) else part for part in node.nodes]
+        parts = node.nodes
+        node.nodes = [_weighed(part) if _may_grow(part) else part for part in parts]
         return node
 
     def _outer(self, node: nodes.Expr) -> nodes.Node:
@@ -288,8 +292,10 @@ def _weighed(node: nodes.Expr) -> nodes.Call:
 
 
 def _call(method: str, arguments: Sequence[nodes.Expr], line: int) -> nodes.Call:
-    function = nodes.EnvironmentAttribute(method).set_lineno(line)
-    return nodes.Call(function, list(arguments), [], None, None).set_lineno(line)
+    function = nodes.EnvironmentAttribute(method)
+    call = nodes.Call(function, list(arguments), [], None, None)
+    call.set_lineno(line)
+    return call
 
 
 def _counted(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
@@ -298,9 +304,9 @@ def _counted(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(made)
     def run(*args: Any, **kwargs: Any) -> Any:
         budget = _budget.get()
-        plain = [arg for arg in args if isinstance(arg, str | int | float | list | tuple | dict | None)]
+        plain: list[Any] = [arg for arg in args if isinstance(arg, PLAIN)]
         budget.weigh(plain)
-        values = [*plain[1:], *kwargs.values()]
+        values: list[Any] = [*plain[1:], *kwargs.values()]
         if name in ("join", "replace", "format") and plain:
             text = plain[0] if name != "join" else next((v for v in values if isinstance(v, str)), "")
             _check_method(name, str(text), [plain[0]] if name == "join" else values)

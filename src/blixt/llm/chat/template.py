@@ -91,11 +91,10 @@ class ChatTemplate:
             TemplateError: The template refuses the conversation, or does too much work.
         """
         chat = plain_messages(messages)
-        if continue_final_message:
-            add_generation_prompt = False
-            said = _mark_end(chat)
-        text = self._run(chat, tools, documents, add_generation_prompt, variables)
-        return _cut_at_mark(text, said) if continue_final_message else text
+        if not continue_final_message:
+            return self._run(chat, tools, documents, add_generation_prompt, variables)
+        said = _mark_end(chat)
+        return _cut_at_mark(self._run(chat, tools, documents, False, variables), said)
 
     def ids(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """`render` as token ids; what begins a text is the template's to write.

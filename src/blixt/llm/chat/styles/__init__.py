@@ -38,5 +38,4 @@ def style(name: str, tokenizer: "Tokenizer | None" = None) -> ChatTemplate:
     if name not in style_names():
         raise TemplateError(f"there is no prompt style {name!r}; there are {', '.join(style_names())}")
     source = (files(__name__) / f"{name}.jinja").read_text(encoding="utf-8")
-    specials = tokenizer.facts.specials if tokenizer is not None else {}
-    return ChatTemplate(source, specials, tokenizer)
+    return ChatTemplate(source, None if tokenizer is None else tokenizer.facts.specials, tokenizer)
