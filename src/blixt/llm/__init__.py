@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blixt.llm.api import LLM, Completion
+    from blixt.llm.chat import AnswerParser, ChatTemplate
     from blixt.llm.config import PRESETS, ModelConfig, preset
+    from blixt.llm.encoder import Encoder
     from blixt.llm.engine import Engine, EngineConfig
     from blixt.llm.errors import (
         AdapterError,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         LLMError,
         PromptError,
         RecipeError,
+        TemplateError,
         TokenizerError,
         WeightsError,
     )
@@ -32,18 +35,22 @@ if TYPE_CHECKING:
     from blixt.llm.recipes.grpo import grpo
     from blixt.llm.recipes.pretrain import pretrain
     from blixt.llm.sampling import Sampling
-    from blixt.llm.server import ChatAPI, serve
+    from blixt.llm.server import ChatAPI, ServeOptions, serve
     from blixt.llm.shards import prepare, train_tokenizer
     from blixt.llm.terminal import chat, generate
-    from blixt.llm.tokenizer import Tokenizer
+    from blixt.llm.tokenizer import Detokenizer, Tokenizer
     from blixt.llm.weights import load_checkpoint, save_checkpoint
 
 _FILE_OF = {
     "AdapterError": "errors",
+    "AnswerParser": "chat",
     "ChatAPI": "server",
+    "ChatTemplate": "chat",
     "Completion": "api",
     "ConfigError": "errors",
     "CorpusError": "errors",
+    "Detokenizer": "tokenizer",
+    "Encoder": "encoder",
     "Engine": "engine",
     "EngineConfig": "engine",
     "EngineError": "errors",
@@ -57,6 +64,8 @@ _FILE_OF = {
     "PromptError": "errors",
     "RecipeError": "errors",
     "Sampling": "sampling",
+    "ServeOptions": "server",
+    "TemplateError": "errors",
     "Tokenizer": "tokenizer",
     "TokenizerError": "errors",
     "WeightsError": "errors",
@@ -84,10 +93,14 @@ __all__ = [
     "LLM",
     "PRESETS",
     "AdapterError",
+    "AnswerParser",
     "ChatAPI",
+    "ChatTemplate",
     "Completion",
     "ConfigError",
     "CorpusError",
+    "Detokenizer",
+    "Encoder",
     "Engine",
     "EngineConfig",
     "EngineError",
@@ -98,6 +111,8 @@ __all__ = [
     "PromptError",
     "RecipeError",
     "Sampling",
+    "ServeOptions",
+    "TemplateError",
     "Tokenizer",
     "TokenizerError",
     "WeightsError",

@@ -26,24 +26,31 @@ def test_it_continues_as_it_should_alone_and_together(smollm2: LLM) -> None:
     assert alone.text == CONTINUATIONS[prompts[0]]
 
 
+@pytest.fixture(scope="module")
+def questions(smollm2: LLM) -> list[list[int]]:
+    stem = "You are a helpful assistant who answers in one short sentence. Question: "
+    return [smollm2.tokenizer.encode(stem + q) for q in ("Why is the sky blue?", "Who wrote Hamlet?", "2+2?")]
+
+
+@pytest.fixture(scope="module")
+def expected(smollm2: LLM, questions: list[list[int]]) -> list[list[int]]:
+    return generate(smollm2.engine, questions, 6)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"max_batch": 1},
-        {"max_batch": 3, "max_tokens_per_step": 7},
-        {"prefix_cache": False, "block_size": 8},
+        {"max_batch": 1, "prefix_cache": False},
+        {"max_batch": 2, "max_tokens_per_step": 11, "block_size": 8},
         {"batch_invariant": True},
     ],
     ids=str,
 )
-def test_its_tokens_do_not_depend_on_the_engines_settings(smollm2: LLM, settings: dict[str, Any]) -> None:
-    """Its weights are not decisive by design, so this is a test of luck too; it has not failed yet."""
-    stem = "You are a helpful assistant who answers in one short sentence. Question: "
-    questions = ["Why is the sky blue?", "What is a tree?", "Who wrote Hamlet?", "2+2?"]
-    prompts = [smollm2.tokenizer.encode(stem + question) for question in questions]
-    expected = generate(Engine(smollm2.model, None, EngineConfig(context=512)), prompts, 8)
+def test_its_tokens_do_not_depend_on_the_engines_settings(
+    smollm2: LLM, questions: list[list[int]], expected: list[list[int]], settings: dict[str, Any]
+) -> None:
     engine = Engine(smollm2.model, None, EngineConfig(context=512, **settings))
-    assert generate(engine, prompts, 8, late=2) == expected
+    assert generate(engine, questions, 6, late=1) == expected
 
 
 @pytest.mark.skipif(not rows_are_alike(), reason="this machine's BLAS rounds a row by its neighbours")
@@ -52,10 +59,10 @@ def test_its_bits_do_not_depend_on_company_when_that_is_asked_for(smollm2: LLM) 
     prompts = [smollm2.tokenizer.encode(prompt) for prompt in CONTINUATIONS]
     alone = Watched(smollm2.model, None, replace(config, max_batch=1))
     expected = alone.watch()
-    generate(alone, prompts, 5)
+    generate(alone, prompts, 3)
     crowd = Watched(smollm2.model, None, config)
     seen = crowd.watch()
-    generate(crowd, prompts, 5, late=1)
+    generate(crowd, prompts, 3, late=1)
     for uid, rows in expected.items():
         assert all(torch.equal(a, b) for a, b in zip(rows, seen[uid], strict=True))
 
