@@ -1,8 +1,9 @@
 """Checkpoints in 8 or 4 bits that are read as plain tensors: FP8 with block scales, and MXFP4.
 
 FP8 (DeepSeek V3, Qwen 3 FP8): `x.weight` in float8 with one scale a block of 128 x 128 numbers in
-`x.weight_scale_inv`. MXFP4 (gpt-oss; Open Compute's microscaling formats): `x_blocks`, two numbers of 4 bits a
-byte, and `x_scales`, one exponent for 32 numbers; what it makes is called `x`, the last two dimensions exchanged.
+`x.weight_scale_inv`. MXFP4 (gpt-oss; Open Compute's microscaling formats): `x_blocks`, two numbers of 4 bits
+a byte, and `x_scales`, one exponent for 32 numbers; what it makes is called `x`, its last two dimensions
+exchanged.
 """
 
 from collections.abc import Mapping
