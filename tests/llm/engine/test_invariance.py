@@ -136,3 +136,20 @@ def test_batch_invariant_means_the_same_bits_in_any_company() -> None:
         generate(crowd, prompts, 8, late=late)
         for uid, rows in expected.items():
             assert all(torch.equal(a, b) for a, b in zip(rows, seen[uid], strict=True)), (batch, late, uid)
+
+
+def test_weights_laid_out_anew_are_the_same_and_can_be_trained() -> None:
+    model = decisive()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    generate(Engine(model), prompts_of(0), 12)
+    weight = model.get_submodule("blocks.0.mlp.up").weight
+    assert weight.stride() == (1, weight.shape[0])
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    model.requires_grad_(True).loss(torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 4]])).backward()
+    assert weight.grad is not None
+
+
+def test_weights_that_are_being_trained_keep_their_layout() -> None:
+    model = decisive().requires_grad_(True)
+    generate(Engine(model), prompts_of(0), 12)
+    assert model.get_submodule("blocks.0.mlp.up").weight.is_contiguous()

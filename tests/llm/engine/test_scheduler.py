@@ -127,3 +127,13 @@ def test_the_queue_has_a_bound() -> None:
         world.scheduler.add(make_request(str(number), [1], 1, (0, number)))
     with pytest.raises(EngineFull, match="2 requests wait"):
         world.scheduler.check_room(1)
+
+
+def test_cancelled_requests_do_not_pile_up_in_the_queue() -> None:
+    world = World((FULL,), count=6, size=4, batch=1, step=8)
+    for number in range(500):
+        request = make_request(str(number), [1], 1, (9, number))
+        world.scheduler.add(request)
+        world.scheduler.remove(request)
+    assert world.scheduler.waiting == 0
+    assert len(world.scheduler._queue) <= 64

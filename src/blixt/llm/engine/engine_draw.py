@@ -117,7 +117,7 @@ def append(request: Request, token: int) -> tuple[str, FinishReason | None]:
 
 def _rows(draw: Draw) -> list[Row]:
     request = draw.request
-    before = request.tokens + request.drafts if request.sampling.penalises else request.tokens
+    before = request.tokens + request.drafts if request.sampling.penalises else []
     return [
         Row(
             request.sampling,

@@ -51,6 +51,7 @@ class Layout:
             return hidden
         return torch.cat((hidden, hidden.new_zeros(LOGIT_ROWS - len(hidden), hidden.shape[1])))
 
+    @torch.inference_mode(False)  # a step asks for this, but the weights shall stay fit for training
     @torch.no_grad()
     def change(self) -> None:
         """Store the weights of all linear layers of the blocks input-major."""

@@ -28,7 +28,7 @@ class Row:
         sampling: The request's settings.
         seed: The request's seed.
         place: Which token of the answer it is, from 0.
-        tokens: Everything before, prompt and answer.
+        tokens: Everything before, prompt and answer; only penalties look at it.
         prompt_tokens: How many of those are the prompt.
         stop_ids: Ids that would end the request.
     """

@@ -73,7 +73,8 @@ class Scheduler:
     def remove(self, request: Request) -> None:
         """Take a request out, whatever it is doing, and free its blocks."""
         if request.state is State.WAITING:
-            self._waiting -= 1  # its entry in the heap is skipped when it comes up
+            self._waiting -= 1
+            self._forget_cancelled(request)
         elif request.state is State.RUNNING:
             self.running.remove(request)
         request.state = State.FINISHED
@@ -119,6 +120,13 @@ class Scheduler:
         request.state = State.WAITING
         self._waiting += 1
         heapq.heappush(self._queue, (request.order, request))
+
+    def _forget_cancelled(self, request: Request) -> None:
+        """An entry of the heap is skipped when it comes up; when most are such, they are taken out."""
+        request.state = State.FINISHED
+        if len(self._queue) > 2 * self._waiting + 64:
+            self._queue = [entry for entry in self._queue if entry[1].state is State.WAITING]
+            heapq.heapify(self._queue)
 
     def _head(self) -> Request | None:
         while self._queue:
