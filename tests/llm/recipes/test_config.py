@@ -1,6 +1,7 @@
 """Settings from a dataclass, a file and a command line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,6 +10,7 @@ import yaml
 
 from blixt.llm.errors import RecipeError
 from blixt.llm.recipes.config import from_dict, read, settings_of, show, to_dict
+from blixt.llm.recipes.config_files import hub
 
 
 @dataclass(frozen=True)
@@ -143,3 +145,20 @@ def test_help_has_every_setting_with_its_type_default_and_text() -> None:
     assert rows["eggs"][0] == "int|none"
     assert rows["kind"][0] == "bread|cake"
     assert "extra.betas" in rows
+
+
+@pytest.mark.parametrize("name", hub())
+def test_every_recipe_that_comes_with_blixt_can_be_read(name: str) -> None:
+    kind = name.partition("/")[0]
+    module = import_module(f"blixt.llm.recipes.{kind}")
+    (settings,) = (
+        value
+        for value in vars(module).values()
+        if getattr(value, "recipe", None) == kind and is_dataclass(value)
+    )
+    config = read(settings, ["--config", name])
+    assert read(settings, [], to_dict(config)) == config
+
+
+def test_blixt_brings_ten_recipes_and_more() -> None:
+    assert len(hub()) >= 10

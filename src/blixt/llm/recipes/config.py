@@ -146,17 +146,24 @@ def settings_of(recipe: type[Any], path: str = "", default: Any = None) -> list[
 
 
 def _one_of(value: Any, options: tuple[Any, ...], where: str, default: Any) -> Any:
-    """The first option that takes the value; None is written none or null, and str comes last."""
+    """The first option that takes the value; None is written none or null."""
     if type(None) in options and (value is None or str(value).lower() in ("none", "null", "")):
         return None
     kept = [option for option in options if option is not type(None)]
     errors: list[RecipeError] = []
-    for option in sorted(kept, key=lambda option: option is str):
+    for option in sorted(kept, key=lambda option: _turn(option, value)):
         try:
             return convert(value, option, where, default)
         except RecipeError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _turn(option: Any, value: Any) -> int:
+    """When an option is tried: text may be a number first, a list if it looks like one, and else is text."""
+    if get_origin(option) in (tuple, list):
+        return 0 if not isinstance(value, str) or "," in value or value.startswith("[") else 3
+    return 1 if option is not str else 2
 
 
 def _section(value: Any, hint: type[Any], where: str, default: Any) -> Any:
