@@ -5,6 +5,7 @@ from torch import Tensor
 
 from blixt.llm.errors import LLMError
 from blixt.llm.losses.head import Head, Rows, chunked_rows, chunked_sum, head_parameters, rows_per_chunk
+from blixt.llm.losses.plain import cross_entropy_sum, plain_weight
 
 IGNORE = -100
 """The target that means "no loss here", as torch and Hugging Face have it."""
@@ -58,7 +59,11 @@ def token_loss(
         losses = F.cross_entropy(logits, wanted[part], reduction="none")
         return losses + z_loss * logits.logsumexp(-1).square() if z_loss else losses
 
-    total = chunked_sum(rows, picked, head_parameters(model), rows_per_chunk(model, hidden, chunk))
+    plain = None if z_loss or not len(where) else plain_weight(model, picked)
+    if plain is not None:
+        total = cross_entropy_sum(picked, plain, wanted, chunk)
+    else:
+        total = chunked_sum(rows, picked, head_parameters(model), rows_per_chunk(model, hidden, chunk))
     return total / (max(1, len(where)) if count is None else count)
 
 
