@@ -113,6 +113,14 @@ def test_complete_blocks_of_markdown_are_told_from_the_growing_one() -> None:
     assert split_blocks("```py\na\n\nb\n```\n\nc") == ("```py\na\n\nb\n```\n\n", "c")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread_a_process() -> Iterator[None]:
+    """Processes share the machine with other tests; threads that wait for each other would crawl."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture
 def terminal(checkpoint: Path) -> Iterator[pexpect.spawn]:
     """`blixt llm chat` on a pseudo-terminal."""

@@ -13,6 +13,14 @@ from blixt.serve import Server
 from blixt.serve.testing import RunningServer, running
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread_a_worker() -> Iterator[None]:
+    """Workers share the machine with other tests; threads that wait for each other would crawl."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="package")
 def checkpoint(model: GPT, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
