@@ -4,9 +4,9 @@
 
 A random model of Llama 3.2 1B's shape (1.24 billion parameters, bfloat16, 2.5 GB) is written to a temporary
 directory and removed at the end. Each run is a process of its own: imports are not counted, CPU seconds are,
-from the call that loads until the logits of eight tokens; memory is what Linux says of the process then, split
-into what is its own (anonymous) and what it shares with the file. litgpt needs its own format: the conversion
-is counted apart, once. All must write the same greedy tokens.
+from the call that loads until the logits of eight tokens; memory is what Linux says of the process then,
+split into what is its own (anonymous) and what it shares with the file. litgpt needs its own format: the
+conversion is counted apart, once. All must write the same greedy tokens.
 """
 
 import json
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def write_checkpoint(directory: Path) -> None:
-    """A model of the shape with numbers that make its choices decisive, and the tokenizer litgpt insists on."""
+    """A model of the shape whose choices are decisive, and the tokenizer that litgpt insists on."""
     import torch
 
     from blixt.llm.config import ModelConfig

@@ -41,6 +41,7 @@ def save_checkpoint(
         dtype: Of the floating parameters on disk; None keeps each as it is.
 
     Raises:
+        ConfigError: The family's `config.json` cannot say what the model is.
         WeightsError: The disk has no room, or the model has layers that the family's rules do not know (with
             adapters that were not merged).
     """
@@ -50,6 +51,7 @@ def save_checkpoint(
         from blixt.llm.quant import save_quantized
 
         return save_quantized(model, directory)
+    model.config.to_hf()  # says what its family's config.json cannot, before anything is written
     save_weights(model, directory, max_shard_bytes=max_shard_bytes, dtype=dtype)
     if _writes():
         (directory / QUANTIZED).unlink(missing_ok=True)
