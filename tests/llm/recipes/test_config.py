@@ -156,7 +156,7 @@ def test_every_recipe_that_comes_with_blixt_can_be_read(name: str) -> None:
         for value in vars(module).values()
         if getattr(value, "recipe", None) == kind and is_dataclass(value)
     )
-    config = read(settings, ["--config", name])
+    config = read(settings, ["--config", name, "--data", "data.jsonl"])
     assert read(settings, [], to_dict(config)) == config
 
 
