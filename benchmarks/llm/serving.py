@@ -28,8 +28,18 @@ from benchmarks.llm._serving_peers import (
 )
 
 
-def compare(title: str, peers: dict[str, Peer], work: Work, rounds: int) -> dict[str, object]:
-    """Time all in turns, print the table, check that the answers agree."""
+def compare(
+    title: str, peers: dict[str, Peer], work: Work, rounds: int, goals: dict[str, float]
+) -> dict[str, object]:
+    """Time all in turns, print the table, check that the answers agree; the first is ours.
+
+    Args:
+        title: Of the table.
+        peers: By name.
+        work: What each has to answer.
+        rounds: How often.
+        goals: How many times as long as ours a peer should take.
+    """
     answers: dict[str, Answers] = {}
 
     def keep(name: str, peer: Peer) -> None:
@@ -52,7 +62,10 @@ def compare(title: str, peers: dict[str, Peer], work: Work, rounds: int) -> dict
     speed = ", ".join(f"{name} {row['tokens_per_s']:.1f}" for name, row in results.items())
     print(f"  {tokens} tokens generated; tokens per CPU second: {speed}")
     print(f"  answers that differ from ours: {different}")
-    return {"results": results, "differ": different, "generated": tokens}
+    for name, goal in goals.items():
+        ratio = results[name]["ratio"]
+        print(f"  goal {goal:.2f} x {name}: {ratio:.2f}, {'met' if ratio >= goal else 'missed'}")
+    return {"results": results, "differ": different, "generated": tokens, "goals": goals}
 
 
 def mixed(ids: list[int]) -> Work:
@@ -79,6 +92,7 @@ def main() -> None:
             },
             mixed(ids),
             given.rounds,
+            {"litgpt, one by one": 3.0, "transformers, padded batches of 8": 1.8},
         ),
         "8 equal requests": compare(
             "8 requests of 32 tokens, 16 new each",
@@ -89,6 +103,7 @@ def main() -> None:
             },
             [(ids[64 * i : 64 * i + 32], 16) for i in range(8)],
             given.rounds,
+            {},
         ),
         "one request": compare(
             "1 request of 32 tokens, 32 new",
@@ -99,6 +114,7 @@ def main() -> None:
             },
             [(ids[:32], 32)],
             given.rounds,
+            {"litgpt": 1.0, "transformers": 1.0},
         ),
     }
     write(given.out, given.rounds, found)
