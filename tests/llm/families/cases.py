@@ -411,6 +411,8 @@ CASES: dict[str, Case] = {
         },
     ),
     "nanochat": Case("nanochat", {"final_logit_softcapping": 3.0, "rms_norm_eps": 1e-6, **rope()}, (5,)),
+    "arcee": Case("arcee", {"hidden_act": "relu2", "head_dim": 24, **yarn()}),
+    "seed-oss": Case("seed_oss", {"head_dim": 24, **rope(10_000_000.0)}),
     "gemma3-wrapped": Case(
         "gemma3_text",
         {

@@ -1,9 +1,9 @@
 """Runs transformers, in a process of its own: writes tiny checkpoints and what they compute, reads ours.
 
-Usage: `python oracle.py write|read|more DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH for
-that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with every
-parameter replaced by its gradient, and in `reference.safetensors` what it computed. `more` does so for the
-rotations of published configurations, and for gpt-oss in MXFP4. `read` takes `ours/` and writes
+Usage: `python oracle.py write|read|more DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH
+for that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with
+every parameter replaced by its gradient, and in `reference.safetensors` what it computed. `more` does so for
+the rotations of published configurations, and for gpt-oss in MXFP4. `read` takes `ours/` and writes
 `ours.safetensors`. A failure is written down as `error.txt`.
 """
 

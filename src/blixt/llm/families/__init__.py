@@ -19,13 +19,14 @@ from blixt.llm.families import (
     olmo,
     phi,
     qwen,
+    relatives,
 )
 from blixt.llm.families.base import Family
 from blixt.llm.families.keys import Json
 
 __all__ = ["WRAPPERS", "Family", "families", "family_of", "read_config", "write_config"]
 
-_MODULES = (llama, gemma, phi, qwen, olmo, classic, cohere, glm, deepseek, gpt_oss, nanochat)
+_MODULES = (llama, gemma, phi, qwen, olmo, classic, cohere, glm, deepseek, gpt_oss, nanochat, relatives)
 _FAMILIES = {family.model_type: family for module in _MODULES for family in module.FAMILIES}
 
 WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
