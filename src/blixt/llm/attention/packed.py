@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from blixt.llm.attention.base import first_seen
 from blixt.llm.attention.flash import flash, flash_takes
+from blixt.llm.attention.flex import block_mask, flex, flex_takes
 from blixt.llm.attention.intervals import Intervals, interval_attention, intervals
 from blixt.llm.attention.latent import expand
 from blixt.llm.attention.pieces import Piece, cut, fused, piecewise
@@ -31,6 +32,7 @@ class Sequences:
         self._longest = max(b - a for a, b in pairwise(bounds))
         self._pieces: dict[tuple[str, int], tuple[Piece, ...]] = {}
         self._intervals: dict[tuple[str, int], Intervals] = {}
+        self._block_masks: dict[tuple[str, int], Any] = {}
         self._flash_bounds: dict[int, Tensor] = {}
 
     def attend(
@@ -52,8 +54,7 @@ class Sequences:
         if flash_takes(q, v, softcap, sinks) and (cut_up or sinks is not None):
             y = self._flash(spec, q, k, v, scale, sinks)
         elif softcap or sinks is not None:
-            seen = self._seen(spec, q.device)
-            y = interval_attention(q, k, v, seen, scale=scale, softcap=softcap, sinks=sinks)
+            y = self._tiled(spec, q, k, v, scale, softcap, sinks)
         elif cut_up:
             y = piecewise(q, k, v, self._cut(spec, q.device), scale=scale)
         else:
@@ -99,6 +100,25 @@ class Sequences:
             first = start + first_seen(spec, line - start)
             self._intervals[kind] = intervals(first, line, self._bounds[-1], device)
         return self._intervals[kind]
+
+    def _tiled(
+        self,
+        spec: LayerSpec,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        softcap: float,
+        sinks: Tensor | None,
+    ) -> Tensor:
+        """Softcaps and sinks: a compiled kernel on CUDA, tiles elsewhere."""
+        seen = self._seen(spec, q.device)
+        if not flex_takes(q, v, seen):
+            return interval_attention(q, k, v, seen, scale=scale, softcap=softcap, sinks=sinks)
+        kind = (spec.attn, spec.window)
+        if kind not in self._block_masks:
+            self._block_masks[kind] = block_mask(seen, k.shape[1])
+        return flex(q, k, v, self._block_masks[kind], scale=scale, softcap=softcap, sinks=sinks)
 
     def _flash(
         self, spec: LayerSpec, q: Tensor, k: Tensor, v: Tensor, scale: float, sinks: Tensor | None
