@@ -25,7 +25,8 @@ class EngineConfig:
             running answers stutter less behind long prompts, larger reads prompts faster.
         max_waiting: Most requests in the queue; more are refused.
         context: Longest request in tokens; None means the model's context.
-        block_size: Tokens in a block of the cache; None means 32 on a CPU, 256 on a GPU.
+        block_size: Tokens in a block of the cache; None means 32 on a CPU, 256 on a GPU, whose fast kernel
+            takes multiples of 256 only.
         blocks: Number of blocks; None derives it from the memory.
         kv_bytes: Memory for the cache; None means a share of what is free, and at most what `max_batch`
             requests of full length need.
