@@ -67,6 +67,7 @@ class Intervals:
         return scores.add_(bias[:, None, None])
 
 
+@eager
 def intervals(first: Tensor, last: Tensor, keys: int, device: torch.device | str | None = None) -> Intervals:
     """Plan the tiles; reads the bounds on the host once.
 

@@ -32,6 +32,7 @@ class Piece:
     mask: Tensor | None
 
 
+@eager
 def cut(bounds: Sequence[int], spec: LayerSpec, device: torch.device) -> tuple[Piece, ...]:
     """The pieces of one row of tokens in a layer, in order.
 
