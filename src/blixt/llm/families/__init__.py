@@ -11,10 +11,13 @@ from blixt.llm.families import (
     classic,
     cohere,
     deepseek,
+    falcon,
     gemma,
     glm,
+    gpt,
     gpt_oss,
     llama,
+    llama4,
     nanochat,
     olmo,
     phi,
@@ -26,7 +29,23 @@ from blixt.llm.families.keys import Json
 
 __all__ = ["WRAPPERS", "Family", "families", "family_of", "read_config", "write_config"]
 
-_MODULES = (llama, gemma, phi, qwen, olmo, classic, cohere, glm, deepseek, gpt_oss, nanochat, relatives)
+_MODULES = (
+    llama,
+    llama4,
+    gemma,
+    phi,
+    qwen,
+    olmo,
+    gpt,
+    falcon,
+    classic,
+    cohere,
+    glm,
+    deepseek,
+    gpt_oss,
+    nanochat,
+    relatives,
+)
 _FAMILIES = {family.model_type: family for module in _MODULES for family in module.FAMILIES}
 
 WRAPPERS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}

@@ -82,11 +82,12 @@ class Keys:
             raise unsupported("quantization_config.quant_method", quantised.get("quant_method"), "not read")
         for name, value in self._left.items():
             if value is not None and name not in HARMLESS and not name.startswith("_"):
-                raise unsupported(name, value, "not a key this model type is known to have")
+                why = "this model type is not known to have the key; remove it if it changes nothing"
+                raise unsupported(name, value, why)
 
 
 def unsupported(name: str, value: Any, why: str) -> ConfigError:
     """The error for a key that cannot be expressed."""
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return ConfigError(f"config.json says {name}={shown}: {why}; remove the key if it changes nothing")
+    return ConfigError(f"config.json says {name}={shown}: {why}")

@@ -138,3 +138,33 @@ def layers_with(config: ModelConfig, *kinds: str) -> list[int]:
 def llama(config: ModelConfig) -> RuleTable:
     """A Llama: norms before attention and MLP, everything under its usual name."""
     return [*ENDS, *PRE_NORMS, *attention(config), *gated(config), *WRAPPED]
+
+
+QKV = ("attn.q", "attn.k", "attn.v")
+
+
+def named(rules: list[Rule], layer: str) -> list[Rule]:
+    """Rules of a block under another beginning than `model.layers.{i}.`."""
+    return [
+        replace(rule, theirs=rule.theirs.replace(LAYER, layer))
+        for rule in rules
+        if isinstance(rule.theirs, str)
+    ]
+
+
+def qkv(theirs: str, op: Op, bias_op: Op | None = None) -> list[Rule]:
+    """Query, key and value in one tensor, and their biases when `bias_op` is given."""
+    rules = [Rule(tuple(f"{OURS}{name}.weight" for name in QKV), f"{LAYER}{theirs}.weight", op)]
+    if bias_op:
+        rules.append(Rule(tuple(f"{OURS}{name}.bias" for name in QKV), f"{LAYER}{theirs}.bias", bias_op))
+    return rules
+
+
+def outer(embed: str, last: str, head: str) -> list[Rule]:
+    """The embedding, the last LayerNorm and the output layer."""
+    return [
+        Rule("embed.weight", f"{embed}.weight"),
+        Rule("norm.weight", f"{last}.weight"),
+        Rule("norm.bias", f"{last}.bias"),
+        Rule("head.weight", f"{head}.weight"),
+    ]
