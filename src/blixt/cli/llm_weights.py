@@ -24,6 +24,7 @@ def download(
     token: Annotated[
         str | None, typer.Option(help="For private and gated models.", envvar="HF_TOKEN")
     ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Another hub; HF_ENDPOINT or huggingface.co.")] = None,
     json: Json = False,
 ) -> None:
     """Fetch a model from the hub; run it again after an interruption and it goes on."""
@@ -33,7 +34,8 @@ def download(
         def show(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        path = fetch(name, directory, revision=revision, file=file, token=token, progress=show)
+        options = {"revision": revision, "file": file, "token": token, "endpoint": endpoint}
+        path = fetch(name, directory, progress=show, **options)
     if json:
         print_json({"path": str(path)})
     else:

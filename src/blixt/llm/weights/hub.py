@@ -46,7 +46,7 @@ class Repository:
     name: str
     commit: str
     files: Mapping[str, RemoteFile]
-    endpoint: str | None
+    endpoint: str
     token: str | None
 
     def url(self, file: str) -> str:
@@ -100,7 +100,7 @@ def open_repository(
         listed = [
             _remote(entry) for entry in api.list_repo_tree(name, revision=commit) if hasattr(entry, "size")
         ]
-    return Repository(name, commit, {file.name: file for file in listed}, endpoint, token)
+    return Repository(name, commit, {file.name: file for file in listed}, str(api.endpoint), token)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from blixt.llm.model import GPT
 from blixt.llm.weights.estimate import BITS, Use, check_memory, weight_bytes
 from blixt.llm.weights.fill import Plan, main_dtype
 from blixt.llm.weights.find import weight_files
+from blixt.llm.weights.free import free_bytes
 from blixt.llm.weights.read import open_checkpoint, plan_for
 from blixt.llm.weights.safetensors_file import SafetensorsFile
 from blixt.llm.weights.safetensors_write import CHECKSUM
@@ -126,20 +127,20 @@ def _bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 def _checksums(path: Path) -> Iterator[Finding]:
     """Of files that this library wrote: others carry none."""
-    checked = 0
+    sound = 0
     for file in weight_files(path):
-        if file.suffix != ".safetensors":
+        opened = SafetensorsFile(file) if file.suffix == ".safetensors" else None
+        if opened is None or CHECKSUM not in opened.metadata:
             continue
-        opened = SafetensorsFile(file)
-        if CHECKSUM not in opened.metadata:
-            continue
-        checked += 1
-        if _crc32(file, opened.data_start) != opened.metadata[CHECKSUM]:
+        if _crc32(file, opened.data_start) == opened.metadata[CHECKSUM]:
+            sound += 1
+        else:
             yield Finding(
                 "checksum", "failed", f"{file} is damaged: its numbers changed since it was written"
             )
-    if checked:
-        yield Finding("checksum", "ok", f"{checked} files are as they were written")
+            return
+    if sound:
+        yield Finding("checksum", "ok", f"the numbers are as they were written ({sound} checksums)")
 
 
 def _crc32(file: Path, start: int) -> str:
@@ -213,8 +214,6 @@ def _memory(plan: Plan, config: ModelConfig, wish: Wish) -> Iterator[Finding]:
 
 
 def _training_memory(config: ModelConfig, precision: str, device: torch.device) -> Finding:
-    from blixt.llm.weights.free import free_bytes
-
     numbers = weight_bytes(config, "float32")
     needed, free = weight_bytes(config, precision) * 2 + numbers * 2, free_bytes(device)
     text = (
