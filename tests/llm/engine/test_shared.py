@@ -4,9 +4,11 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+import torch
 
 from blixt.llm.api import LLM, Completion
 from blixt.llm.engine import EngineConfig
+from blixt.llm.engine.scheduler import Slice
 from blixt.llm.errors import EngineError, PromptError
 from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
@@ -69,6 +71,24 @@ def test_a_stream_left_early_is_cancelled(llm: LLM) -> None:
     assert not llm.engine.has_work
 
 
+def test_a_stream_that_ends_inside_another_ones_step_does_not_hang(llm: LLM) -> None:
+    dropped = llm.stream("def f", temperature=0)
+    next(dropped)
+    run = llm.engine.runner.run
+
+    def run_and_collect(plan: list[Slice]) -> torch.Tensor:
+        dropped.close()  # what garbage collection may do at any time
+        return run(plan)
+
+    llm.engine.runner.run = run_and_collect
+    try:
+        assert llm.generate("import os", temperature=0, max_tokens=5).completion_tokens == 5
+    finally:
+        llm.engine.runner.run = run
+    llm.engine.step()
+    assert (llm.engine.has_work, llm.engine.stats().blocks_used) == (False, 0)
+
+
 def test_a_bad_prompt_in_a_list_cancels_the_others(llm: LLM) -> None:
     with pytest.raises(PromptError, match="empty"):
         llm.generate(["def f", ""], temperature=0)
@@ -103,8 +123,6 @@ def test_a_stream_counts_as_it_goes(llm: LLM) -> None:
 
 
 def test_vectors_are_unit_means_of_the_hidden_states_and_do_not_depend_on_company(llm: LLM) -> None:
-    import torch
-
     together = llm.embed(WORDS)
     assert together.shape == (len(WORDS), llm.model.config.d)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(len(WORDS)))

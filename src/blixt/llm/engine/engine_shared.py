@@ -32,6 +32,7 @@ class SharedEngine:
         self.engine = engine
         self._lock = threading.Lock()
         self._news: dict[str, deque[Update]] = {}
+        self._left: deque[str] = deque()  # requests whose callers are gone
 
     def run(self, prompts: Sequence[Sequence[int]], sampling: Sampling, **options: Any) -> Iterator[News]:
         """Answer prompts; more than the queue holds enter it as it empties.
@@ -51,6 +52,7 @@ class SharedEngine:
         try:
             while going or entered < len(prompts):
                 with self._lock:
+                    self._cancel_left()
                     while entered < len(prompts) and self._has_room(sampling.n, lone=not going):
                         going.update(self._enter(entered, prompts[entered], sampling, options))
                         entered += 1
@@ -63,14 +65,24 @@ class SharedEngine:
                             del self._news[update.uid]
                     yield News(*place, update)
         finally:
-            with self._lock:
-                for uid in going:
-                    self.engine.cancel(uid)
-                    del self._news[uid]
+            self._left.extend(going)
+            # This may run inside another request's step, when garbage collection ends a stream that somebody
+            # dropped: waiting for the lock there would be for ever. Whoever steps next does it then.
+            if self._lock.acquire(blocking=False):
+                try:
+                    self._cancel_left()
+                finally:
+                    self._lock.release()
 
     def locked(self) -> threading.Lock:
         """Hold this to use the engine or the model alone for a while."""
         return self._lock
+
+    def _cancel_left(self) -> None:
+        while self._left:
+            uid = self._left.popleft()
+            self.engine.cancel(uid)
+            self._news.pop(uid, None)
 
     def _has_room(self, count: int, *, lone: bool) -> bool:
         """Whether the queue takes `count` more; who has nothing running yet is told by an error instead."""
