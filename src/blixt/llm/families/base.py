@@ -185,7 +185,7 @@ def sizes(
         eps: The key of the norms' epsilon.
         epsilon: Its default.
         tie: Whether embeddings are shared when the file does not say.
-        defaults: Of other keys, for families whose published files leave them out.
+        defaults: Of other keys, where transformers has one that published files rely on.
     """
 
     def key(theirs: str, ours: str) -> Key:
@@ -196,7 +196,7 @@ def sizes(
         key("hidden_size", "d"),
         key("num_hidden_layers", "layers"),
         key("num_attention_heads", "heads"),
-        Key("num_key_value_heads", "kv_heads", defaults.get("num_key_value_heads", 0)),
+        Key("num_key_value_heads", "kv_heads", defaults.get("num_key_value_heads", 0), null=0),
         key("intermediate_size", "d_ff"),
         key("max_position_embeddings", "context"),
         Key(eps, "norm_eps", epsilon),

@@ -86,7 +86,11 @@ def starcoder2_rules(config: ModelConfig) -> RuleTable:
 STARCODER2 = Family(
     "starcoder2",
     "Starcoder2ForCausalLM",
-    (*sizes("norm_epsilon", 1e-5, tie=True), HEAD_DIM, activation(default="gelu_pytorch_tanh")),
+    (
+        *sizes("norm_epsilon", 1e-5, tie=True, num_key_value_heads=2),
+        HEAD_DIM,
+        activation(default="gelu_pytorch_tanh"),
+    ),
     starcoder2_rules,
     (UseBias(), Roped(), Windows()),
     {"norm": "layer", "mlp": "plain"},

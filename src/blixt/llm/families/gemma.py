@@ -69,7 +69,7 @@ HEAD_DIM = Key("head_dim", "head_dim", 256)
 GEMMA = Family(
     "gemma",
     "GemmaForCausalLM",
-    (*sizes(tie=True), HEAD_DIM),
+    (*sizes(tie=True, num_key_value_heads=16), HEAD_DIM),
     llama,
     (AttentionBias(), GemmaActivation(), Embedding(), Roped()),
     FIXED,
@@ -92,7 +92,7 @@ GEMMA2 = Family(
     "gemma2",
     "Gemma2ForCausalLM",
     (
-        *sizes(tie=True),
+        *sizes(tie=True, num_key_value_heads=4),
         HEAD_DIM,
         softcap("final_logit_softcapping", "softcap_logits", 30.0),
         softcap("attn_logit_softcapping", "softcap_attn", 50.0),

@@ -21,7 +21,7 @@ from blixt.llm.families.tables import (
 )
 from blixt.llm.weights.rules import RuleTable, Skip
 
-KEYS = (*sizes(epsilon=1.5625e-7), Key("head_dim", "head_dim", 128), activation())
+KEYS = (*sizes(epsilon=1.5625e-7, num_key_value_heads=2), Key("head_dim", "head_dim", 128), activation())
 BIAS = AttentionBias(default=True, out=False)
 ROPE = Roped(Rope(partial=0.5, interleaved=True))
 
@@ -76,7 +76,7 @@ def glm4_moe_rules(config: ModelConfig) -> RuleTable:
 GLM4_MOE = Family(
     "glm4_moe",
     "Glm4MoeForCausalLM",
-    (*sizes(epsilon=1e-5), Key("head_dim", "head_dim", 0), activation()),
+    (*sizes(epsilon=1e-5, num_key_value_heads=8), Key("head_dim", "head_dim", 0), activation()),
     glm4_moe_rules,
     (
         AttentionBias(out=False),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from blixt.llm.config import ModelConfig
-from blixt.llm.families.base import HEAD_DIM, Family, activation, sizes
+from blixt.llm.families.base import Family, Key, activation, sizes
 from blixt.llm.families.keys import Json
 from blixt.llm.families.llama import AttentionBias
 from blixt.llm.families.parts import Experts, Roped, Windows, every
@@ -63,7 +63,7 @@ def gpt_oss_rules(config: ModelConfig) -> RuleTable:
 GPT_OSS = Family(
     "gpt_oss",
     "GptOssForCausalLM",
-    (*sizes(epsilon=1e-5), HEAD_DIM, activation()),
+    (*sizes(epsilon=1e-5, num_key_value_heads=8), Key("head_dim", "head_dim", 64, null=0), activation()),
     gpt_oss_rules,
     (
         AttentionBias(default=True),

@@ -58,7 +58,7 @@ LLAMA = Family(
 MISTRAL = Family(
     "mistral",
     "MistralForCausalLM",
-    (*sizes(), HEAD_DIM, activation()),
+    (*sizes(num_key_value_heads=8), HEAD_DIM, activation()),
     llama,
     (Roped(), Windows(4096)),
 )
@@ -66,7 +66,7 @@ MISTRAL = Family(
 MINISTRAL = Family(
     "ministral",
     "MinistralForCausalLM",
-    (*sizes(), HEAD_DIM, activation()),
+    (*sizes(num_key_value_heads=8), HEAD_DIM, activation()),
     llama,
     (Roped(), Windows(4096, lambda layers, _: [SLIDING] * layers)),
 )
@@ -95,7 +95,7 @@ class Ministral3Rope:
 MINISTRAL3 = Family(
     "ministral3",
     "Ministral3ForCausalLM",
-    (*sizes(epsilon=1e-5), HEAD_DIM, activation()),
+    (*sizes(epsilon=1e-5, num_key_value_heads=8), Key("head_dim", "head_dim", 128, null=0), activation()),
     llama,
     (Ministral3Rope(Rope(1_000_000.0, extra=("llama_4_scaling_beta", "max_position_embeddings"))), Windows()),
 )
@@ -110,7 +110,7 @@ def mixtral_rules(config: ModelConfig) -> RuleTable:
 MIXTRAL = Family(
     "mixtral",
     "MixtralForCausalLM",
-    (*sizes(epsilon=1e-5), HEAD_DIM, activation()),
+    (*sizes(epsilon=1e-5, num_key_value_heads=8), HEAD_DIM, activation()),
     mixtral_rules,
     (
         Roped(Rope(1_000_000.0)),
@@ -163,7 +163,7 @@ class SwitchedWindows:
 SMOLLM3 = Family(
     "smollm3",
     "SmolLM3ForCausalLM",
-    (*sizes(tie=True), HEAD_DIM, activation(), MLP_BIAS),
+    (*sizes(tie=True, num_key_value_heads=4), HEAD_DIM, activation(), MLP_BIAS),
     llama,
     (AttentionBias(), Roped(Rope(2_000_000.0)), SomeRope(), SwitchedWindows()),
     expects={"max_window_layers": ()},

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from blixt.llm.config import LayerSpec, ModelConfig, Temperature
-from blixt.llm.families.base import HEAD_DIM, Family, activation, sizes
+from blixt.llm.families.base import Family, Key, activation, sizes
 from blixt.llm.families.keys import Json, Keys
 from blixt.llm.families.llama import AttentionBias
 from blixt.llm.families.parts import (
@@ -142,7 +142,7 @@ class BareNorm:
 LLAMA4 = Family(
     "llama4_text",
     "Llama4ForCausalLM",
-    (*sizes(epsilon=1e-5), HEAD_DIM, activation()),
+    (*sizes(epsilon=1e-5, num_key_value_heads=8), Key("head_dim", "head_dim", 128, null=0), activation()),
     llama4_rules,
     (
         AttentionBias(),

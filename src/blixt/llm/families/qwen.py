@@ -132,7 +132,7 @@ QWEN2_MOE = Family(
 QWEN3_MOE = Family(
     "qwen3_moe",
     "Qwen3MoeForCausalLM",
-    (*sizes(), HEAD_DIM, activation()),
+    (*sizes(num_key_value_heads=4), HEAD_DIM, activation()),
     moe_rules,
     (
         AttentionBias(),
