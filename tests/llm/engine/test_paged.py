@@ -16,7 +16,7 @@ from blixt.llm.engine import Engine, EngineConfig
 from blixt.llm.engine import paged as paged_file
 from blixt.llm.engine.paged import Paged, Span
 from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
-from blixt.llm.engine.paged_cuda import PagedFlash, read_of
+from blixt.llm.engine.paged_cuda import PagedFlash, kernel_reads_tables, read_of
 from blixt.llm.model import GPT
 from blixt.llm.sampling import Sampling
 from blixt.llm.specs import LayerSpec, RopeSpec
@@ -185,6 +185,11 @@ def test_a_captured_reading_takes_over_a_smaller_one() -> None:
     assert torch.equal(wide.table[:, : narrow.table.shape[1]], narrow.table)
     for name in ("slots", "used", "bounds", "key_bounds"):
         assert torch.equal(getattr(wide, name), getattr(narrow, name))
+
+
+def test_where_the_gpu_kernel_does_not_run_that_is_said_and_the_other_way_taken() -> None:
+    with pytest.warns(UserWarning, match="the slow way on cpu"):
+        assert not kernel_reads_tables(CPU, torch.bfloat16)
 
 
 def test_latents_are_all_that_latent_attention_caches() -> None:

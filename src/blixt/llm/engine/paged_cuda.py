@@ -4,9 +4,10 @@ One kernel call a layer serves all requests of a step, prompts and decoding alik
 than the kernel takes), soft-capped scores and single precision it knows nothing; those go through `paged`.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import cast
 
@@ -39,7 +40,39 @@ def flash_fits(config: ModelConfig, cache: PagedCache, groups: Sequence[Group]) 
         and config.head_dim <= MAX_WIDTH
         and config.head_dim % 8 == 0
         and all(spec.attn != "mla" for spec in config.specs)
+        and kernel_reads_tables(first.device, first.dtype)
     )
+
+
+@cache
+def kernel_reads_tables(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch's kernel takes block tables here, found by asking it once.
+
+    Not every build and GPU does; where `torch.nn.attention.activate_flash_attention_impl("FA3")` can be
+    called before, that one does.
+    """
+    one = torch.ones(1, dtype=torch.int32, device=device)
+    bounds = torch.arange(2, dtype=torch.int32, device=device)
+    page = torch.zeros((1, PAGE_MULTIPLE, 1, 64), dtype=dtype, device=device)
+    try:
+        flash_kernel()(
+            page[0, :1],
+            page,
+            page,
+            bounds,
+            bounds,
+            1,
+            1,
+            scale=1.0,
+            window_size=(-1, 0),
+            seqused_k=one,
+            block_table=torch.zeros((1, 1), dtype=torch.int32, device=device),
+            num_splits=1,
+        )
+    except RuntimeError as error:
+        warnings.warn(f"attention over blocks takes the slow way on {device}: {error}", stacklevel=2)
+        return False
+    return True
 
 
 @dataclass(slots=True)
