@@ -50,7 +50,12 @@ if TYPE_CHECKING:
     from blixt.llm.shards import prepare, train_tokenizer
     from blixt.llm.terminal import chat, generate
     from blixt.llm.tokenizer import Detokenizer, Tokenizer
-    from blixt.llm.weights import load_checkpoint, save_checkpoint
+    from blixt.llm.weights import load_checkpoint, load_weights, save_checkpoint, save_weights, writable
+    from blixt.llm.weights.convert import convert
+    from blixt.llm.weights.download import download
+    from blixt.llm.weights.estimate import Memory, Use, check_memory, estimate
+    from blixt.llm.weights.info import info
+    from blixt.llm.weights.validate import validate
 
 _FILE_OF = {
     "AdapterError": "errors",
@@ -76,6 +81,7 @@ _FILE_OF = {
     "LLM": "api",
     "LLMError": "errors",
     "LoRAConfig": "lora",
+    "Memory": "weights.estimate",
     "ModelConfig": "config",
     "NgramProposer": "engine.speculative",
     "PRESETS": "config",
@@ -87,20 +93,27 @@ _FILE_OF = {
     "TemplateError": "errors",
     "Tokenizer": "tokenizer",
     "TokenizerError": "errors",
+    "Use": "weights.estimate",
     "WeightsError": "errors",
     "add_lora": "lora",
     "chat": "terminal",
+    "check_memory": "weights.estimate",
+    "convert": "weights.convert",
     "distill": "recipes.distill",
+    "download": "weights.download",
     "dpo": "recipes.dpo",
+    "estimate": "weights.estimate",
     "evaluate_file": "evaluate",
     "evaluate_tasks": "evaluate",
     "finetune": "recipes.finetune",
     "generate": "terminal",
     "grpo": "recipes.grpo",
+    "info": "weights.info",
     "load_backend": "backends",
     "load_checkpoint": "weights",
     "load_peft": "lora",
     "load_quantized": "quant",
+    "load_weights": "weights",
     "merge_adapter": "recipes.adapt",
     "multiple_choice": "evaluate",
     "perplexity": "evaluate",
@@ -112,8 +125,11 @@ _FILE_OF = {
     "save_checkpoint": "weights",
     "save_peft": "lora",
     "save_quantized": "quant",
+    "save_weights": "weights",
     "serve": "server",
     "train_tokenizer": "shards",
+    "validate": "weights.validate",
+    "writable": "weights",
 }
 
 __all__ = [
@@ -141,6 +157,7 @@ __all__ = [
     "FormatError",
     "LLMError",
     "LoRAConfig",
+    "Memory",
     "ModelConfig",
     "NgramProposer",
     "PromptError",
@@ -151,20 +168,27 @@ __all__ = [
     "TemplateError",
     "Tokenizer",
     "TokenizerError",
+    "Use",
     "WeightsError",
     "add_lora",
     "chat",
+    "check_memory",
+    "convert",
     "distill",
+    "download",
     "dpo",
+    "estimate",
     "evaluate_file",
     "evaluate_tasks",
     "finetune",
     "generate",
     "grpo",
+    "info",
     "load_backend",
     "load_checkpoint",
     "load_peft",
     "load_quantized",
+    "load_weights",
     "merge_adapter",
     "multiple_choice",
     "perplexity",
@@ -176,8 +200,11 @@ __all__ = [
     "save_checkpoint",
     "save_peft",
     "save_quantized",
+    "save_weights",
     "serve",
     "train_tokenizer",
+    "validate",
+    "writable",
 ]
 
 
