@@ -56,7 +56,7 @@ def local(model: str | Path, device: str, options: Mapping[str, Any]) -> "LocalM
     chosen = options_with(None, **{"max_batch": 1, **options})
     check(model, chosen)
     api = ChatAPI(model, name_of(model), chosen)
-    api.setup(device)
+    api.load(device)
     return LocalModel(api)
 
 

@@ -12,7 +12,7 @@ from blixt.llm.server.requests import ChatBody, CompletionBody, EmbeddingBody, L
 from blixt.llm.server.spec import LLMSpec, vector_piece
 from blixt.llm.server.turn import Turn
 from blixt.llm.tokenizer_files import read_json
-from blixt.serve import API, HTTPError
+from blixt.serve import API, ConfigError, HTTPError
 from blixt.serve.worker.continuous import Output
 
 DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -38,7 +38,18 @@ class ChatAPI(API):
         self.model_name = model_name
 
     def setup(self, device: str) -> None:
-        """Load the model onto the worker's device."""
+        """Load the model onto the worker's device; what is wrong with it is said without a traceback."""
+        try:
+            self.load(device)
+        except LLMError as error:
+            raise ConfigError(f"{self.directory}: {error}.") from None
+
+    def load(self, device: str) -> None:
+        """Load the model.
+
+        Raises:
+            LLMError: A file is missing or damaged, or the model does not fit.
+        """
         from blixt.llm.api import LLM
         from blixt.llm.server.prompt import Prompter
 

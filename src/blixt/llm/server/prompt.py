@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from blixt.llm.api import render_chat
 from blixt.llm.chat.answers import AnswerKind, AnswerParser
 from blixt.llm.chat.calls import SYNTAXES, CallSyntax, read_object
 from blixt.llm.chat.messages import plain_messages
@@ -106,6 +105,8 @@ class Prompter:
 
     def _render(self, request: ChatBody, messages: list[dict[str, Any]], tools: Sequence[Any] | None) -> str:
         if self.template is None:
+            from blixt.llm.api import render_chat  # the front reads this file, and can do without torch
+
             return render_chat([{**message, "content": message.get("content") or ""} for message in messages])
         extras = request.extras
         variables = dict(extras.chat_template_kwargs or {})

@@ -204,6 +204,6 @@ def check_format(wanted: dict[str, Any] | None) -> None:
         require(isinstance(wanted.get(kind), str), f"response_format.{kind}", "is missing or no text")
     elif kind == "choice":
         choices = wanted.get("choice")
-        texts: list[Any] = choices if isinstance(choices, list) else []
+        texts = cast(list[Any], choices) if isinstance(choices, list) else []
         listed = bool(texts) and all(isinstance(text, str) for text in texts)
         require(listed, "response_format.choice", "is missing or no list of texts")
