@@ -23,48 +23,44 @@ CASES = [(name, count) for count in (8_192, 16_384) for name in ("blixt", "litgp
 SIZES = {"vocab": 256, "d": 64, "heads": 2, "d_ff": 128, "window": 1_024}
 
 
-def build(name: str, count: int) -> Any:
-    """The model of one competitor."""
-    if name.startswith("blixt"):
-        from blixt.llm.config import LayerSpec, ModelConfig, RopeSpec
-        from blixt.llm.model import GPT
+def blixts(name: str, count: int) -> Any:
+    """A window in the first layer, in the second only where the name says so."""
+    from blixt.llm.config import LayerSpec, ModelConfig, RopeSpec
+    from blixt.llm.model import GPT
 
-        window = LayerSpec(attn="sliding", window=SIZES["window"], rope=RopeSpec())
-        specs = (window, window if "windows" in name else LayerSpec(rope=RopeSpec()))
-        return GPT(
-            ModelConfig(
-                vocab=SIZES["vocab"],
-                d=SIZES["d"],
-                layers=2,
-                heads=SIZES["heads"],
-                kv_heads=1,
-                d_ff=SIZES["d_ff"],
-                context=count,
-                layer_specs=specs,
-            )
-        )
-    if name == "litgpt":
-        from litgpt.config import Config
-        from litgpt.model import GPT as LitGPT
+    window = LayerSpec(attn="sliding", window=SIZES["window"], rope=RopeSpec())
+    specs = (window, window if "windows" in name else LayerSpec(rope=RopeSpec()))
+    sizes = {key: SIZES[key] for key in ("vocab", "d", "heads", "d_ff")}
+    return GPT(ModelConfig(**sizes, layers=2, kv_heads=1, context=count, layer_specs=specs))
 
-        return LitGPT(
-            Config(
-                padded_vocab_size=SIZES["vocab"],
-                n_embd=SIZES["d"],
-                n_layer=2,
-                n_head=SIZES["heads"],
-                n_query_groups=1,
-                intermediate_size=SIZES["d_ff"],
-                block_size=count,
-                mlp_class_name="LLaMAMLP",
-                norm_class_name="RMSNorm",
-                bias=False,
-                parallel_residual=False,
-                rotary_percentage=1.0,
-                sliding_window_size=SIZES["window"],
-                sliding_window_indices=[1, 0],
-            )
+
+def litgpts(count: int) -> Any:
+    """The same in litgpt."""
+    from litgpt.config import Config
+    from litgpt.model import GPT as LitGPT
+
+    return LitGPT(
+        Config(
+            padded_vocab_size=SIZES["vocab"],
+            n_embd=SIZES["d"],
+            n_layer=2,
+            n_head=SIZES["heads"],
+            n_query_groups=1,
+            intermediate_size=SIZES["d_ff"],
+            block_size=count,
+            mlp_class_name="LLaMAMLP",
+            norm_class_name="RMSNorm",
+            bias=False,
+            parallel_residual=False,
+            rotary_percentage=1.0,
+            sliding_window_size=SIZES["window"],
+            sliding_window_indices=[1, 0],
         )
+    )
+
+
+def transformers(count: int) -> Any:
+    """The same in transformers: Qwen 2, whose layers may differ."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     return Qwen2ForCausalLM(
@@ -89,7 +85,8 @@ def one(name: str, count: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    model = build(name, count)
+    others = {"litgpt": litgpts, "transformers": transformers}
+    model = others[name](count) if name in others else blixts(name, count)
     with torch.inference_mode():
         model(torch.zeros(1, 64, dtype=torch.long))
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()

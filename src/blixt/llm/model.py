@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from blixt.llm.attention import Cached, Causal, Context
 from blixt.llm.cache import KVCache
 from blixt.llm.config import ModelConfig
+from blixt.llm.errors import PromptError
 from blixt.llm.mla import LatentAttention
 from blixt.llm.moe import MoE
 from blixt.llm.norms import HeadNorm, make_norm
@@ -255,6 +256,9 @@ class GPT(nn.Module):
 
         Returns:
             Logits, (..., V).
+
+        Raises:
+            PromptError: There are more tokens than the model's context or the cache holds.
         """
         return self.logits(self.hidden(tokens, ctx))
 
@@ -294,7 +298,7 @@ class GPT(nn.Module):
         else:
             return ctx
         if longest > self.config.context:
-            raise ValueError(f"{longest} tokens do not fit the model's context of {self.config.context}")
+            raise PromptError(f"{longest} tokens do not fit the model's context of {self.config.context}")
         return Causal(tokens) if ctx is None else Cached(ctx, tokens)
 
 

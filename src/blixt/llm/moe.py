@@ -32,8 +32,9 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, D) to indices and weights of experts, both (N, K)."""
-        bias = None if self.bias is None else self.bias.float()
-        logits = F.linear(x.float(), self.weight.float(), bias)  # N E
+        with torch.autocast(x.device.type, enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            logits = F.linear(x.float(), self.weight.float(), bias)  # N E
         return route(logits, self.spec, self.correction)
 
 
@@ -103,7 +104,10 @@ class Experts(nn.Module):
     @staticmethod
     def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix (out, in); rows of expert e end before `ends[e]`."""
-        y = (F.grouped_mm if x.dtype == torch.bfloat16 else grouped_product)(x, weight.mT, offs=ends)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        product = F.grouped_mm if dtype == torch.bfloat16 else grouped_product
+        y = product(x.to(dtype), weight.to(dtype).mT, offs=ends)
         return y if bias is None else y + bias[experts]
 
     def _activate(self, gate: Tensor, up: Tensor) -> Tensor:

@@ -168,6 +168,17 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
         assert (grad * way).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-7), name
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_to_half_precision_trains_and_stays_close(kind: str) -> None:
+    model, tokens = make(kind), some_tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = model(tokens)
+    wanted = model(tokens)
+    assert (got.float() - wanted).norm() < 0.1 * wanted.norm()
+    got.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
 def test_every_parameter_gets_a_gradient_but_the_routers_correction() -> None:
     torch.manual_seed(0)
     moe = MoESpec(4, 4, 8, score="sigmoid", correction=True, shared_d_ff=8, shared_gate=True)

@@ -5,6 +5,7 @@ import torch
 
 from blixt.llm.cache import KVCache
 from blixt.llm.config import ModelConfig, RopeSpec
+from blixt.llm.errors import PromptError
 from blixt.llm.model import GPT
 from blixt.llm.rope import Rope, rotate
 
@@ -46,7 +47,7 @@ def test_rope_turns_each_pair_by_position_times_frequency() -> None:
 
 
 def test_more_tokens_than_the_context_are_refused_with_both_numbers(model: GPT) -> None:
-    with pytest.raises(ValueError, match="65 tokens do not fit the model's context of 64"):
+    with pytest.raises(PromptError, match="65 tokens do not fit the model's context of 64"):
         model(torch.zeros(1, 65, dtype=torch.long))
 
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from blixt.llm.attention.pieces import fused
+from blixt.llm.attention.pieces import fused, fused_one
 from blixt.llm.eager import eager
 
 Q_TILE, K_TILE = 128, 1024
@@ -119,6 +119,8 @@ def interval_attention(
     Returns:
         (B, T, H, V); zero for a query that sees nothing.
     """
+    if not q.dtype == k.dtype == v.dtype:  # under autocast norms leave queries and keys wider than values
+        q, k = q.to(v.dtype), k.to(v.dtype)
     if seen.plain and not softcap and sinks is None and not torch.is_grad_enabled():
         return _plain(q, k, v, seen, scale)
     return _apply(q, k, v, sinks, seen, scale, softcap)
@@ -127,11 +129,12 @@ def interval_attention(
 def _plain(q: Tensor, k: Tensor, v: Tensor, seen: Intervals, scale: float) -> Tensor:
     """Inference without softcap and sinks: the fused kernel, tile of queries by tile of queries."""
     parts: list[Tensor] = []
+    kernel = fused_one if q.shape[1] == 1 else fused
     for row in seen.rows:
         tile = Tile(row[0].q0, row[0].q1, row[0].k0, row[-1].k1, whole=all(t.whole for t in row))
         keys, values = k[:, tile.k0 : tile.k1], v[:, tile.k0 : tile.k1]
         mask = ~seen.unseen(tile).unsqueeze(1)
-        parts.append(fused(q[:, tile.q0 : tile.q1], keys, values, scale=scale, mask=mask))
+        parts.append(kernel(q[:, tile.q0 : tile.q1], keys, values, scale=scale, mask=mask))
     return torch.cat(parts, dim=1)
 
 

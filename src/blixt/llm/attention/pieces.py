@@ -102,18 +102,29 @@ def fused(q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None 
     return y[..., :value_width].transpose(1, 2)
 
 
-def fused_one(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """The kernel for one query a sequence that sees all keys: its grouped heads become rows.
+def fused_one(q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | None = None) -> Tensor:
+    """The kernel for one query a sequence: its grouped heads become rows, so that a key is read once for all.
 
-    Takes (B, 1, H, C), (B, S, G, C), (B, S, G, V); gives (B, 1, H, V).
+    Args:
+        q: (B, 1, H, C).
+        k: (B, S, G, C).
+        v: (B, S, G, V).
+        scale: Multiplies the scores.
+        mask: True where the query sees a key, (B, 1, 1, S); None means everywhere.
+
+    Returns:
+        (B, 1, H, V).
     """
     batch, _, heads, width = q.shape
     rows = q.view(batch, k.shape[2], -1, width)  # B G R C
     k, v = k.transpose(1, 2), v.transpose(1, 2)
-    if v.shape[-1] != width:
-        y = torch.matmul((torch.matmul(rows, k.mT).float() * scale).softmax(-1).to(v.dtype), v)
-    else:
-        y = F.scaled_dot_product_attention(rows, k, v, scale=scale)
+    if v.shape[-1] == width:
+        y = F.scaled_dot_product_attention(rows, k, v, attn_mask=mask, scale=scale)
+    else:  # latents: the kernel wants one width, and padding a cache would copy it
+        scores = torch.matmul(rows, k.mT).float() * scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        y = torch.matmul(scores.softmax(-1).to(v.dtype), v)
     return y.reshape(batch, 1, heads, -1)
 
 

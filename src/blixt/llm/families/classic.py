@@ -43,7 +43,7 @@ STABLELM = Family(
         Roped(Rope(partial=0.25)),
     ),
     {"norm": "layer", "qk_norm_kind": "layer_no_bias"},
-    {"rope_pct": (0.25,), "norm_eps": (1e-5,)},
+    {"rope_pct": (0.25,), "rotary_scaling_factor": (1.0,), "norm_eps": (1e-5,)},
 )
 
 

@@ -21,7 +21,7 @@ _NAMES = """
     output_scores return_dict_in_generate remove_invalid_values exponential_decay_length_penalty
     suppress_tokens begin_suppress_tokens use_flash_attn use_flash_attention unsloth_fixed
     unsloth_version summary_type summary_use_proj summary_activation summary_first_dropout
-    summary_proj_to_labels head_dtype per_layer_config
+    summary_proj_to_labels head_dtype per_layer_config transformers.js_config
 """
 HARMLESS = frozenset(_NAMES.split())
 """Keys that change nothing a decoder computes: dropout, initialisation, generation, bookkeeping."""

@@ -53,6 +53,7 @@ LLAMA = Family(
     (*sizes(), HEAD_DIM, activation(), MLP_BIAS),
     llama,
     (AttentionBias(), Roped()),
+    expects={"is_llama_config": (True,), "rope_interleaved": (False,)},
 )
 
 MISTRAL = Family(

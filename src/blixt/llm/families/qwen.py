@@ -57,7 +57,7 @@ QWEN2 = Family(
     llama,
     (Roped(), QwenWindows()),
     {"qkv_bias": True},
-    {"use_mrope": (False,)},
+    {"use_mrope": (False,), "dual_chunk_attention_config": ()},  # the latter: of serving beyond 256k tokens
 )
 
 QWEN3 = Family(

@@ -17,7 +17,6 @@ from blixt.llm.model import GPT
 from blixt.llm.moe import Experts
 from blixt.llm.quant.base import QuantLinear
 from blixt.llm.quant.experts import QuantExperts
-from blixt.llm.quant.int4 import Int4Linear
 from blixt.llm.quant.swap import SCHEMES
 from blixt.llm.weights.safetensors_file import SafetensorsFile
 from blixt.llm.weights.safetensors_write import Shard, ShardWriter, publishing
@@ -41,9 +40,6 @@ def save_quantized(model: GPT, directory: str | Path) -> None:
     layers = {name: _description(module) for name, module in _modules(model) if _is_quantised(module)}
     if not layers:
         raise QuantError("no layer of the model is quantised: call quantize first, or save_checkpoint")
-    for _, module in _modules(model):
-        if isinstance(module, Int4Linear):
-            module.restore()
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = cast("dict[str, Tensor]", model.state_dict())

@@ -4,7 +4,8 @@ On a CPU the product runs in PyTorch's 4-bit kernel, in bfloat16; elsewhere, and
 the weight is made anew for each product.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,7 @@ class Int4Linear(QuantLinear):
         shape = (in_features // group, out_features, 2)
         self.register_buffer("scale_offset", torch.empty(shape, dtype=torch.bfloat16, device=device))
         self._kernel_codes: Tensor | None = None
+        self.register_state_dict_pre_hook(lambda layer, prefix, keep: cast("Int4Linear", layer).restore())
 
     @property
     def bits(self) -> float:
@@ -97,6 +99,11 @@ class Int4Linear(QuantLinear):
             self._kernel_codes = int4_kernel_codes(self._integers().int())
             self.codes = None
         return int4_product(x.bfloat16(), self._kernel_codes, self.group, self.scale_offset).to(x.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What moves a module to another device or dtype."""
+        self.restore()
+        return super()._apply(fn, recurse)
 
     def restore(self) -> None:
         """Bring the codes into the order in which they are saved, if a product has changed it."""

@@ -82,7 +82,8 @@ class PreferenceModel(nn.Module):
         with torch.no_grad():
             better = self.beta * (pairs.chosen - pairs.ref_chosen)
             worse = self.beta * (pairs.rejected - pairs.ref_rejected)
-            facts = [better.sum(), worse.sum(), (better > worse).sum(), *[units.sum()] * 3]
+            right = (torch.sign(better - worse) + 1) / 2  # a tie is half right
+            facts = [better.sum(), worse.sum(), right.sum(), *[units.sum()] * 3]
         return torch.stack([self.pair_loss(pairs).sum(), *(fact.float() for fact in facts)])
 
     def logprobs(self, model: GPT, block: PackedBlock) -> Tensor:

@@ -172,7 +172,11 @@ def check_names(body: bytes, known: Collection[str], refused: Mapping[str, str])
     Raises:
         HTTPError: 400 naming the parameter, and the nearest that is known.
     """
-    for name, value in _names.decode(body).items():
+    try:
+        given = _names.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return  # whoever reads the body will say what is wrong with it
+    for name, value in given.items():
         if name in known or name in WITHOUT_EFFECT:
             continue
         if name in refused:
