@@ -37,6 +37,15 @@ SIZES = {"vocab": 512, "d": 64, "layers": 2, "heads": 4, "kv_heads": 2, "d_ff": 
 BASE: dict[str, Any] = {**SIZES, "eos": (2,), "bos": 1}
 
 
+LONGROPE = RopeSpec(
+    "longrope",
+    factor=4.0,
+    original_context=16,
+    short_factors=tuple(1.0 + 0.1 * i for i in range(8)),
+    long_factors=tuple(1.0 + i for i in range(8)),
+)
+
+
 def likeliest(model: GPT, ids: list[int], count: int) -> list[int]:
     cache, new, written = KVCache(model.config, 1, model.embed.weight, 64), ids, list[int]()
     with torch.inference_mode():
@@ -145,6 +154,28 @@ def test_blocks_are_encoded_to_the_same_bytes_as_by_the_gguf_package(
     assert worst[0] <= worst[1] * 1.01 + 1e-12
 
 
+QUANTISED = sorted(kind.name for kind in gguf.quants._type_traits if kind.name not in ("F32", "F16", "BF16"))
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_every_block_format_of_the_package_is_read(tmp_path: Path, name: str) -> None:
+    kind = gguf.GGMLQuantizationType[name]
+    per_block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    shape = (3, 2 * per_block)
+    random = np.random.default_rng(0).integers(0, 60, (3, 2 * block_bytes), dtype=np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    writer.add_tensor("w", random, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = GGUFFile(tmp_path / "x.gguf")
+    assert (file.infos["w"].shape, file.infos["w"].stored) == (shape, name)
+    expected = gguf.quants.dequantize(random, kind)
+    assert np.array_equal(file.get("w").numpy(), expected, equal_nan=True)
+    assert np.array_equal(file.blocks("w").numpy(), random)
+
+
 def test_numbers_that_are_not_finite_are_refused_in_blocks() -> None:
     with pytest.raises(WeightsError, match=r"not finite, which Q8_0 cannot keep"):
         FORMATS["q8_0"].encode(torch.full((1, 32), torch.nan))
@@ -160,6 +191,7 @@ def configs() -> dict[str, ModelConfig]:
         ),
         "linear": ModelConfig(**BASE, rope=RopeSpec("linear", factor=4.0)),
         "yarn": ModelConfig(**BASE, rope=RopeSpec("yarn", factor=4.0, original_context=16)),
+        "longrope": ModelConfig(**BASE, model_type="phi3", rope=LONGROPE, tie=False),
         "mixtral": ModelConfig(**BASE, model_type="mixtral", moe=replace(moe, d_ff=96), tie=False),
         "qwen2": ModelConfig(**BASE, model_type="qwen2", qkv_bias=True),
         "qwen3": ModelConfig(**BASE, model_type="qwen3", qk_norm="head", head_dim=32),
