@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from blixt.llm.api import LLM, Completion
+    from blixt.llm.attention import Cached, Causal, Packed
     from blixt.llm.backends import load_backend
+    from blixt.llm.cache import KVCache
     from blixt.llm.chat import AnswerParser, ChatTemplate
-    from blixt.llm.config import PRESETS, ModelConfig, preset
+    from blixt.llm.config import (
+        PRESETS,
+        LayerSpec,
+        MLASpec,
+        ModelConfig,
+        MoESpec,
+        RopeSpec,
+        Temperature,
+        preset,
+    )
     from blixt.llm.encoder import Encoder
     from blixt.llm.engine import Engine, EngineConfig
     from blixt.llm.engine.adapters import AdapterSet
@@ -62,6 +73,8 @@ _FILE_OF = {
     "AdapterSet": "engine.adapters",
     "AnswerParser": "chat",
     "BackendError": "errors",
+    "Cached": "attention",
+    "Causal": "attention",
     "ChatAPI": "server",
     "ChatTemplate": "chat",
     "Completion": "api",
@@ -78,18 +91,25 @@ _FILE_OF = {
     "Format": "engine.grammar",
     "FormatError": "errors",
     "GPT": "model",
+    "KVCache": "cache",
     "LLM": "api",
     "LLMError": "errors",
+    "LayerSpec": "config",
     "LoRAConfig": "lora",
+    "MLASpec": "config",
     "Memory": "weights.estimate",
+    "MoESpec": "config",
     "ModelConfig": "config",
     "NgramProposer": "engine.speculative",
     "PRESETS": "config",
+    "Packed": "attention",
     "PromptError": "errors",
     "QuantError": "errors",
     "RecipeError": "errors",
+    "RopeSpec": "config",
     "Sampling": "sampling",
     "ServeOptions": "server",
+    "Temperature": "config",
     "TemplateError": "errors",
     "Tokenizer": "tokenizer",
     "TokenizerError": "errors",
@@ -140,6 +160,8 @@ __all__ = [
     "AdapterSet",
     "AnswerParser",
     "BackendError",
+    "Cached",
+    "Causal",
     "ChatAPI",
     "ChatTemplate",
     "Completion",
@@ -155,16 +177,23 @@ __all__ = [
     "EvaluationError",
     "Format",
     "FormatError",
+    "KVCache",
     "LLMError",
+    "LayerSpec",
     "LoRAConfig",
+    "MLASpec",
     "Memory",
+    "MoESpec",
     "ModelConfig",
     "NgramProposer",
+    "Packed",
     "PromptError",
     "QuantError",
     "RecipeError",
+    "RopeSpec",
     "Sampling",
     "ServeOptions",
+    "Temperature",
     "TemplateError",
     "Tokenizer",
     "TokenizerError",
