@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from blixt.llm.errors import QuantError
 from blixt.llm.quant.base import QuantLinear
@@ -61,7 +61,7 @@ class Int4Linear(QuantLinear):
         shape = (in_features // group, out_features, 2)
         self.register_buffer("scale_offset", torch.empty(shape, dtype=torch.bfloat16, device=device))
         self._kernel_codes: Tensor | None = None
-        self.register_state_dict_pre_hook(lambda layer, prefix, keep: cast("Int4Linear", layer).restore())
+        self.register_state_dict_pre_hook(_restore)
 
     @property
     def bits(self) -> float:
@@ -103,7 +103,7 @@ class Int4Linear(QuantLinear):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What moves a module to another device or dtype."""
         self.restore()
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # pyright: ignore[reportUnknownMemberType] - torch leaves `fn` open
 
     def restore(self) -> None:
         """Bring the codes into the order in which they are saved, if a product has changed it."""
@@ -124,6 +124,11 @@ class Int4Linear(QuantLinear):
         self.restore()
         assert self.codes is not None
         return torch.stack((self.codes >> 4, self.codes & 15), 2).view(self.out_features, self.in_features)
+
+
+def _restore(layer: nn.Module, prefix: str, keep_vars: bool) -> None:
+    """Before a layer is saved."""
+    cast("Int4Linear", layer).restore()
 
 
 def _packed(codes: Tensor) -> Tensor:
