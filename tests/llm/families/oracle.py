@@ -1,10 +1,10 @@
 """Runs transformers, in a process of its own: writes tiny checkpoints and what they compute, reads ours.
 
-Usage: `python oracle.py write|read|more DIRECTORY CASE...`, with the folder of transformers 4 in PYTHONPATH
-for that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the same with
-every parameter replaced by its gradient, and in `reference.safetensors` what it computed. `more` does so for
-the rotations of published configurations, and for gpt-oss in MXFP4. `read` takes `ours/` and writes
-`ours.safetensors`. A failure is written down as `error.txt`.
+Called with a job (write, read or more), a directory and names of cases, with the folder of transformers 4
+in PYTHONPATH for that lane. Each case is a folder: `model/` as `save_pretrained` writes it, `gradients/` the
+same with every parameter replaced by its gradient, and in `reference.safetensors` what it computed. `more`
+does so for the rotations of published configurations, and for gpt-oss in MXFP4. `read` takes `ours/` and
+writes `ours.safetensors`. A failure is written down as `error.txt`.
 """
 
 import json
@@ -14,13 +14,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import oracle_light  # noqa: F401 - first, what it hides transformers would import
 import torch
 import transformers
-from cases import CASES, FULL, SLIDING, Case, Json
-from oracle_forms import version_4
-from published import PUBLISHED
 from safetensors.torch import load_file, save_file
+from tests.llm.families.cases import CASES
+from tests.llm.families.oracle_forms import version_4
+from tests.llm.families.published import PUBLISHED
+from tests.llm.families.tiny import FULL, SLIDING, Case, Json
 from torch import Tensor
 
 SHORT, LONG, BATCH, NEW = 7, 40, 3, 12
@@ -201,7 +201,3 @@ def main() -> None:
                 (write if job == "write" else read)(CASES[name], folder)
         except Exception:  # told to the test of that family, the others go on
             (folder / "error.txt").write_text(traceback.format_exc())
-
-
-if __name__ == "__main__":
-    main()

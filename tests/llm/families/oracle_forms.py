@@ -1,9 +1,6 @@
 """The same configuration in the form of transformers 4."""
 
-from typing import Any
-
-Json = dict[str, Any]
-FULL, SLIDING = "full_attention", "sliding_attention"
+from tests.llm.families.tiny import FULL, SLIDING, Json
 
 
 def version_4(config: Json) -> Json:

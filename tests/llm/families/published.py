@@ -35,6 +35,17 @@ PUBLISHED: dict[str, Json] = {
         "vocab_size": 128256}""",
         **USUAL,
     ),
+    "smollm2-135m": _config(
+        "llama",
+        "LlamaForCausalLM",
+        """{"attention_bias": false, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+        "hidden_size": 576, "intermediate_size": 1536, "is_llama_config": true,
+        "max_position_embeddings": 8192, "mlp_bias": false, "num_attention_heads": 9, "num_hidden_layers": 30,
+        "num_key_value_heads": 3, "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_interleaved": false, "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true,
+        "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "vocab_size": 49152}""",
+        **USUAL,
+    ),
     "llama-2-7b-32k": _config(
         "llama",
         "LlamaForCausalLM",

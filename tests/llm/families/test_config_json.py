@@ -20,6 +20,7 @@ from blixt.llm.specs import LayerSpec, RopeSpec
 LLAMA = PUBLISHED["llama-3.1-8b-instruct"]
 BILLIONS = {
     "llama-3.1-8b-instruct": 8.03,
+    "smollm2-135m": 0.135,
     "llama-4-scout": 107.77,
     "mistral-7b-v0.1": 7.24,
     "mixtral-8x7b": 46.70,

@@ -11,7 +11,7 @@ from tests.llm.families import parity
 from tests.llm.families.cases import cases_of
 from tests.llm.families.parity import TOLERANCE, gap, loaded, reference, tensors
 
-from blixt.llm import load_checkpoint, save_checkpoint
+from blixt.llm import Engine, EngineConfig, Sampling, load_checkpoint, save_checkpoint
 from blixt.llm.attention import Packed
 from blixt.llm.families import family_of
 from blixt.llm.weights.rules import apply, invert
@@ -87,6 +87,23 @@ def test_compiled_and_not_are_the_same(case: str, lane5: Path) -> None:
         block.compile(dynamic=False)
     with torch.no_grad():
         assert gap(model(known["long"]), known["long.logits"]) < TOLERANCE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@torch.no_grad()
+def test_logits_and_engine_on_a_gpu_are_those_of_transformers(lane5: Path) -> None:
+    for case in cases_of(5):
+        model, known = load_checkpoint(lane5 / case / "model", device="cuda"), reference(lane5 / case)
+        for name in ("short", "long", "batch"):
+            assert gap(model(known[name].cuda()).cpu(), known[f"{name}.logits"]) < 1e-4, (case, name)
+        engine = Engine(model, None, EngineConfig(max_batch=2))
+        engine.add(
+            known["greedy.prompt"][0].tolist(), Sampling(temperature=0, max_tokens=12, ignore_eos=True)
+        )
+        found: list[int] = []
+        while engine.has_work:
+            found += [token for update in engine.step() for token in update.tokens]
+        assert found == known["greedy"][0].tolist(), case
 
 
 @torch.no_grad()
