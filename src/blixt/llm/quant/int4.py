@@ -61,7 +61,7 @@ class Int4Linear(QuantLinear):
         shape = (in_features // group, out_features, 2)
         self.register_buffer("scale_offset", torch.empty(shape, dtype=torch.bfloat16, device=device))
         self._kernel_codes: Tensor | None = None
-        self.register_state_dict_pre_hook(_restore)
+        cast("Any", self).register_state_dict_pre_hook(_restore)
 
     @property
     def bits(self) -> float:
