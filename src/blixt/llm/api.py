@@ -74,19 +74,6 @@ class Completion:
         self.finish_reason = update.finish_reason or ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one token added.
-
-    Attributes:
-        text: New text; "" while a character is incomplete.
-        finish_reason: Set on the last step: "stop" or "length".
-    """
-
-    text: str
-    finish_reason: Literal["stop", "length"] | None = None
-
-
 class LLM:
     """A language model with its tokenizer, ready to write.
 
@@ -238,13 +225,6 @@ class LLM:
             result.take(update)
             if update.text:
                 yield update.text
-
-    def steps(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Step]:
-        """Continue token ids, one `Step` an update of the engine."""
-        for _, _, update in self._running.run([prompt], sampling):
-            Completion().take(update)
-            reason = update.finish_reason
-            yield Step(update.text, reason if reason in ("stop", "length") else None)
 
     def embed(
         self, texts: str | Sequence[str], *, pooling: Literal["mean", "last"] = "mean", normalize: bool = True
