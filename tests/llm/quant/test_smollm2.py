@@ -15,7 +15,7 @@ from blixt.llm.weights import load_checkpoint
 
 PROSE = """The history of the steam engine is a long one. Early in the eighteenth century Thomas Newcomen
 built a machine that pumped water out of mines. James Watt improved it with a separate condenser, which saved
-three quarters of the coal. Within fifty years engines drove mills, ships and railways, and the cities grew around
+three quarters of the coal. Within fifty years engines drove mills, ships and railways, and cities grew around
 them. In mathematics, a prime number is a natural number greater than 1 that is not a product of two smaller
 natural numbers.
 There are infinitely many primes, as demonstrated by Euclid around 300 BC."""
