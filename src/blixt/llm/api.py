@@ -190,7 +190,10 @@ class LLM:
         Raises:
             PromptError: A message has no text, or a keyword is impossible.
         """
-        given = {"tools": options.pop("tools", None), **(options.pop("chat_template_kwargs", None) or {})}
+        given: dict[str, Any] = {
+            "tools": options.pop("tools", None),
+            **(options.pop("chat_template_kwargs", None) or {}),
+        }
         if not messages or isinstance(messages[0], Mapping):
             conversation = cast("Conversation", messages)
             return self._complete([self.chat_ids(conversation, **given)], options)[0]
