@@ -1,7 +1,9 @@
 """Checkpoints turned into others: dtype, shards, litgpt's; SmolLM2 from GGUF is in test_gguf."""
 
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ from blixt.llm.config import ModelConfig
 from blixt.llm.errors import ConfigError, WeightsError
 from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
+from blixt.llm.weights import convert as converting
 from blixt.llm.weights import load_checkpoint, save_checkpoint
 from blixt.llm.weights.convert import convert
+from blixt.llm.weights.read import open_checkpoint
 
 TOKENS = torch.arange(24).reshape(2, 12)
 SIZES = {
@@ -110,3 +114,44 @@ def test_litgpt_checkpoints_that_cannot_be_read_say_why(directory: Path, tmp_pat
     (tmp_path / "model_config.yaml").write_text("n_embd: 8\nlatent_attention: {q_lora_rank: 4}")
     with pytest.raises(ConfigError, match=r"says latent_attention=.*, which is not read"):
         convert(tmp_path, tmp_path / "new")
+
+
+class Counting:
+    """A source that knows how many of the tensors it gave are still alive, in bytes."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.where, self.infos = source.where, source.infos
+        self.alive: list[weakref.ref[torch.Tensor]] = []
+        self.worst = 0
+
+    def get(self, name: str) -> torch.Tensor:
+        tensor = self.source.get(name).clone()
+        self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(tensor)]
+        sizes = [found.nbytes for ref in self.alive if (found := ref()) is not None]
+        self.worst = max(self.worst, sum(sizes))
+        return tensor
+
+    def file_of(self, name: str) -> Path:
+        return self.source.file_of(name)
+
+    def will_need(self) -> None:
+        self.source.will_need()
+
+
+def test_no_more_than_a_few_tensors_are_in_memory_while_converting(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Counting] = []
+
+    def open_counting(path: Path) -> tuple[Any, ModelConfig]:
+        source, config = open_checkpoint(path)
+        counted.append(Counting(source))
+        return counted[-1], config
+
+    monkeypatch.setattr(converting, "open_checkpoint", open_counting)
+    for target in (tmp_path / "new", tmp_path / "new.gguf"):
+        convert(directory, target, format="q8_0")
+        total = sum(info.size_bytes for info in counted[-1].infos.values())
+        largest = max(info.size_bytes for info in counted[-1].infos.values())
+        assert largest <= counted[-1].worst <= 3 * largest < total
