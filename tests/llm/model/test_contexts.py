@@ -204,6 +204,18 @@ def test_a_compiled_block_computes_the_same(kind: str) -> None:
         torch.testing.assert_close(parameter.grad, grads[name], rtol=1e-3, atol=1e-5)
 
 
+def test_compiled_blocks_take_other_documents_without_being_compiled_anew() -> None:
+    model, tokens = make("gemma 2"), some_tokens(1)
+    for block in model.blocks:
+        block.compile(backend="aot_eager")
+    for first in (9, 12):  # the second time, numbers that change are known to
+        model(tokens, Packed(_documents(first)))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for starts in ((7, 8), (1, 20), (3, 29)):
+            documents = sum((_documents(start) for start in starts), torch.zeros(1, COUNT, dtype=torch.long))
+            model(tokens, Packed(documents))
+
+
 def test_more_tokens_than_the_cache_holds_are_refused_with_both_numbers() -> None:
     model = make("llama")
     cache = KVCache(model.config, 1, model.embed.weight, length=4)

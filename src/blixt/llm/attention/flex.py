@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from blixt.llm.attention.intervals import Intervals
-from blixt.llm.eager import eager
 
 BLOCK = 128
 
@@ -21,7 +20,6 @@ def flex_takes(q: Tensor, v: Tensor, seen: Intervals) -> bool:
     return q.is_cuda and seen.first.dim() == 1 and seen.plain and min(q.shape[-1], v.shape[-1]) >= 16
 
 
-@eager
 def block_mask(seen: Intervals, keys: int) -> Any:
     """Intervals as a `BlockMask`: which blocks of 128 keys a block of 128 queries sees, in part or whole.
 

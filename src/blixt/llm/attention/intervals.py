@@ -18,7 +18,7 @@ from torch import Tensor
 from blixt.llm.attention.pieces import fused, fused_one
 from blixt.llm.eager import eager
 
-Q_TILE, K_TILE = 128, 1024
+Q_TILE, K_TILE = 128, 512
 
 
 @dataclass(frozen=True)

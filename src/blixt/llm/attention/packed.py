@@ -13,6 +13,7 @@ from blixt.llm.attention.flex import block_mask, flex, flex_takes
 from blixt.llm.attention.intervals import Intervals, interval_attention, intervals
 from blixt.llm.attention.latent import expand
 from blixt.llm.attention.pieces import Piece, cut, fused, piecewise
+from blixt.llm.eager import eager
 from blixt.llm.specs import LayerSpec
 
 
@@ -28,7 +29,7 @@ class Sequences:
 
     def __init__(self, bounds: Sequence[int], positions: Tensor, lengths: int | Tensor, rows: int) -> None:
         self.positions, self.lengths = positions, lengths
-        self._bounds, self._rows = tuple(bounds), rows
+        self._bounds, self._rows, self._many = tuple(bounds), rows, len(bounds) > 2
         self._longest = max(b - a for a, b in pairwise(bounds))
         self._pieces: dict[tuple[str, int], tuple[Piece, ...]] = {}
         self._intervals: dict[tuple[str, int], Intervals] = {}
@@ -50,16 +51,28 @@ class Sequences:
         """See `Context.attend`."""
         shape = (*q.shape[:-1], v.shape[-1])
         q, k, v = (x.reshape(self._rows, -1, *x.shape[-2:]) for x in (q, k, v))
-        cut_up = len(self._bounds) > 2 or self._banded(spec)
-        if flash_takes(q, v, softcap, sinks) and (cut_up or sinks is not None):
-            y = self._flash(spec, q, k, v, scale, sinks)
-        elif softcap or sinks is not None:
-            y = self._tiled(spec, q, k, v, scale, softcap, sinks)
-        elif cut_up:
-            y = piecewise(q, k, v, self._cut(spec, q.device), scale=scale)
+        if softcap or sinks is not None or self._many or self._banded(spec):
+            y = self._attend_in_parts(spec, q, k, v, scale, softcap, sinks)
         else:
             y = fused(q, k, v, scale=scale)
         return y.reshape(shape)
+
+    @eager  # compiled code would be made for one batch's documents, and anew for the next
+    def _attend_in_parts(
+        self,
+        spec: LayerSpec,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        softcap: float,
+        sinks: Tensor | None,
+    ) -> Tensor:
+        if flash_takes(q, v, softcap, sinks):
+            return self._flash(spec, q, k, v, scale, sinks)
+        if softcap or sinks is not None:
+            return self._tiled(spec, q, k, v, scale, softcap, sinks)
+        return piecewise(q, k, v, self._cut(spec, q.device), scale=scale)
 
     def attend_latent(
         self,

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blixt.llm.eager import eager
 from blixt.llm.specs import LayerSpec
 
 
@@ -32,7 +31,6 @@ class Piece:
     mask: Tensor | None
 
 
-@eager
 def cut(bounds: Sequence[int], spec: LayerSpec, device: torch.device) -> tuple[Piece, ...]:
     """The pieces of one row of tokens in a layer, in order.
 
@@ -128,7 +126,6 @@ def fused_one(q: Tensor, k: Tensor, v: Tensor, *, scale: float, mask: Tensor | N
     return y.reshape(batch, 1, heads, -1)
 
 
-@eager
 def piecewise(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Piece], *, scale: float) -> Tensor:
     """Attention of (B, T, H, C) to (B, T, G, C) and (B, T, G, V), piece by piece; gives (B, T, H, V)."""
     queries = torch.split(q, [piece.q1 - piece.q0 for piece in pieces], dim=1)
