@@ -1,16 +1,18 @@
 """`blixt llm serve`: a model as a service with OpenAI's API, on `blixt.serve` and the engine.
 
-`serve` runs it, `ChatAPI` is the part that a `blixt.serve.Server` of your own can take. `spec` and `requests`
-work in the front, `prompt`, `turn` and `api` in the workers.
+`serve` runs it, `ChatAPI` is the part that a `blixt.serve.Server` of your own can take (`EmbeddingAPI` for a
+sentence encoder). `spec` and `requests` work in the front, `prompt`, `turn` and `api` in the workers.
 """
 
 from pathlib import Path
 from typing import Any
 
 from blixt.llm.server.api import ChatAPI, options_with
+from blixt.llm.server.embedding import EmbeddingAPI
 from blixt.llm.server.options import ServeOptions
 
-__all__ = ["ChatAPI", "ServeOptions", "serve"]
+__all__ = ["ChatAPI", "EmbeddingAPI", "ServeOptions", "serve"]
+ENCODERS = ("bert",)
 
 
 def serve(
@@ -27,7 +29,7 @@ def serve(
     """Serve a model with OpenAI's routes, until interrupted.
 
     Args:
-        model: A checkpoint directory or GGUF file.
+        model: A checkpoint directory or GGUF file; that of a sentence encoder serves embeddings alone.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one and prints it.
         model_name: What clients call the model; None takes the directory's name.
@@ -44,7 +46,8 @@ def serve(
 
     chosen = options_with(options, **more)
     check(model, chosen)  # a wrong directory is an error here, not in a worker
-    api = ChatAPI(model, model_name or name_of(model), chosen)
+    name = model_name or name_of(model)
+    api = EmbeddingAPI(model, name) if is_encoder(model) else ChatAPI(model, name, chosen)
     Server(api, workers_per_device=workers, api_key=api_key, timeout_s=300).run(host=host, port=port)
 
 
@@ -52,3 +55,10 @@ def name_of(model: str | Path) -> str:
     """What a model is called when nobody says: its directory's or file's name."""
     path = Path(model).resolve()
     return path.stem if path.suffix == ".gguf" else path.name
+
+
+def is_encoder(model: str | Path) -> bool:
+    """Whether a directory holds a sentence encoder, by its config's `model_type`."""
+    from blixt.llm.tokenizer_files import read_json
+
+    return read_json(Path(model) / "config.json").get("model_type") in ENCODERS
