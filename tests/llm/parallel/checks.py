@@ -12,6 +12,7 @@ from blixt.llm.data import PackedBlock
 from blixt.llm.lora import LoRAConfig, add_lora
 from blixt.llm.model import GPT
 from blixt.llm.parallel import ParallelConfig, make_strategy, prepare_blocks
+from blixt.llm.quant import quantize
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState
 from blixt.llm.recipes.training import LossModel, context_parallel, data_ranks, evaluate, train_step
@@ -62,9 +63,9 @@ def rows_of(block: PackedBlock, rank: int, ranks: int) -> PackedBlock:
     return PackedBlock(*(getattr(block, name)[own] for name in vars(block)))
 
 
-def train(kind: str, parallel: ParallelConfig, *, lora: bool = False, name: str = "adamw") -> dict[str, Any]:
+def train(kind: str, parallel: ParallelConfig, **options: Any) -> dict[str, Any]:
     """Losses of some steps, the loss of an evaluation after them, and the weights they led to."""
-    fabric, model, optimizers = set_up(kind, parallel, lora=lora, name=name)
+    fabric, model, optimizers = set_up(kind, parallel, **options)
     losses = [one_step(fabric, model, optimizers, seed, parallel) for seed in range(STEPS)]
     rank, ranks = data_ranks(fabric)
     held_out = evaluate(fabric, model, [rows_of(make_block(9), rank, ranks)], parallel.tp)
@@ -72,12 +73,19 @@ def train(kind: str, parallel: ParallelConfig, *, lora: bool = False, name: str 
     return {"losses": losses, "held_out": held_out, "weights": {n: t.clone() for n, t in state.items()}}
 
 
-def set_up(kind: str, parallel: ParallelConfig, *, lora: bool = False, name: str = "adamw") -> Any:
+def set_up(
+    kind: str, parallel: ParallelConfig, *, lora: bool = False, base: str = "", name: str = "adamw"
+) -> Any:
+    """A model with an adapter if wanted, on a base in bfloat16 or quantised if wanted."""
     config = MODELS[kind]
     fabric = Fabric(accelerator="cpu", strategy=make_strategy(parallel, config))
     fabric.launch()
     torch.manual_seed(0)
     decoder = GPT(config)
+    if base == "bfloat16":
+        decoder.to(torch.bfloat16)
+    elif base:
+        quantize(decoder, base)
     if lora:
         add_lora(decoder, LoRAConfig(r=4))
         with torch.no_grad():
@@ -120,6 +128,9 @@ TWO: dict[str, tuple[str, ParallelConfig, dict[str, Any]]] = {
     "fsdp": ("llama", ParallelConfig(strategy="fsdp"), {}),
     "fsdp_tied_recomputed": ("tied", ParallelConfig(strategy="fsdp", checkpointing="full"), {}),
     "fsdp_lora": ("llama", ParallelConfig(strategy="fsdp"), {"lora": True}),
+    "fsdp_lora_on_bfloat16": ("llama", ParallelConfig(strategy="fsdp"), {"lora": True, "base": "bfloat16"}),
+    "ddp_qlora": ("llama", ParallelConfig(strategy="ddp"), {"lora": True, "base": "int8"}),
+    "fsdp_qlora": ("llama", ParallelConfig(strategy="fsdp"), {"lora": True, "base": "int8"}),
     "fsdp_muon": ("llama", ParallelConfig(strategy="fsdp"), {"name": "muon"}),
     "tp": ("llama", ParallelConfig(tp=2), {}),
     "tp_tied": ("tied", ParallelConfig(tp=2, checkpointing="selective"), {}),

@@ -25,23 +25,26 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Reports:
 
 
 @cache
-def one_rank(kind: str, lora: bool, name: str) -> dict[str, Any]:
+def one_rank(kind: str, options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return checks.train(kind, ParallelConfig(), lora=lora, name=name)
+    return checks.train(kind, ParallelConfig(), **dict(options))
 
 
 def assert_as_on_one_rank(reports: Reports, case: str) -> None:
     cases = {**checks.TWO, **checks.FOUR}
     kind, _, options = cases[case]
-    one = one_rank(kind, options.get("lora", False), options.get("name", "adamw"))
+    one = one_rank(kind, tuple(options.items()))
     answers = reports.of(checks.Case(case, *cases[case]))
     for answer in answers:
-        assert answer["losses"] == pytest.approx(one["losses"], rel=2e-5)
-        assert answer["held_out"] == pytest.approx(one["held_out"], rel=2e-5)
+        rel = 5e-3 if options.get("base") == "bfloat16" else 2e-5  # 16 bits round otherwise in other shapes
+        assert answer["losses"] == pytest.approx(one["losses"], rel=rel)
+        assert answer["held_out"] == pytest.approx(one["held_out"], rel=rel)
     weights = answers[0]["weights"]
     assert weights.keys() == one["weights"].keys()
+    halves = options.get("base") == "bfloat16" or options.get("name") == "muon"  # Muon iterates in bfloat16
+    bound = 2e-2 if halves else 2e-3  # Adam's first steps magnify rounding
     for name, tensor in one["weights"].items():
-        assert (weights[name] - tensor).abs().max() < 2e-3, name  # Adam's first steps magnify rounding
+        assert (weights[name].float() - tensor.float()).abs().max() < bound, name
 
 
 @pytest.mark.parametrize("case", checks.TWO)

@@ -32,6 +32,7 @@ class LossModel(nn.Module):
     def __init__(self, model: GPT, *, packed: bool = True, cp: ContextParallel | None = None) -> None:
         super().__init__()
         self.model, self.packed, self.cp = model, packed, cp
+        keep_buffers(self)
 
     def forward(self, block: PackedBlock, count: Tensor | float = 1.0) -> Tensor:
         """Summed cross-entropy of a block's loss positions over `count`, in nats; a scalar.
@@ -49,6 +50,13 @@ class LossModel(nn.Module):
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Logits (B, V) of the token after each row of (B, T)."""
         return self.model.logits(self.model.hidden(tokens)[:, -1])
+
+
+def keep_buffers(module: nn.Module) -> None:
+    """Spare DDP sending buffers before every step: here they are quantised weights, the same on all ranks."""
+    names = [name for name, _ in module.named_buffers()]
+    ddp: Any = nn.parallel.DistributedDataParallel
+    ddp._set_params_and_buffers_to_ignore_for_model(module, names)  # torch has no public name for it
 
 
 def start(config: ParallelConfig, precision: str, log: LogConfig, folder: Path, model: ModelConfig) -> Fabric:
