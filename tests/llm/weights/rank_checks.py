@@ -10,7 +10,6 @@ from torch.distributed.tensor import DTensor
 
 from blixt.llm.config import ModelConfig, MoESpec
 from blixt.llm.model import GPT
-from blixt.llm.parallel.tensor import apply_tensor_parallel
 from blixt.llm.weights import load_checkpoint, save_checkpoint
 
 SIZES: dict[str, Any] = {"vocab": 96, "d": 32, "layers": 2, "heads": 4, "kv_heads": 2, "context": 64}
@@ -38,11 +37,7 @@ def check_tensor_parallel(rank: int, folder: Path) -> dict[str, Any]:
 def _divided(name: str, folder: Path) -> dict[str, Any]:
     mesh = init_device_mesh("cpu", (2,))
     path = folder.parent / name
-
-    def shard(model: GPT) -> None:
-        apply_tensor_parallel(model, mesh, model.config)
-
-    model = load_checkpoint(path, shard=shard)
+    model = load_checkpoint(path, mesh=mesh)
     whole = load_checkpoint(path)
     with torch.no_grad():
         same = (model(TOKENS) - whole(TOKENS)).abs().max() < 1e-5

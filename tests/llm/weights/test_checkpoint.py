@@ -314,6 +314,8 @@ def test_a_folder_without_weights_says_what_was_looked_for(saved: Path, tmp_path
         load_checkpoint(tmp_path / "nowhere")
     (tmp_path / "a.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
     load_checkpoint(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    load_checkpoint(tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"2 \.safetensors files and no index"):
         load_checkpoint(tmp_path)

@@ -297,6 +297,7 @@ def test_a_model_in_several_files_is_read_as_one(small: Path, tmp_path: Path) ->
         writer.close()
     split = load_checkpoint(tmp_path / "m-00001-of-00002.gguf")
     assert torch.equal(split(TOKENS), load_checkpoint(small)(TOKENS))
+    assert torch.equal(split(TOKENS), load_checkpoint(tmp_path)(TOKENS))
     (tmp_path / "m-00002-of-00002.gguf").unlink()
     with pytest.raises(WeightsError, match=r"m-00002-of-00002\.gguf does not exist"):
         open_gguf(tmp_path / "m-00001-of-00002.gguf")

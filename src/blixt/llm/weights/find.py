@@ -1,6 +1,7 @@
 """Which files in a directory are the weights, opened as one source."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,8 @@ from blixt.llm.weights.torch_file import TorchFile
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _WHOLE = (SINGLE, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
+# Later parts of a split GGUF, adapters, and what transformers' trainer leaves.
+_NO_START = re.compile(r".*-(?!00001)\d{5}-of-\d{5}\.gguf|adapter_model\.|training_args\.bin|optimizer\.")
 _PICKLED = (".bin", ".pt", ".pth")
 
 
@@ -67,7 +70,7 @@ def _main_file(directory: Path) -> Path:
             f"{directory} is a litgpt checkpoint: run `blixt llm convert {directory} NEW_DIRECTORY` first"
         )
     for suffix in (".safetensors", ".gguf", ".bin"):
-        found = sorted(file for file in directory.glob(f"*{suffix}") if file.name != "training_args.bin")
+        found = sorted(file for file in directory.glob(f"*{suffix}") if not _NO_START.match(file.name))
         if len(found) == 1:
             return found[0]
         if found:

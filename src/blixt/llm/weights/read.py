@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -33,6 +33,9 @@ _DTYPES = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 QUANTIZED = "quantized.safetensors"
 DType = torch.dtype | str | None
 _CHECKED_CONTEXT = 2048  # who loads a model will want to say at least so much to it
@@ -44,6 +47,7 @@ def load_checkpoint(
     dtype: DType = None,
     device: str | torch.device = "cpu",
     quantize: str | None = None,
+    mesh: "DeviceMesh | None" = None,
     shard: Callable[[GPT], object] | None = None,
     copy: bool = False,
     check_memory: bool = True,
@@ -60,8 +64,9 @@ def load_checkpoint(
             GGUF becomes float32 on the CPU, bfloat16 elsewhere).
         device: Where the model goes.
         quantize: A kind of `blixt.llm.quant.quantize`, done block by block as tensors come.
-        shard: Called with the model before it has memory, to replace parameters by DTensors (tensor
-            parallel, FSDP2); each rank then reads only its own rows and columns.
+        mesh: Of one dimension: tensor parallel over it; each rank reads only its own rows and columns.
+        shard: Called with the model before it has memory, to make its parameters DTensors in another way
+            (`fully_shard`); each rank then reads its own parts only, too.
         copy: Let no parameter share memory with the file.
         check_memory: Refuse at once what cannot fit the memory that is free.
 
@@ -77,9 +82,13 @@ def load_checkpoint(
     plan = plan_for(model, source)
     where = torch.device(device)
     wanted = as_dtype(dtype) or main_dtype(plan.infos(), where)
+    if mesh is not None:
+        from blixt.llm.parallel.tensor import apply_tensor_parallel
+
+        apply_tensor_parallel(model, mesh, config)
     if shard is not None:
         shard(model)
-    if check_memory and shard is None:
+    if check_memory and mesh is None and shard is None:
         _check_memory(config, wanted, where, quantize)
     source.will_need()
     after = partial(_quantize_part, model, quantize) if quantize else None
@@ -192,7 +201,7 @@ def writable(model: nn.Module) -> None:
 
 def _is_gguf(path: Path) -> bool:
     if path.is_dir():
-        return not (path / "config.json").exists() and len(list(path.glob("*.gguf"))) == 1
+        return not (path / "config.json").exists() and any(path.glob("*.gguf"))
     return path.suffix == ".gguf"
 
 
