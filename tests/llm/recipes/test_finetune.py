@@ -179,7 +179,7 @@ def test_what_the_model_writes_is_shown_before_and_after(
     said = capsys.readouterr().err
     assert "step 0/8  sample 'def ' ->" in said
     assert "step 8/8  sample 'def ' ->" in said
-    assert "tokens_per_sec" in said
+    assert "tokens_per_s" in said
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_speed_counts_real_tokens_and_leaves_out_what_is_done_aside(clock: list[
         clock[0] += 50
     report.step(2, 300, loss=1.5)
     assert logged.rows[0][0] == 0
-    assert logged.rows[0][1]["tokens_per_sec"] == pytest.approx(100)
-    assert logged.rows[1][1]["tokens_per_sec"] == pytest.approx(300)
+    assert logged.rows[0][1]["tokens_per_s"] == pytest.approx(100)
+    assert logged.rows[1][1]["tokens_per_s"] == pytest.approx(300)
     assert logged.rows[1][1]["mfu"] == pytest.approx(300 * 50 / 1e4)
     assert logged.rows[1][1]["loss"] == 1.5
     assert logged.rows[1][1]["memory_gb"] > 0

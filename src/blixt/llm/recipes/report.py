@@ -128,7 +128,7 @@ class Report:
         done = float(self._tokens)
         seconds = max(time.perf_counter() - self._since, 1e-9)
         row = {name: float(value) for name, value in metrics.items()}
-        row |= {"tokens_per_sec": done / seconds, "memory_gb": memory_gb(self.fabric.device)}
+        row |= {"tokens_per_s": done / seconds, "memory_gb": memory_gb(self.fabric.device)}
         if self.peak and self.flops_per_token:
             used = done * self.flops_per_token / seconds
             row["mfu"] = used / (self.peak * self.fabric.world_size)
