@@ -59,7 +59,7 @@ def prompts_of(seed: int) -> list[list[int]]:
     """Prompts shorter and longer than windows and blocks, some with a common beginning."""
     draw = random.Random(seed)
     stem = [draw.randrange(300) for _ in range(70)]
-    alone = [[draw.randrange(300) for _ in range(length)] for length in (1, 5, 17, 33, 64, 90)]
+    alone = [[draw.randrange(300) for _ in range(length)] for length in (1, 17, 33, 90)]
     return alone + [stem + [draw.randrange(300) for _ in range(9)] for _ in range(3)]
 
 
@@ -91,10 +91,10 @@ def without_cache(model: GPT, prompt: Sequence[int], count: int) -> list[int]:
 def test_tokens_do_not_depend_on_batch_chunk_order_or_cache(shape: str) -> None:
     model = decisive(**SHAPES[shape])
     prompts = prompts_of(len(shape))
-    expected = [without_cache(model, prompt, 10) for prompt in prompts]
+    expected = [without_cache(model, prompt, 8) for prompt in prompts]
     for config in SETTINGS:
-        assert generate(Engine(model, None, config), prompts, 10, late=4) == expected, config
-        assert generate(Engine(model, None, config), prompts[::-1], 10) == expected[::-1], config
+        assert generate(Engine(model, None, config), prompts, 8, late=4) == expected, config
+        assert generate(Engine(model, None, config), prompts[::-1], 8) == expected[::-1], config
 
 
 def rows_are_alike() -> bool:
