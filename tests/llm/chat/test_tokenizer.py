@@ -169,3 +169,8 @@ def test_missing_or_broken_files_and_small_vocabularies_are_named(tmp_path: Path
         Tokenizer.load(tmp_path / "x.model")
     with pytest.raises(TokenizerError, match="257"):
         Tokenizer.train(["text"], vocab_size=100)
+
+
+def test_an_end_token_that_was_written_stays(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode(f"a{END}")[-1] == tokenizer.end
+    assert tokenizer.encode(f"a{END}{END}")[-2:] == [tokenizer.end] * 2

@@ -117,3 +117,19 @@ def test_a_response_is_a_chat_to_the_worker() -> None:
     assert (request.max_tokens, request.reasoning_effort) == (5, "low")
     with pytest.raises(HTTPError, match="400"):
         read_responses(json.dumps({**body, "prompt": {"id": "x"}}).encode())
+
+
+@pytest.mark.parametrize("end", ["left", "stopped", "finished"])
+def test_however_a_request_ends_its_blocks_are_free(api: ChatAPI, end: str) -> None:
+    body = {"model": "source", "prompt": "import json", "max_tokens": 12, "temperature": 0}
+    if end == "stopped":
+        body["stop"] = "j"
+    api.add_request("1", read_completion(json.dumps(body).encode()))
+    if end == "left":
+        api.step(None)
+        assert api.engine.stats().blocks_used > 0
+        api.remove_request("1")
+    while api.has_active_requests():
+        api.step(None)
+    assert (api.engine.stats().running, api.engine.stats().blocks_used) == (0, 0)
+    assert api.has_capacity()

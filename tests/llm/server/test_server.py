@@ -171,3 +171,14 @@ def test_vectors_are_those_of_the_model_in_process(client: openai.OpenAI, checkp
 def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="this server has 'source'"):
         client.completions.create(model="other", prompt="x")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_both_names_of_the_bound_are_heeded(client: openai.OpenAI, name: str) -> None:
+    messages = [{"role": "user", "content": "import"}]
+    answer = client.chat.completions.create(
+        model="source", messages=messages, temperature=0, extra_body={name: 3}
+    )
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+    assert answer.choices[0].finish_reason == "length"
