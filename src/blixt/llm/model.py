@@ -291,6 +291,8 @@ class GPT(nn.Module):
         return F.cross_entropy(self(tokens).flatten(0, 1).float(), targets.flatten())
 
     def _context(self, tokens: Tensor, ctx: Context | KVCache | None) -> Context:
+        if not tokens.numel():
+            raise PromptError("there are no tokens: a model needs at least one")
         if ctx is None:
             longest = tokens.shape[-1]
         elif isinstance(ctx, KVCache):

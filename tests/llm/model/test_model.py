@@ -51,6 +51,12 @@ def test_more_tokens_than_the_context_are_refused_with_both_numbers(model: GPT) 
         model(torch.zeros(1, 65, dtype=torch.long))
 
 
+@pytest.mark.parametrize("shape", [(1, 0), (0,), (0, 3)])
+def test_no_tokens_are_refused(model: GPT, shape: tuple[int, ...]) -> None:
+    with pytest.raises(PromptError, match="there are no tokens"):
+        model(torch.zeros(shape, dtype=torch.long))
+
+
 @pytest.mark.parametrize("tie", [True, False])
 def test_config_counts_the_parameters_the_model_has(tie: bool) -> None:
     config = ModelConfig(vocab=300, d=48, layers=3, heads=6, kv_heads=2, tie=tie)
