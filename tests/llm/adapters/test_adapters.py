@@ -151,6 +151,20 @@ def test_an_adapter_is_loaded_and_dropped_while_the_engine_runs(folders: dict[st
         engine.add([1, 2], adapter="late")
 
 
+def test_a_request_whose_adapter_was_dropped_ends_alone(folders: dict[str, Path]) -> None:
+    adapters = loaded(folders)
+    engine = Engine(adapters.model, None, EngineConfig(block_size=4), adapters=adapters)
+    engine.add(PROMPTS[0], Sampling(max_tokens=8), uid="lost", adapter="plain")
+    engine.add(PROMPTS[1], Sampling(max_tokens=8, ignore_eos=True), uid="kept", adapter="dora")
+    engine.step()
+    adapters.remove("plain")
+    reasons: dict[str, str | None] = {}
+    while engine.has_work:
+        reasons |= {update.uid: update.finish_reason for update in engine.step()}
+    assert reasons == {"lost": "error", "kept": "length"}
+    assert engine.stats().blocks_used == 0
+
+
 def test_a_name_loaded_anew_does_not_find_the_old_ones_cache(folders: dict[str, Path]) -> None:
     adapters = AdapterSet(base())
     adapters.add("a", folders["plain"])

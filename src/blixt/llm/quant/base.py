@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+_ROWS_AT_ONCE = 1024
+
 
 class QuantLinear(nn.Module):
     """A frozen linear layer whose weight is kept in few bits; stands where an `nn.Linear` stood.
@@ -52,9 +54,10 @@ class QuantLinear(nn.Module):
     def from_weight(cls, weight: Tensor, **options: Any) -> Self:
         """A layer without bias that multiplies by about this weight, (out, in)."""
         out_features, in_features = weight.shape
-        with torch.device("meta"):
-            layer = cls(in_features, out_features, **options)
-        layer.store(weight)
+        # What stays is allocated before what is needed for a moment, or the heap could not shrink again.
+        layer = cls(in_features, out_features, device=weight.device, **options)
+        for start in range(0, out_features, _ROWS_AT_ONCE):
+            layer.store(weight[start : start + _ROWS_AT_ONCE].float(), start)
         return layer
 
     @property
@@ -63,8 +66,13 @@ class QuantLinear(nn.Module):
         """What one weight takes, scales included."""
 
     @abstractmethod
-    def store(self, weight: Tensor) -> None:
-        """Fill the buffers from a weight (out, in) of any floating dtype."""
+    def store(self, weight: Tensor, start: int) -> None:
+        """Fill the buffers from rows of the weight.
+
+        Args:
+            weight: (rows, in) in float32; a multiple of 64 rows, unless they are the last.
+            start: Index of the first of them.
+        """
 
     @abstractmethod
     def dequantize(self) -> Tensor:

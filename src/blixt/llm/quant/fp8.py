@@ -41,10 +41,11 @@ class FP8Linear(QuantLinear):
         """What one weight takes, scales included."""
         return 8 + 32 / self.in_features
 
-    def store(self, weight: Tensor) -> None:
+    def store(self, weight: Tensor, start: int) -> None:
         """Round to e4m3, each channel scaled so that its largest weight is the largest number there is."""
-        self.weight_fp8, scale = rounded(weight)
-        self.scale = scale.squeeze(1)
+        rows = slice(start, start + len(weight))
+        numbers, scale = rounded(weight)
+        self.weight_fp8[rows], self.scale[rows] = numbers, scale.squeeze(1)
 
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""

@@ -72,16 +72,17 @@ class Int4Linear(QuantLinear):
         """The group."""
         return {"group": self.group}
 
-    def store(self, weight: Tensor) -> None:
+    def store(self, weight: Tensor, start: int) -> None:
         """Spread 16 steps evenly between a group's smallest and largest weight."""
-        groups = weight.float().view(self.out_features, -1, self.group)
+        assert self.codes is not None
+        rows = slice(start, start + len(weight))
+        groups = weight.view(len(weight), -1, self.group)
         low, high = groups.aminmax(dim=2)
         scale = ((high - low) / _STEPS).clamp_(min=1e-12).bfloat16().float()
         offset = (low + _MIDDLE * scale).bfloat16().float()
         codes = ((groups - offset.unsqueeze(2)) / scale.unsqueeze(2) + _MIDDLE).round_().clamp_(0, _STEPS)
-        self.codes = _packed(codes.to(torch.uint8).view(self.out_features, self.in_features))
-        self.scale_offset = torch.stack((scale, offset), 2).transpose(0, 1).contiguous().bfloat16()
-        self._kernel_codes = None
+        self.codes[rows] = _packed(codes.to(torch.uint8).view(len(weight), self.in_features))
+        self.scale_offset[:, rows] = torch.stack((scale, offset), 2).transpose(0, 1).bfloat16()
 
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""

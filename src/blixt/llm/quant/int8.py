@@ -39,11 +39,11 @@ class Int8Linear(QuantLinear):
         """What one weight takes, scales included."""
         return 8 + 32 / self.in_features
 
-    def store(self, weight: Tensor) -> None:
+    def store(self, weight: Tensor, start: int) -> None:
         """Round to the nearest of 255 steps between a channel's largest weight and its negative."""
-        weight = weight.float()
-        self.scale = weight.abs().amax(1).clamp_(min=1e-12) / _LARGEST
-        self.weight_int8 = (weight / self.scale.unsqueeze(1)).round_().to(torch.int8)
+        rows = slice(start, start + len(weight))
+        rounded, step = _rounded(weight)
+        self.weight_int8[rows], self.scale[rows] = rounded.to(torch.int8), step.squeeze(1)
 
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""

@@ -66,17 +66,18 @@ class NF4Linear(QuantLinear):
         """What one weight takes, scales included."""
         return 4 + 32 / BLOCK
 
-    def store(self, weight: Tensor) -> None:
+    def store(self, weight: Tensor, start: int) -> None:
         """Take the nearest value to each weight, after dividing its block by the largest in it."""
-        blocks = weight.float().reshape(-1, BLOCK)
+        blocks = weight.reshape(-1, BLOCK)
         absmax = blocks.abs().amax(1)
         scaled = blocks / absmax.clamp(min=1e-30).unsqueeze(1)
         codes = torch.zeros_like(scaled, dtype=torch.uint8)
         for boundary in _boundaries():
             codes += scaled > boundary  # twice as fast as a search in all of them
         codes = codes.view(-1)
-        self.codes = codes[::2] << 4 | codes[1::2]
-        self.absmax = absmax
+        first = start * self.in_features // BLOCK
+        self.absmax[first : first + len(blocks)] = absmax
+        self.codes[first * BLOCK // 2 : (first + len(blocks)) * BLOCK // 2] = codes[::2] << 4 | codes[1::2]
 
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""
