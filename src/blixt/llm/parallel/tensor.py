@@ -20,6 +20,7 @@ from torch.distributed.tensor.parallel import (
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import RecipeError
+from blixt.llm.lora.add import is_linear
 from blixt.llm.lora.layer import LoRALinear, TrainedCopy
 from blixt.llm.parallel.exchange import summed, summed_backward
 from blixt.llm.parallel.layout import Layout
@@ -138,6 +139,8 @@ def _style(layout: Layout, name: str, part: nn.Module) -> ParallelStyle | None:
         return None
     if name.endswith((".base", ".copy")):
         return None
+    if is_linear(part) and not isinstance(part, nn.Linear) and layout.dim(f"{name}.weight") is not None:
+        raise RecipeError(f"{name} is a quantised layer, which cannot be divided: use parallel.tp=1")
     own = {leaf: layout.dim(f"{name}.{leaf}") for leaf, _ in part.named_parameters(recurse=False)}
     dims = {leaf: dim for leaf, dim in own.items() if dim is not None}
     whole = [leaf for leaf in own if layout.partial(f"{name}.{leaf}")]
