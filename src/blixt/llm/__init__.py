@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from blixt.llm.recipes.grpo import grpo
     from blixt.llm.recipes.pretrain import pretrain
     from blixt.llm.sampling import Sampling
-    from blixt.llm.server import ChatAPI, ServeOptions, serve
+    from blixt.llm.server import ChatAPI, EmbeddingAPI, ServeOptions, serve
     from blixt.llm.shards import prepare, train_tokenizer
     from blixt.llm.terminal import chat, generate
     from blixt.llm.tokenizer import Detokenizer, Tokenizer
@@ -82,6 +82,7 @@ _FILE_OF = {
     "CorpusError": "errors",
     "Detokenizer": "tokenizer",
     "DraftProposer": "engine.speculative_draft",
+    "EmbeddingAPI": "server",
     "Encoder": "encoder",
     "Engine": "engine",
     "EngineConfig": "engine",
@@ -169,6 +170,7 @@ __all__ = [
     "CorpusError",
     "Detokenizer",
     "DraftProposer",
+    "EmbeddingAPI",
     "Encoder",
     "Engine",
     "EngineConfig",

@@ -101,7 +101,7 @@ class Prompter:
             for message in messages:
                 if message["role"] == "developer":
                     message["role"] = "system"
-        return messages
+        return messages if self._takes_tools else [_retold(message) for message in messages]
 
     def _render(self, request: ChatBody, messages: list[dict[str, Any]], tools: Sequence[Any] | None) -> str:
         if self.template is None:
@@ -154,7 +154,6 @@ def _told(messages: list[dict[str, Any]], tools: Sequence[Any]) -> list[dict[str
     """The conversation of a model whose template knows no tools: the system prompt tells of them."""
     listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     told = TOOL_HELP.format(tools=listed)
-    messages = [_retold(message) for message in messages]
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{told}"}, *messages[1:]]
     return [{"role": "system", "content": told}, *messages]
