@@ -1,4 +1,4 @@
-"""What the pages on data and preferences show is true: their files are written, their commands run."""
+"""What the pages on data, preferences and migration show is true: their commands run."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.data.pages import run_page
 DOCS = Path(__file__).parents[3] / "docs" / "llm"
 
 
-@pytest.mark.parametrize("page", ["data", "preference"])
+@pytest.mark.parametrize("page", ["data", "preference", "from-litgpt", "from-transformers"])
 def test_a_page_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     done = run_page(DOCS / f"{page}.md", tmp_path, {}, {"OMP_NUM_THREADS": "1"})
     wrong = [
