@@ -27,7 +27,7 @@ There are infinitely many primes, as demonstrated by Euclid around 300 BC."""
 @cache
 def documents() -> list[list[int]]:
     tokenizer = Tokenizer.load(smollm2_dir())
-    return [tokenizer.encode(text)[:160] for text in (PROSE, inspect.getsource(textwrap))]
+    return [tokenizer.encode(text)[:112] for text in (PROSE, inspect.getsource(textwrap))]
 
 
 @cache
@@ -63,9 +63,8 @@ print(anonymous() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own memory")
-@pytest.mark.parametrize(("scheme", "most_bytes"), [("int8", 160e6), ("int4", 110e6)])
-def test_a_mapped_checkpoint_is_converted_without_holding_it(scheme: str, most_bytes: float) -> None:
-    # The blocks are 425 MB in float32, 107 MB in int8 and 67 MB in int4.
-    arguments = [sys.executable, "-c", _MEASURE, str(smollm2_dir()), scheme]
+def test_a_mapped_checkpoint_is_converted_without_holding_it() -> None:
+    # The blocks are 425 MB in float32, 107 MB in int8.
+    arguments = [sys.executable, "-c", _MEASURE, str(smollm2_dir()), "int8"]
     found = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
-    assert float(found.stdout) < most_bytes
+    assert float(found.stdout) < 160e6
