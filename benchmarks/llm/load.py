@@ -124,6 +124,7 @@ def report(runs: dict[str, list[dict[str, Any]]], conversion: dict[str, Any], ou
     print(
         f"litgpt's conversion: {conversion['cpu_s']:.1f} CPU s, {conversion['disk_mb']:.0f} MB more on disk"
     )
+    print("goal: litgpt at least 4 x our CPU seconds, and our anonymous memory at most 1/8 of its")
     print("all wrote the same tokens" if same else f"TOKENS DIFFER: {tokens}")
     result = {"machine": machine(), "medians": medians, "runs": runs, "conversion": conversion, "same": same}
     out.write_text(json.dumps(result, indent=2) + "\n")
