@@ -21,9 +21,7 @@ from pathlib import Path
 
 from blixt.llm import dpo
 
-MODULES = (
-    "json shutil textwrap statistics random os.path inspect ast calendar fnmatch heapq bisect math"
-)
+MODULES = "json shutil textwrap statistics random os.path inspect ast calendar fnmatch heapq bisect math"
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from blixt.llm.losses import Distillation, distillation_loss, token_loss
 from blixt.llm.model import GPT
 from blixt.llm.recipes.adapt import adapt_model, base_config, load_base
 from blixt.llm.recipes.resume import load_best
+from blixt.llm.recipes.training import keep_buffers
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import save_checkpoint
 
@@ -35,6 +36,7 @@ class StudentModel(nn.Module):
     def __init__(self, model: GPT, teacher: GPT, settings: Distillation) -> None:
         super().__init__()
         self.model, self.teacher, self.settings = model, teacher, settings
+        keep_buffers(self)
 
     def forward(self, block: PackedBlock, count: Tensor | float = 1.0) -> Tensor:
         """Summed loss of a block's loss positions over `count`, a scalar.

@@ -21,6 +21,7 @@ from blixt.llm.losses import (
     simpo_loss,
 )
 from blixt.llm.model import GPT
+from blixt.llm.recipes.training import keep_buffers
 
 Loss = Literal["dpo", "ipo", "simpo", "orpo", "kto"]
 WITHOUT_REFERENCE = ("simpo", "orpo")
@@ -58,6 +59,7 @@ class PreferenceModel(nn.Module):
         self.model, self.reference = model, reference
         self.loss, self.pair_loss, self.beta, self.weights = loss, pair_loss, beta, weights
         self.slots = 3 if loss == "kto" else 2
+        keep_buffers(self)
 
     def forward(self, block: PackedBlock) -> Tensor:
         """Sums over the block's pairs (or judged answers), (FACTS,); `means` says what they are.

@@ -16,6 +16,7 @@ from blixt.llm.losses import PolicyLoss, group_advantages, policy_loss, token_lo
 from blixt.llm.model import GPT
 from blixt.llm.recipes.align import apply_gradients
 from blixt.llm.recipes.grpo_rollouts import Answer, Packing, pack_answers
+from blixt.llm.recipes.training import keep_buffers
 
 if TYPE_CHECKING:
     from blixt.llm.recipes.grpo import GRPOConfig
@@ -36,6 +37,7 @@ class PolicyModel(nn.Module):
         super().__init__()
         self.model, self.reference = model, reference
         self.settings, self.temperature = settings, temperature
+        keep_buffers(self)
 
     def forward(
         self,
