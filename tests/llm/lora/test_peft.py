@@ -136,6 +136,33 @@ def test_an_adapter_written_here_gives_the_same_logits_in_peft(kind: str, tmp_pa
         assert close(again(TOKENS), expected)
 
 
+TIED = LlamaConfig(**SIZES, num_key_value_heads=2, tie_word_embeddings=True)
+
+
+def test_a_trained_embedding_that_is_also_the_output_layer_goes_both_ways(tmp_path: Path) -> None:
+    base = written(TIED, tmp_path / "base")
+    options = LoRAConfig(r=4, targets="q", save=("embed",))
+    model = add_lora(load_checkpoint(tmp_path / "base", copy=True), options)
+    stirred(lora_state(model).values())
+    save_peft(model, tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    again = load_peft(load_checkpoint(tmp_path / "base"), tmp_path / "adapter")
+    with torch.inference_mode():
+        assert close(theirs(TOKENS).logits, model(TOKENS))
+        assert torch.equal(again(TOKENS), model(TOKENS))
+
+
+@pytest.mark.parametrize("alone", ["embed_tokens", "lm_head"])
+def test_an_adapter_that_trains_shared_layers_apart_is_refused(alone: str, tmp_path: Path) -> None:
+    base = written(TIED, tmp_path / "base")
+    options = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=[alone], task_type="CAUSAL_LM")
+    model = get_peft_model(base, options)
+    stirred(p for p in model.parameters() if p.requires_grad)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(AdapterError, match="apart"):
+        load_peft(load_checkpoint(tmp_path / "base"), tmp_path / "adapter")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model in `base` and an adapter of it in `adapter`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import AdapterError
 from blixt.llm.weights.ops import Chain, Op, Transpose
-from blixt.llm.weights.rules import Alias, Entry, RuleTable, entries
+from blixt.llm.weights.rules import EMBED, HEAD, Alias, Entry, Rule, RuleTable, entries
 
 WEIGHT = ".weight"
 
@@ -37,10 +37,15 @@ class Names:
     Args:
         config: The model's.
         rules: Its family's.
+
+    Attributes:
+        shared_head: Their name of an output layer that is the embedding here; None when it is not.
     """
 
     def __init__(self, config: ModelConfig, rules: RuleTable) -> None:
         self.entries = list(entries(rules, config))
+        heads = [rule.theirs for rule in rules if isinstance(rule, Rule) and rule.ours == HEAD]
+        self.shared_head = str(heads[0]) if config.tie and heads else None
         self.aliases = [rule for rule in rules if isinstance(rule, Alias)]
         self._of_ours = {name: entry for entry in self.entries for name in entry.ours}
         self._of_theirs = {name: entry for entry in self.entries for name in entry.theirs}
@@ -50,6 +55,20 @@ class Names:
         for entry in self.entries:
             if len(entry.theirs) == 1 and all(name.endswith(WEIGHT) for name in (*entry.ours, *entry.theirs)):
                 yield entry.theirs[0].removesuffix(WEIGHT), entry
+
+    def check_shared(self, weights: Mapping[str, Tensor], head: Tensor | None) -> None:
+        """Refuse an adapter that trains only one of an embedding and an output layer that are one here.
+
+        Raises:
+            AdapterError: They differ, or only one is there.
+        """
+        embed = weights.get(EMBED)
+        if self.shared_head is None or (embed is None and head is None):
+            return
+        if embed is None or head is None or not torch.equal(embed, head):
+            raise AdapterError(
+                "the adapter trains embedding and output layer apart, but this model has one matrix for both"
+            )
 
     def entry_of(self, parameter: str) -> Entry:
         """The entry that a parameter of ours belongs to.

@@ -48,6 +48,7 @@ def read_peft(directory: str | Path, config: ModelConfig) -> PeftAdapter:
     products: dict[str, Product] = {}
     weights: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
+    head: Tensor | None = None
     for key, tensor in _read_tensors(Path(directory) / WEIGHTS_FILE).items():
         name = key.removeprefix(PREFIX)
         for suffix in (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"):
@@ -56,11 +57,15 @@ def read_peft(directory: str | Path, config: ModelConfig) -> PeftAdapter:
                 break
         else:
             whole = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+            if whole == names.shared_head:
+                head = tensor
+                continue
             if whole.endswith(WEIGHT) and ".base_layer." in name:
                 continue  # PEFT keeps embeddings that an adapter sits on; they are the base model's
             entry = names.find(whole)
             _refuse_partial(entry.theirs, name)
             weights.update(zip(entry.ours, entry.load([tensor]), strict=True))
+    names.check_shared(weights, head)
     for module, found in parts.items():
         if ".lora_A.weight" not in found or ".lora_B.weight" not in found:
             raise AdapterError(f"{directory} holds only one of the two matrices of {module}")

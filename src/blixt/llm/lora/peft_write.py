@@ -16,6 +16,7 @@ from blixt.llm.lora.add import adapters
 from blixt.llm.lora.layer import LoRALinear, TrainedCopy, dense_weight
 from blixt.llm.lora.names import WEIGHT, Names, Product, join, names_of
 from blixt.llm.lora.patterns import CONFIG_FILE, PREFIX, WEIGHTS_FILE, module_names
+from blixt.llm.weights.rules import EMBED
 
 
 def save_peft(model: nn.Module, directory: str | Path, *, base: str | None = None) -> None:
@@ -43,7 +44,7 @@ def save_peft(model: nn.Module, directory: str | Path, *, base: str | None = Non
         f"{PREFIX}{name}": t.detach().cpu().contiguous() for name, t in {**tensors, **whole}.items()
     }
     _write(folder / WEIGHTS_FILE, lambda path: save_file(everything, path, metadata={"format": "pt"}))
-    content = _config_on_disk(modules, linears, saved, names, base, tied=config.tie)
+    content = _config_on_disk(modules, linears, saved, names, base)
     text = json.dumps(content, indent=2) + "\n"
     _write(folder / CONFIG_FILE, lambda path: path.write_text(text, "utf-8"))
 
@@ -98,6 +99,11 @@ def _whole_on_disk(
         tensors[f"{module}.base_layer.{last}" if on_lora else key] = entry.save(values)[0]
         if not on_lora:
             saved[module] = saved.get(module, True) and last == "bias"
+    if (
+        names.shared_head is not None and EMBED in trained
+    ):  # PEFT trains the two apart, here from equal values
+        tensors[names.shared_head] = trained[EMBED].clone()
+        saved[names.shared_head.removesuffix(WEIGHT)] = False
     return tensors, saved
 
 
@@ -107,8 +113,6 @@ def _config_on_disk(
     saved: Mapping[str, bool],
     names: Names,
     base: str | None,
-    *,
-    tied: bool,
 ) -> dict[str, Any]:
     """What PEFT needs to put the same layers around its own model."""
     ranks = {module: product.a.shape[0] for module, product in modules.items()}
@@ -131,7 +135,6 @@ def _config_on_disk(
         "use_rslora": False,  # alphas above are for alpha / r, whatever the root was in training
         "bias": "all" if any(saved.values()) else "lora_only" if biased else "none",
         "modules_to_save": whole or None,
-        "ensure_weight_tying": tied and bool(whole),
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
