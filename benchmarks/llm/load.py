@@ -94,7 +94,7 @@ def run(what: str, directory: Path) -> dict[str, Any]:
     """One process; its last line is JSON."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.llm.load_one", what, str(directory)],
+        [sys.executable, "-m", "benchmarks.llm._load_one", what, str(directory)],
         env=environment,
         check=True,
         capture_output=True,
