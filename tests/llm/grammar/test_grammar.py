@@ -75,6 +75,34 @@ def test_a_regex_matches_from_end_to_end(tokenizer: Tokenizer, pattern: str) -> 
         assert re.fullmatch(pattern, tokenizer.decode(write(grammar, 60, seed)))
 
 
+LARGE = {
+    "type": "object",
+    "properties": {
+        "items": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {f"field_{i}": {"type": ["integer", "null"]} for i in range(6)},
+                "required": [f"field_{i}" for i in range(6)],
+            },
+        },
+        "date": {"type": "string", "format": "date"},
+        "mail": {"type": "string", "format": "email"},
+        "code": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"},
+    },
+    "required": ["items", "date", "mail", "code"],
+}
+
+
+@pytest.mark.parametrize("tokens", [80, 150])
+def test_large_parts_and_strings_of_a_pattern_are_closed_in_time(tokenizer: Tokenizer, tokens: int) -> None:
+    for seed in range(2):
+        grammar = compile_format(Format.json_schema(LARGE), tokenizer, VOCAB)
+        value = json.loads(tokenizer.decode(write(grammar, tokens, seed)))
+        assert "@" in value["mail"]
+        assert re.fullmatch("[A-Z]{3}-[0-9]{4}", value["code"])
+
+
 def test_a_choice_is_one_of_the_texts(tokenizer: Tokenizer) -> None:
     choices = ["yes", 'no, "é"\n', "{maybe}"]
     texts = {

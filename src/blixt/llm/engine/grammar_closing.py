@@ -5,6 +5,7 @@ that leads nowhere, walks by chance. The way found need not be the shortest, but
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,12 @@ from blixt.llm.engine.grammar_vocab import Vocabulary
 if TYPE_CHECKING:
     from xgrammar import GrammarMatcher
 
-_CLOSERS = [b"}", b"]", b")", b">", b'"', b"'"]
+_QUOTE = b'"'
+_CLOSERS = [b"}", b"]", b")", b">", _QUOTE]
 _WORDS = [bytes([c]) for c in b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-_REST = [bytes([c]) for c in b"-_.:;/!?=+*%&|~^@#$`<\\,{[( \n\t"]
-_IN_ORDER = [*_CLOSERS, *_WORDS, *_REST]
-_AFTER_WORDS = [*_CLOSERS, *_REST, *_WORDS]
-# Inside free text a bracket closes nothing; the quote still may.
-_IN_TEXT = [b'"', b"'", *_WORDS, *_REST, *_CLOSERS]
+_MARKS = [bytes([c]) for c in b"@.-':/_!?=+*%&|~^#$`;\\"]
+_LAST = [bytes([c]) for c in b",{[(< \n"]  # they open more, or lead nowhere
+_WORDS_IN_A_ROW = 3  # before another kind of character is tried
 _MAX_STEPS = 1024
 _MAX_WANDERING_STEPS = 256
 _WALKS = 32
@@ -59,26 +59,29 @@ class Closer:
     def _walk(self, matcher: "GrammarMatcher", most_steps: int, chance: random.Random | None) -> bytes | None:
         """The text on the way to the end, by the best step each time or by chance; None without an end."""
         taken: list[bytes] = []
+        used: Counter[bytes] = Counter()
         while not matcher.is_completed():
-            steps = self._candidates(matcher, taken)
+            steps = self._candidates(matcher, used)
             choices = list(steps) if chance else [next(steps, b"")]
             if not choices or not choices[0] or len(taken) == most_steps:
                 return None
             taken.append(chance.choice(choices) if chance else choices[0])
+            used[_kind(taken[-1])] += 1
             matcher.accept_string(taken[-1])
         return b"".join(taken)
 
-    def _candidates(self, matcher: "GrammarMatcher", taken: list[bytes]) -> Iterator[bytes]:
-        """What the grammar accepts next, best first."""
+    def _candidates(self, matcher: "GrammarMatcher", used: Counter[bytes]) -> Iterator[bytes]:
+        """What the grammar accepts next, best first: what closes, then characters of kinds used least."""
         if sure := _certain(matcher):
             yield sure
             return
+        # Inside free text a bracket closes nothing; the quote still may.
         in_text = _fits(matcher, b"}") and _fits(matcher, b"a")
-        order = _IN_TEXT if in_text else _IN_ORDER
-        if not in_text and len(taken) > 1 and taken[-1] in _WORDS and taken[-2] in _WORDS:
-            order = _AFTER_WORDS  # or `[a-z]*!` would go on with letters for ever
+        tries = {_kind(step): used[_kind(step)] for step in _MARKS}
+        tries[_WORDS[0]] = used[_WORDS[0]] // _WORDS_IN_A_ROW
+        free = sorted([*_WORDS, *_MARKS], key=lambda step: tries[_kind(step)])
         found = False
-        for step in order:
+        for step in [*([_QUOTE] if in_text else _CLOSERS), *free, *_LAST, *(_CLOSERS if in_text else ())]:
             if _fits(matcher, step):
                 found = True
                 yield step
@@ -105,6 +108,11 @@ class Closer:
             tokens.append(ids[text[at : at + size]])
             at += size
         return tokens
+
+
+def _kind(step: bytes) -> bytes:
+    """Letters and digits count as one kind, anything else as its own."""
+    return _WORDS[0] if step.isalnum() else step
 
 
 def _fits(matcher: "GrammarMatcher", text: bytes) -> bool:
