@@ -57,7 +57,8 @@ def test_a_schema_is_kept_and_closed_at_every_length_limit(
     value = json.loads(tokenizer.decode(write(grammar, tokens, seed)))
     assert grammar.complete
     assert isinstance(value["age"], int)
-    assert len(value["name"]) <= 12
+    # Random bytes can be a surrogate, one character to xgrammar and three replacement characters to Python.
+    assert len(value["name"].replace("\ufffd" * 3, "\ufffd")) <= 12
     assert all(len(tag["value"]) >= 4 for tag in value["tags"])
 
 
