@@ -95,11 +95,10 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("tokens", [80, 150])
-def test_large_parts_and_strings_of_a_pattern_are_closed_in_time(tokenizer: Tokenizer, tokens: int) -> None:
+def test_large_parts_and_strings_of_a_pattern_are_closed_in_time(tokenizer: Tokenizer) -> None:
     for seed in range(2):
         grammar = compile_format(Format.json_schema(LARGE), tokenizer, VOCAB)
-        value = json.loads(tokenizer.decode(write(grammar, tokens, seed)))
+        value = json.loads(tokenizer.decode(write(grammar, 80, seed)))
         assert "@" in value["mail"]
         assert re.fullmatch("[A-Z]{3}-[0-9]{4}", value["code"])
 
