@@ -32,7 +32,7 @@ $(VENV)/.check: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.demo
 	$(PIP_INSTALL) -e '.[bench]'
-	$(PIP_INSTALL) --no-deps litdata==0.2.76 litgpt==0.5.13
+	$(PIP_INSTALL) --no-deps litdata==0.2.76
 	@scripts/language-models $(BIN)/python
 	$(BIN)/python -m benchmarks.data._peers
 	@touch $@

@@ -6,6 +6,7 @@ waited in vain, the beats tell who is to blame: whose beat has stopped is dead, 
 the fewest collectives never came to the one the others wait in.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -88,6 +89,8 @@ def start_pulse(world: World, store: Any) -> None:
         return
     _current = Pulse(world.rank, world.world_size, store)
     _current.start()
+    # A thread that comes back from the store when Python has begun to shut down ends the process with SIGABRT.
+    atexit.register(stop_pulse)
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
