@@ -89,7 +89,7 @@ def start_pulse(world: World, store: Any) -> None:
         return
     _current = Pulse(world.rank, world.world_size, store)
     _current.start()
-    # A thread that comes back from the store when Python has begun to shut down ends the process with SIGABRT.
+    # A thread that comes back from the store while Python shuts down ends the process with SIGABRT.
     atexit.register(stop_pulse)
     usual = sys.excepthook
 

@@ -68,7 +68,7 @@ def test_the_server_data_folder_and_other_homes_are_invisible(cluster: Cluster, 
     cluster.exec("other", "echo private > ~/diary")
     names = "-name diary -o -name blixt.db -o -name shadow"
     skip = "-path /usr -prune -o -path /proc -prune -o -path /work -prune -o"
-    script = f"ls {cluster.data_dir} ; find / {skip} \\( {names} \\) -print 2>/dev/null"
+    script = f"ls {cluster.data_dir} ; find / {skip} -type f \\( {names} \\) -print 2>/dev/null"
     ran = cluster.exec(studio, script)
     assert ran.stdout == ""
     assert "No such file" in ran.stderr

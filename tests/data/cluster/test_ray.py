@@ -100,7 +100,8 @@ def test_two_nodes_build_one_dataset_though_a_worker_is_killed(cluster: Any, tmp
     assert [sample["x"] for sample in Dataset(out)] == list(range(200))
     assert (notes / "killed").exists()
     assert len(list(notes.glob("25-*"))) == 2
-    assert len({note.read_text() for note in notes.glob("*-*")}) == 2
+    nodes = {note.read_text() for note in notes.glob("*-*")} - {""}  # the killed worker may not have written
+    assert len(nodes) == 2
     assert len(list((out / "shards").iterdir())) == 40
 
 
