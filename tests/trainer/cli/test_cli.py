@@ -267,16 +267,16 @@ def test_functions_may_stand_for_classes(quiet: dict[str, Any]) -> None:
 
 
 def test_an_optimizer_and_a_scheduler_replace_the_modules_own(quiet: dict[str, Any]) -> None:
-    words = ["--optimizer=Adam", "--optimizer.lr=0.25", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=7"]
+    words = ["--optimizer=NAdam", "--optimizer.lr=0.25", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=7"]
     with pytest.warns(UserWarning, match="replaces configure_optimizers of Net"):
         ran = cli(quiet, "fit", *words)
     optimizer = ran.trainer.optimizers[0]
-    assert (type(optimizer).__name__, optimizer.param_groups[0]["lr"]) == ("Adam", 0.25)
+    assert (type(optimizer).__name__, optimizer.param_groups[0]["lr"]) == ("NAdam", 0.25)
     assert ran.trainer.lr_scheduler_configs[0].scheduler.step_size == 7
 
 
 def test_a_plateau_scheduler_takes_the_metric_it_watches(quiet: dict[str, Any]) -> None:
-    words = ["--optimizer=SGD", "--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val_loss"]
+    words = ["--optimizer=ASGD", "--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val_loss"]
     with pytest.warns(UserWarning, match="replaces"):
         ran = cli(quiet, "fit", *words)
     config = ran.trainer.lr_scheduler_configs[0]
@@ -326,10 +326,10 @@ def test_two_optimizers_without_a_place_to_go_are_refused(quiet: dict[str, Any])
 
 
 def test_functions_that_make_optimizers_are_arguments_of_a_module(quiet: dict[str, Any]) -> None:
-    words = ["--model.optimizer=Adam", "--model.optimizer.lr=0.125", "--model.scheduler=ExponentialLR"]
+    words = ["--model.optimizer=NAdam", "--model.optimizer.lr=0.125", "--model.scheduler=ExponentialLR"]
     ran = cli(quiet, "fit", *words, "--model.scheduler.gamma=0.5", model=Injected)
     optimizer = ran.trainer.optimizers[0]
-    assert (type(optimizer).__name__, optimizer.param_groups[0]["lr"]) == ("Adam", 0.0625)
+    assert (type(optimizer).__name__, optimizer.param_groups[0]["lr"]) == ("NAdam", 0.0625)
     assert cli(quiet, "fit", model=Injected).trainer.optimizers[0].param_groups[0]["lr"] == 0.5
 
 
