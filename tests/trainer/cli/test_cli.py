@@ -267,7 +267,8 @@ def test_functions_may_stand_for_classes(quiet: dict[str, Any]) -> None:
 
 
 def test_an_optimizer_and_a_scheduler_replace_the_modules_own(quiet: dict[str, Any]) -> None:
-    words = ["--optimizer=NAdam", "--optimizer.lr=0.25", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=7"]
+    scheduler = ["--lr_scheduler=StepLR", "--lr_scheduler.step_size=7"]
+    words = ["--optimizer=NAdam", "--optimizer.lr=0.25", *scheduler]
     with pytest.warns(UserWarning, match="replaces configure_optimizers of Net"):
         ran = cli(quiet, "fit", *words)
     optimizer = ran.trainer.optimizers[0]
