@@ -153,8 +153,8 @@ def conversations(draw):
 @example(conversation=[b"GET / HTTP/1.1\r\n" + b"a: " + b"b" * 70_000 + b"\r\n\r\n"])
 @example(conversation=[LAST.replace(b"connection: close\r\n", b"") * 300 + LAST])
 def test_both_lanes_give_the_same_answers_to_the_same_bytes(ports, conversation):
-    # A refusal that needs no body (401, 405) comes before or after the news that the body is malformed, as the
-    # kernel happens to hand over the bytes; so lanes that differ are asked again, and must agree then.
+    # A refusal that needs no body (401, 405) comes before or after the news that the body is malformed, as
+    # the kernel happens to hand over the bytes; so lanes that differ are asked again, and must agree then.
     for _ in range(3):
         hot, cold = (exchange(port, conversation) for port in ports)
         if hot == cold:
