@@ -138,6 +138,17 @@ def conversations(draw):
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
 
 
+def settled(answers):
+    """Without a refusal that needs no body right before the end of a malformed connection.
+
+    A 401 or 405 comes before or after the news that its body is no HTTP, as the kernel hands over the bytes.
+    """
+    if len(answers) < 2 or b"not valid HTTP" not in answers[-1].body:
+        return answers
+    early = any(status in answers[-2].line for status in (b" 401 ", b" 405 "))
+    return [*answers[:-2], answers[-1]] if early else answers
+
+
 @settings(
     max_examples=200,
     deadline=None,
@@ -153,12 +164,7 @@ def conversations(draw):
 @example(conversation=[b"GET / HTTP/1.1\r\n" + b"a: " + b"b" * 70_000 + b"\r\n\r\n"])
 @example(conversation=[LAST.replace(b"connection: close\r\n", b"") * 300 + LAST])
 def test_both_lanes_give_the_same_answers_to_the_same_bytes(ports, conversation):
-    # A refusal that needs no body (401, 405) comes before or after the news that the body is malformed, as
-    # the kernel happens to hand over the bytes; so lanes that differ are asked again, and must agree then.
-    for _ in range(3):
-        hot, cold = (exchange(port, conversation) for port in ports)
-        if hot == cold:
-            break
+    hot, cold = (settled(exchange(port, conversation)) for port in ports)
     assert hot == cold
     assert not [answer for answer in hot if b" 500 " in answer.line]
 
