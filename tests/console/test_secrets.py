@@ -26,8 +26,8 @@ def test_a_secret_reaches_a_job_and_no_page_shows_it(page: Page, cloud: Cloud) -
     page.get_by_label("hubkey").check()
     page.get_by_role("button", name="Run Job").click()
     page.get_by_role("link", name="uses-secret").click()
-    expect(page.get_by_role("log", name="Log")).to_contain_text("1")
     expect(page.locator(".page-title .state")).to_have_text("succeeded")
+    expect(page.get_by_role("log", name="Log")).to_contain_text("1")
     cloud.delete("jobs", "uses-secret")
 
     page.goto(cloud.page("secrets"))

@@ -1,6 +1,7 @@
 """What every controller works with, and the steps they share."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -162,21 +163,29 @@ def describe_exit(code: int) -> str:
 
 
 async def _drained(world: World, allocation: Allocation) -> None:
-    """Wait until every finished process's log is here, to the last byte."""
+    """Wait until every finished process's log is here, to the last byte.
+
+    An agent that lost its connection meanwhile is given time to dial again, while its machine is alive.
+    """
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     with world.logs.follow(allocation.uid) as grew:
         while (left := deadline - time.monotonic()) > 0:
             grew.clear()
-            connection = world.hub.connection(allocation.id)
-            if connection is None or all(
-                found["exit"] is None or world.hub.log_complete(allocation.attached, id, found["log_bytes"])
-                for id, found in connection.processes.items()
-            ):
+            if await _nothing_to_come(world, allocation):
                 return
-            try:
-                await asyncio.wait_for(grew.wait(), left)
-            except TimeoutError:
-                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(grew.wait(), min(left, GONE_CHECK_S))
+
+
+async def _nothing_to_come(world: World, allocation: Allocation) -> bool:
+    connection = world.hub.connection(allocation.id)
+    if connection is None:
+        machine = await asyncio.to_thread(world.engine.find, allocation.id)
+        return machine is None or not machine.alive
+    return all(
+        found["exit"] is None or world.hub.log_complete(allocation.attached, id, found["log_bytes"])
+        for id, found in connection.processes.items()
+    )
 
 
 def _quoted(words: str) -> str:

@@ -12,7 +12,7 @@ while [ "$1" != "--" ]; do echo $$ > "$1" || exit 125; shift; done
 shift
 "$@" &
 """
-LAUNCH_TIMEOUT_S = 10
+LAUNCH_TIMEOUT_S = 60
 
 
 class Lock:

@@ -25,7 +25,8 @@ from blixt.cloud.engines.base import EngineError, Machine, MachineRequest, Offer
 from blixt.cloud.engines.launch import Lock, launch
 from blixt.cloud.engines.processes import descendants_marked, kill, process_start
 
-START_TIMEOUT_S = 10.0
+# A sandbox starts in milliseconds; on a machine short of memory or disk it can take most of a minute.
+START_TIMEOUT_S = 60.0
 RELEASE_TIMEOUT_S = 10.0
 BOOT_TAIL_BYTES = 2000
 MARKER = "BLIXT_ALLOCATION"
