@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from blixt.llm.errors import ConfigError
-from blixt.llm.specs import Act, LayerSpec, MLASpec, MoESpec, NormKind, RopeSpec, Temperature, check_choices
+from blixt.llm.specs import Act, LayerSpec, MLASpec, MoESpec, NormKind, RopeSpec, Temperature, check_fields
 
 __all__ = [
     "PRESETS",
@@ -19,6 +19,20 @@ __all__ = [
     "Temperature",
     "preset",
 ]
+
+
+MOST_LAYERS = 10_000
+_MOST_NUMBERS = 1 << 50  # in one matrix: a petabyte and more
+
+
+def check_layers(count: Any) -> None:
+    """Refuse a number of layers that no model has, before a list of so many is made.
+
+    Raises:
+        ConfigError: It is not a whole number from 1 to `MOST_LAYERS`.
+    """
+    if not isinstance(count, int) or not 1 <= count <= MOST_LAYERS:
+        raise ConfigError(f"ModelConfig(layers={count!r}): must be a whole number from 1 to {MOST_LAYERS}")
 
 
 @dataclass(frozen=True)
@@ -112,10 +126,11 @@ class ModelConfig:
     layer_specs: tuple[LayerSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         self._check_sizes()
         self._fill_defaults()
         self._check_layers()
+        self._check_matrices()
 
     def _fill_defaults(self) -> None:
         given = cast("Any", self.eos)
@@ -133,7 +148,8 @@ class ModelConfig:
             object.__setattr__(self, "d_ff", -(-self.d * 8 // 3 // 32) * 32)
 
     def _check_sizes(self) -> None:
-        for name in ("vocab", "d", "layers", "heads", "kv_heads", "context"):
+        check_layers(self.layers)
+        for name in ("vocab", "d", "heads", "kv_heads", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"ModelConfig({name}={getattr(self, name)}): must be at least 1")
         if self.heads % self.kv_heads:
@@ -147,6 +163,22 @@ class ModelConfig:
         for name in ("head_dim", "d_ff", "query_scale", "softcap_attn", "softcap_logits", "qkv_clip"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"ModelConfig({name}={getattr(self, name)}): must not be negative")
+
+    def _check_matrices(self) -> None:
+        sizes = {"vocab": self.vocab, "heads * head_dim": self.heads * self.head_dim, "d_ff": self.d_ff}
+        if self.moe is not None:
+            sizes["moe.experts * moe.d_ff"] = self.moe.experts * self.moe.d_ff
+            sizes["moe.shared_d_ff"] = self.moe.shared_d_ff
+        if self.mla is not None:
+            ranks = self.mla.q_rank + self.mla.kv_rank
+            sizes["mla's ranks * heads * v_dim"] = ranks * self.heads * (self.head_dim + self.mla.v_dim)
+        if self.position == "learned":
+            sizes["context"] = self.context
+        for name, rows in sizes.items():
+            if rows * self.d > _MOST_NUMBERS:
+                raise ConfigError(
+                    f"ModelConfig({name}={rows}, d={self.d}): a matrix of so many numbers fits no memory"
+                )
 
     def _check_layers(self) -> None:
         if self.layer_specs and len(self.layer_specs) != self.layers:

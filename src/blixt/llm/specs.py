@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cache
+from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from blixt.llm.errors import ConfigError
@@ -13,11 +14,13 @@ Act = Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"]
 """Activation of an MLP; "relu2" is the square of ReLU."""
 
 
+_MOST = 1 << 50  # of anything counted: more fits no memory, and products of it no integer
+
+
 @cache
-def _choices(kind: Any) -> dict[str, tuple[Any, ...]]:
-    """The allowed values of each field of a dataclass that is a `Literal`."""
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    return {f.name: _literals(hints[f.name]) for f in fields(kind) if _literals(hints[f.name])}
+    return {f.name: hints[f.name] for f in fields(kind)}
 
 
 def _literals(hint: Any) -> tuple[Any, ...]:
@@ -26,17 +29,37 @@ def _literals(hint: Any) -> tuple[Any, ...]:
     return tuple(value for part in get_args(hint) for value in _literals(part))
 
 
-def check_choices(spec: object) -> None:
-    """Refuse a value that a dataclass's `Literal` field does not list.
+def check_fields(spec: object) -> None:
+    """Refuse a value that a dataclass's `Literal`, `int`, `float` or `bool` field cannot have.
 
     Raises:
         ConfigError: Names the field, the value and what is allowed.
     """
-    for name, allowed in _choices(type(spec)).items():
+    for name, hint in _hints(type(spec)).items():
         value = getattr(spec, name)
-        if value not in allowed:
-            names = ", ".join(map(repr, allowed))
-            raise ConfigError(f"{type(spec).__name__}({name}={value!r}): must be one of {names}")
+        if allowed := _literals(hint):
+            fits, what = value in allowed, f"one of {', '.join(map(repr, allowed))}"
+        else:
+            fits, what = number_fits(value, hint)
+        if not fits:
+            raise ConfigError(f"{type(spec).__name__}({name}={shortened(value)}): must be {what}")
+
+
+def number_fits(value: Any, hint: Any) -> tuple[bool, str]:
+    """Whether a value can stand in a field of type int, float or bool, and what that is; others always do."""
+    if hint is int:
+        return type(value) is int and abs(value) < _MOST, f"a whole number below {_MOST}"
+    if hint is float:
+        return isinstance(value, int | float) and isfinite(value), "a finite number"
+    if hint is bool:
+        return isinstance(value, bool), "true or false"
+    return True, ""
+
+
+def shortened(value: Any) -> str:
+    """A value for a message, on one line of bearable length."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ class RopeSpec:
     long_factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if self.base <= 0:
             raise ConfigError(f"RopeSpec(base={self.base}): must be above 0")
         if self.dim < 0 or self.dim % 2:
@@ -122,6 +145,7 @@ class Temperature:
     offset: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.length <= 0:
             raise ConfigError(f"Temperature(length={self.length}): must be above 0")
 
@@ -173,7 +197,7 @@ class MoESpec:
     shared_gate: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         for name in ("experts", "top_k", "d_ff", "groups", "top_groups"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"MoESpec({name}={getattr(self, name)}): must be at least 1")
@@ -189,6 +213,8 @@ class MoESpec:
                 f"MoESpec(top_k={self.top_k}, top_groups={self.top_groups}): "
                 "the open groups hold fewer experts than top_k"
             )
+        if self.shared_d_ff < 0:
+            raise ConfigError(f"MoESpec(shared_d_ff={self.shared_d_ff}): must not be negative")
         if self.shared_gate and not self.shared_d_ff:
             raise ConfigError("MoESpec(shared_gate=True): needs shared_d_ff")
 
@@ -214,6 +240,7 @@ class MLASpec:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("kv_rank", "rope_dim", "nope_dim", "v_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"MLASpec({name}={getattr(self, name)}): must be at least 1")
@@ -249,7 +276,7 @@ class LayerSpec:
     value_embed: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if self.attn in ("sliding", "chunked") and self.window < 1:
             raise ConfigError(f"LayerSpec(attn={self.attn!r}, window={self.window}): needs a window")
         if self.attn in ("full", "mla") and self.window:

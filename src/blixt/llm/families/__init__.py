@@ -85,7 +85,12 @@ def read_config(data: Json) -> ModelConfig:
         raise ConfigError("config.json lacks the key 'model_type'")
     if model_type in WRAPPERS:
         return read_config(_text_part(data, WRAPPERS[model_type]))
-    return family_of(model_type).read(data)
+    try:
+        return family_of(model_type).read(data)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise ConfigError(
+            f"config.json of model type {model_type!r} holds a value that no such model has: {error}"
+        ) from None
 
 
 def _text_part(data: Json, default: str) -> Json:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
-from blixt.llm.config import LayerSpec, ModelConfig, RopeSpec
+from blixt.llm.config import LayerSpec, ModelConfig, RopeSpec, check_layers
 from blixt.llm.errors import ConfigError
 from blixt.llm.families.keys import Json, Keys, unsupported
+from blixt.llm.specs import number_fits
 from blixt.llm.weights.rules import RuleTable
+
+_KINDS = get_type_hints(ModelConfig)
 
 REQUIRED = object()
 """The default of a key that must be there."""
@@ -45,6 +48,18 @@ class Key:
         """
         default = self.null if keys.has(self.theirs) and self.null is not REQUIRED else self.default
         return self.load(keys.take(self.theirs) if default is REQUIRED else keys.take(self.theirs, default))
+
+    def checked(self, keys: Keys) -> Any:
+        """The field's value, of the field's kind of number.
+
+        Raises:
+            ConfigError: A required key is missing, or holds another kind of value.
+        """
+        value = self.read(keys)
+        fits, what = number_fits(value, _KINDS.get(self.ours))
+        if not fits:
+            raise unsupported(self.theirs, value, f"must be {what}")
+        return value
 
 
 class Part(Protocol):
@@ -89,7 +104,8 @@ class Family:
         """
         keys = Keys(data)
         found: Json = dict(self.fixed)
-        found |= {key.ours: key.read(keys) for key in self.keys}
+        found |= {key.ours: key.checked(keys) for key in self.keys}
+        check_layers(found["layers"])
         found["kv_heads"] = found.get("kv_heads") or found["heads"]
         for part in self.parts:
             part.read(keys, found)

@@ -13,6 +13,7 @@ from blixt.llm.config import ModelConfig
 from blixt.llm.errors import ConfigError, WeightsError
 from blixt.llm.model import GPT
 from blixt.llm.weights import estimate
+from blixt.llm.weights.counts import check_experts, check_layers
 from blixt.llm.weights.estimate import BITS, Use
 from blixt.llm.weights.fill import Plan, fill, main_dtype
 from blixt.llm.weights.find import open_source
@@ -126,7 +127,10 @@ def open_checkpoint(path: str | Path) -> tuple[Source, ModelConfig]:
         raise ConfigError(f"{path} does not exist: is it a checkpoint directory or a .gguf file?")
     if not _is_gguf(path):
         config = read_config(path)
-        return unpacked(open_source(path), read_hf_config(path).get("quantization_config")), config
+        source = unpacked(open_source(path), read_hf_config(path).get("quantization_config"))
+        check_layers(config.layers, source)
+        check_experts(family_rules(config), source)
+        return source, config
     source = open_source(path)
     return source, to_config(metadata_of(source) or {}, source)
 

@@ -149,9 +149,9 @@ def entries(rules: RuleTable, config: ModelConfig) -> Iterator[Entry]:
     if config.tie:
         plain = [rule for rule in plain if rule.ours != HEAD]
     yield from (_entry(rule, None) for rule in plain if not _is_layered(rule))
-    layered = [rule for rule in plain if _is_layered(rule)]
+    layered = [(rule, _members(rule, config.layers)) for rule in plain if _is_layered(rule)]
     for layer in range(config.layers):
-        yield from (_entry(rule, layer) for rule in layered if rule.layers is None or layer in rule.layers)
+        yield from (_entry(rule, layer) for rule, members in layered if layer in members)
 
 
 def canonical_names(names: Collection[str], rules: RuleTable, config: ModelConfig) -> dict[str, str]:
@@ -233,6 +233,10 @@ def _and_more(names: Sequence[str]) -> str:
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
+
+
+def _members(rule: Rule, layers: int) -> Container[int]:
+    return range(layers) if rule.layers is None else frozenset(rule.layers)
 
 
 def _is_layered(rule: Rule) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import ConfigError
+from blixt.llm.weights.counts import check_layers
 from blixt.llm.weights.gguf.archs import Arch, arch_named
 from blixt.llm.weights.gguf.rope import rope_scaling
 from blixt.llm.weights.source import Source
@@ -56,6 +57,7 @@ def to_hf_config(metadata: Mapping[str, Any], source: Source) -> dict[str, Any]:
     for key in _REQUIRED:
         if key not in values:
             raise ConfigError(f"{source.where}: the metadata lack {name}.{key}")
+    check_layers(values["block_count"], source)
     hf: dict[str, Any] = {"model_type": arch.model_type, "architectures": [arch.architectures]}
     hf |= {theirs: values[key] for key, theirs in arch.keys.items() if key in values}
     hf |= _shapes(source) | _token_ids(metadata) | arch.fixed
