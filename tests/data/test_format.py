@@ -19,7 +19,11 @@ from blixt.data import (
     CorruptionError,
     DataError,
     DatasetNotFoundError,
+    File,
     FormatError,
+    Graph,
+    Jpeg,
+    Json,
     Ragged,
     ShardReader,
     ShardWriter,
@@ -101,6 +105,27 @@ def test_the_test_vector_of_the_specification_holds(tmp_path: Path) -> None:
     assert data[320:321] == b"{"
     crcs = [s["crc32c"] for s in json.loads(data[320:-20])["sections"]]
     assert crcs == [[], [0x7671B78E], [0xD00860A4], [crc32c.crc32c(data[256:288])]]
+
+
+def test_graphs_files_and_arrays_of_any_kind_are_readable_from_the_specification_alone(
+    tmp_path: Path,
+) -> None:
+    graph = {"x": np.ones((3, 2), np.float32), "edges": np.array([[0, 1], [1, 2]]), "none": np.zeros((0, 4))}
+    sample = {
+        "graph": Graph({**graph, "name": "g"}),
+        "file": File(b"abc", name="f.txt"),
+        "empty": Ragged(np.zeros((2, 0, 3), np.complex64)),
+        "json": Json({"é": [None, 1.5]}),
+        "jpeg": Jpeg(b"\xff\xd8..."),
+        "scalar": Ragged(np.float16(1.5)),
+    }
+    write_dataset(tmp_path, [sample, sample])
+    found, again = read_dataset(tmp_path)
+    assert same(found, again)
+    assert same(found["graph"], {**graph, "name": "g"})
+    assert found["file"] == ("f.txt", b"abc")
+    assert same(sample["empty"], found["empty"])
+    assert (found["json"], found["jpeg"], found["scalar"]) == ({"é": [None, 1.5]}, b"\xff\xd8...", 1.5)
 
 
 def test_the_heap_is_cut_into_blocks_of_whole_rows(tmp_path: Path) -> None:
