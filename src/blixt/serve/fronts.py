@@ -13,24 +13,25 @@ import socket
 import struct
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from blixt.serve.backstage import Backstage
 from blixt.serve.callbacks import Events
-from blixt.serve.errors import ConfigError, SetupFailed
+from blixt.serve.errors import SetupFailed
 from blixt.serve.fronts_control import Control, Message, pair
 from blixt.serve.fronts_member import FrontSpec, main
 from blixt.serve.fronts_single import first, ready_text, say, signals
 from blixt.serve.metrics import ApiMetrics, MetricsPage
-from blixt.serve.pipeline import Pipeline
-from blixt.serve.pools import pool_for
+from blixt.serve.pools import pool_for, stages_of
 from blixt.serve.slab import Slab
 from blixt.serve.supervisor_worker import Worker
 from blixt.serve.worker.main import INHERITED_SIGNALS
 
 if TYPE_CHECKING:
     from blixt.serve.listen import Listening
+    from blixt.serve.pipeline_hub import PipelinePool
     from blixt.serve.server import Server
     from blixt.serve.supervisor import Pool
 
@@ -74,23 +75,24 @@ class Front:
         self._control = Control(mine, self._on_message, lambda: None)
         self._loop.add_reader(self.process.sentinel, self._on_exit)
 
-    def introduce(self, api: int, worker: Worker) -> None:
+    def introduce(self, api: int, stage: int, worker: Worker) -> None:
         """Tie a worker that answers to this front with a pair of sockets."""
         if self.ended.is_set() or worker.ended.is_set() or worker.door is None:
             return
         pid = worker.pid
         here, there = socket.socketpair()
         with here, there:
-            slab = [] if self.slab is None else [self.slab.fd]
+            slab = [] if self.slab is None or stage else [self.slab.fd]  # later stages get no bodies
             worker.door.setblocking(False)
             try:
                 socket.send_fds(worker.door, [_SLOT.pack(self.slot)], [there.fileno(), *slab])
             except BlockingIOError:  # it computes, and other fronts stand before the door already
-                self._loop.call_later(DOOR_RETRY_S, self.introduce, api, worker)
+                self._loop.call_later(DOOR_RETRY_S, self.introduce, api, stage, worker)
                 return
             except OSError:
                 return  # it is ending
-            self._control.send({"is": "worker", "api": api, "pid": pid}, [here.fileno(), worker.page.fd])
+            met = {"is": "worker", "api": api, "stage": stage, "pid": pid}
+            self._control.send(met, [here.fileno(), worker.page.fd])
         if pid is not None:
             self.workers.add(pid)
 
@@ -150,17 +152,18 @@ class Front:
 
 
 class Tie:
-    """The `supervisor.Watcher` of one API's pool: brings its workers to the fronts."""
+    """The `supervisor.Watcher` of one API's pool, or one stage's: brings its workers to the fronts."""
 
-    def __init__(self, supervisor: "Fronts", api: int) -> None:
+    def __init__(self, supervisor: "Fronts", api: int, stage: int) -> None:
         self._supervisor = supervisor
         self._api = api
+        self._stage = stage
 
     def on_ready(self, worker: Worker) -> None:
         """A worker answers."""
         self._supervisor.write_gauges()
         for front in self._supervisor.fronts.values():
-            front.introduce(self._api, worker)
+            front.introduce(self._api, self._stage, worker)
 
     def on_end(self, worker: Worker) -> None:
         """A worker has ended."""
@@ -183,14 +186,9 @@ class Fronts:
         server: What is served.
         socks: A listening socket for each front.
         listening: How connections are made.
-
-    Raises:
-        ConfigError: An API is a pipeline, whose stages only one front can run.
     """
 
     def __init__(self, server: "Server", socks: list[socket.socket], listening: "Listening") -> None:
-        if any(isinstance(api, Pipeline) for api in server.apis):
-            raise ConfigError("A Pipeline is served by one front; use fronts=1.")
         self.server = server
         self.socks = socks
         self.listening = listening
@@ -201,9 +199,9 @@ class Fronts:
         self.is_ready = False
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._backstage = Backstage(server.served.loggers)
+        self._backstage = Backstage(server.limits, server.served.loggers)
         self._metrics = [ApiMetrics(self.pages[0].block(i)) for i in range(len(server.apis))]
-        self._pools: list[Pool] = [self._pool(i) for i in range(len(server.apis))]
+        self._pools = [self._pool(i) for i in range(len(server.apis))]
 
     def start(self) -> None:
         """Start everything; returns before anything is ready."""
@@ -266,9 +264,10 @@ class Fronts:
             if self.is_ready:
                 front.tell({"is": "ready"})
             for api, pool in enumerate(self._pools):
-                for worker in pool.workers:
-                    if worker.ready_at is not None:
-                        front.introduce(api, worker)
+                for stage, part in enumerate(stages_of(pool)):
+                    for worker in part.workers:
+                        if worker.ready_at is not None:
+                            front.introduce(api, stage, worker)
             await front.ended.wait()
             self.pages[slot].clear_gauges()
             if self._stopping.is_set():
@@ -283,18 +282,16 @@ class Fronts:
                 async with asyncio.timeout(delay_s):
                     await self._stopping.wait()
 
-    def _pool(self, index: int) -> "Pool":
-        pool = pool_for(
+    def _pool(self, index: int) -> "Pool | PipelinePool":
+        return pool_for(
             self.server.apis[index],
             self.server.served,
             index,
             self._metrics[index],
             self._on_fatal,
             backstage=self._backstage,
-            watcher=Tie(self, index),
+            watch=partial(Tie, self, index),
         )
-        assert not hasattr(pool, "pools"), "a pipeline was refused above"
-        return pool  # type: ignore[return-value]
 
     def _on_fatal(self, error: SetupFailed) -> None:
         if not self.fatal.done():
@@ -314,7 +311,6 @@ async def supervise(server: "Server", socks: list[socket.socket], listening: "Li
 
     Raises:
         SetupFailed: Set-up failed again and again.
-        ConfigError: As `Fronts`.
     """
     team = Fronts(server, socks, listening)
     team.start()

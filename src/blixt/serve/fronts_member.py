@@ -2,7 +2,8 @@
 
 Its supervisor tells it on a line (`fronts_control`) of every worker that answers, with a socket to it:
 
-    supervisor -> front   worker (api, pid; descriptors: socket, page), retire (pid), ready, drain, dead, stop
+    supervisor -> front   worker (api, stage, pid; descriptors: socket, page), retire (pid), ready, drain,
+                          dead, stop
     front -> supervisor   listening, ready, left (pid), kill (pid), drained, ask_stop
 """
 
@@ -11,31 +12,23 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blixt.serve.api import API
 from blixt.serve.fronts_control import Control, Message
+from blixt.serve.fronts_pool import FrontPipeline, FrontPool, front_pool
 from blixt.serve.fronts_single import run_loop, spare_collector
-from blixt.serve.hub import Hub
-from blixt.serve.link import Link
 from blixt.serve.metrics import ApiMetrics, MetricsPage
 from blixt.serve.page import Page
-from blixt.serve.plan import make_plan
-from blixt.serve.plan_rules import rules_of
-from blixt.serve.service import OnFatal, PoolLike, Served, Service
+from blixt.serve.service import OnFatal, PoolLike, Service
 from blixt.serve.slab import Slab
-from blixt.serve.wire import Kind
-from blixt.serve.wire import Message as WireMessage
 from blixt.serve.worker.main import INHERITED_SIGNALS
 
 if TYPE_CHECKING:
     from blixt.serve.listen import Listening
     from blixt.serve.server import Server
-
-Tell = Callable[[Message], object]
-logger = logging.getLogger("blixt.serve")
 
 
 @dataclass(frozen=True)
@@ -61,75 +54,6 @@ class FrontSpec:
     listening: "Listening"
 
 
-class FrontPool:
-    """The workers of one API, which another process supervises.
-
-    Args:
-        api: What they run.
-        served: What the server consists of.
-        metrics: What this front counts.
-        slot: This front's word in the workers' pages.
-        tell: Sends the supervisor a message.
-    """
-
-    def __init__(self, api: API, served: Served, metrics: ApiMetrics, slot: int, tell: Tell) -> None:
-        self.plan = make_plan(api, served.callbacks)
-        self.hub = Hub(self.plan.policy, served.limits, metrics, self._kill, rules_of(api, self.plan.events))
-        self._slot = slot
-        self._tell = tell
-        self._links: dict[Link, int] = {}  # to the worker's process id
-
-    def start(self) -> None:
-        """The supervisor starts the workers."""
-
-    async def stop(self, patience_s: float) -> None:
-        """Let go of the workers; the supervisor ends them."""
-        for link in list(self._links):
-            link.close()
-        self.hub.close()
-
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers that this front knows."""
-        return list(self._links.values())
-
-    def waiting_for(self) -> str | None:
-        """Why no worker answers, as far as a front knows."""
-        if self.hub.dead_reason is not None or self.hub.workers_ready:
-            return self.hub.dead_reason
-        return f"{self.plan.name}: no worker is ready."
-
-    async def add(self, pid: int, sock: socket.socket, page: Page) -> None:
-        """A worker answers: tie it to the hub once it has greeted this front."""
-        link = Link(page, self._on_message, self._on_closed, self.hub.on_busy, self._slot)
-        self._links[link] = pid
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
-
-    def retire(self, pid: int) -> None:
-        """A worker has been replaced: it gets nothing new, and its link closes when it is done."""
-        for link, its_pid in list(self._links.items()):
-            if its_pid == pid:
-                self.hub.retire(link)
-
-    def _on_message(self, link: Link, message: WireMessage) -> None:
-        if message[1] == Kind.READY:
-            self.hub.attach(link)
-        else:
-            self.hub.on_message(link, message)
-
-    def _on_closed(self, link: Link) -> None:
-        pid = self._links.pop(link)
-        self.hub.detach(link)
-        link.page.close()
-        self._tell({"is": "left", "pid": pid})
-
-    def _kill(self, link: Link) -> None:
-        pid = self._links.get(link)
-        if pid is not None:
-            logger.error("worker %d hangs, asking for its end", pid)
-            self._tell({"is": "kill", "pid": pid})
-
-
 class Member:
     """This front in its team, and the `service.Team` of its service."""
 
@@ -141,7 +65,7 @@ class Member:
         self.slab = spec.slab
         self.service = Service(spec.server.served, self)
         self._spec = spec
-        self._pools: dict[int, FrontPool] = {}
+        self._pools: dict[int, FrontPool | FrontPipeline] = {}
         self._drain = asyncio.Event()
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -149,9 +73,10 @@ class Member:
 
     def pool(self, index: int, api: API, metrics: ApiMetrics, on_fatal: OnFatal) -> PoolLike:
         """Service: the way to the workers of one API."""
-        pool = FrontPool(api, self._spec.server.served, metrics, self._spec.slot, self._control.send)
+        served, slot, tell = self._spec.server.served, self._spec.slot, self._control.send
+        pool = front_pool(api, served, metrics, slot, tell)
         self._pools[index] = pool
-        return pool
+        return cast(PoolLike, pool)  # a pipeline's hub has the same face and is no Hub
 
     def ask_stop(self) -> None:
         """Service: the whole server is to end."""
@@ -192,10 +117,13 @@ class Member:
         match message["is"]:
             case "worker":
                 sock, page = socket.socket(fileno=descriptors[0]), Page(descriptors[1])
-                self._background(self._pools[message["api"]].add(message["pid"], sock, page))
+                place: int = message["stage"]
+                stage = self._pools[message["api"]].stages[place]
+                self._background(stage.add(message["pid"], sock, page))
             case "retire":
                 for pool in self._pools.values():
-                    pool.retire(message["pid"])
+                    for stage in pool.stages:
+                        stage.retire(message["pid"])
             case "ready":
                 self.ready = True
             case "drain":

@@ -2,7 +2,8 @@
 
 A value is pickled (protocol 5); arrays and tensors lie beside it, uncopied. A large one becomes a file
 in `/dev/shm` that the next worker maps, and the front only passes its name on. Whoever sees the value's last
-use calls `discard`; what a crash leaves behind goes with the server's folder.
+use calls `discard`; what the crash of a worker or front leaves behind is swept away when it is too old for
+anybody to wait for it, and the folder goes with the server.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import pickle
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +50,14 @@ class Folder:
         visible = os.path.join(base, os.path.basename(self.path)[1:])
         os.rename(self.path, visible)  # now that it is locked, others may look at it
         self.path = visible
+
+    def sweep(self, age_s: float) -> None:
+        """Remove values that are older: than any request may wait, so that nobody will take them any more."""
+        latest = time.time() - age_s
+        for path in glob.glob(os.path.join(self.path, "*")):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_mtime < latest:
+                    os.unlink(path)
 
     def close(self) -> None:
         """Remove the folder with all that crashes have left in it; closing twice is fine."""

@@ -11,6 +11,7 @@ import msgspec
 from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
+from blixt.serve.handoff import discard
 from blixt.serve.hub_deadlines import Deadlines
 from blixt.serve.hub_dispatch import Dispatch
 from blixt.serve.hub_queue import Queue
@@ -66,7 +67,6 @@ class Hub:
         metrics.gauges["in_flight"] = lambda: len(self._waiting)
         metrics.gauges["queue_depth"] = lambda: self._queue.count
         metrics.gauges["websockets"] = lambda: sum(r.kind == _OPEN for r in self._waiting.values())
-        metrics.gauges["streams"] = lambda: sum(r.streamed for r in self._waiting.values())
         metrics.gauges["streams"] = lambda: sum(r.streamed for r in self._waiting.values())
 
     # -- clients ------------------------------------------------------------------------------------------
@@ -194,6 +194,8 @@ class Hub:
                 self._dispatch.soon()
             if request.state is State.ABANDONED:
                 self._bury(request)
+                if kind == Kind.PACKED:
+                    discard(payload)
             else:
                 self._finish(request, kind, payload)
         elif request.state is State.SENT:
@@ -289,7 +291,7 @@ class Hub:
         self.metrics.pieces += 1
         if not request.streamed:
             request.streamed = True
-            self.metrics.first_piece_seconds.observe(now - request.admitted_at)
+            self.metrics.first_piece_seconds.observe(now - request.admitted_at + request.spent_s)
         self._deadlines.progressed(request, now)
         request.sink.deliver(_CHUNK, payload)
 
@@ -333,7 +335,7 @@ class Hub:
             link = request.link
             if link is not None and link.has_begun(request):
                 return
-        waited_s = request.deadline - request.admitted_at
+        waited_s = request.deadline - request.admitted_at + request.spent_s
         self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."))
 
     def _retry_after_s(self) -> int:

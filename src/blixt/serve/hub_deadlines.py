@@ -41,7 +41,7 @@ class Deadlines:
             request.deadline = now + self.timeout_s
             self._usual.move_to_end(request.id)
         elif request.timer is not None:
-            allowed_s = request.deadline - request.admitted_at
+            allowed_s = request.deadline - request.admitted_at + request.spent_s
             request.timer.cancel()
             request.timer = self._loop.call_later(allowed_s, self._on_late, request)
 

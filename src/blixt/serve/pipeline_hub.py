@@ -14,18 +14,32 @@ from blixt.serve.supervisor import Pool
 from blixt.serve.supervisor_worker import Worker
 from blixt.serve.wire import FINAL, Kind
 
+LEAST_LEFT_S = 0.001
+
 
 class Journey:
     """One request on its way through the stages: what a lane holds and cancels."""
 
-    __slots__ = ("current", "hub", "last_kind", "priority", "sink")
+    __slots__ = ("current", "first", "hub", "last_kind", "meta", "priority", "sink")
 
-    def __init__(self, sink: Sink, priority: int, last_kind: int) -> None:
+    def __init__(self, sink: Sink, priority: int, meta: bytes | None, last_kind: int) -> None:
         self.sink = sink
         self.priority = priority
+        self.meta = meta
         self.last_kind = last_kind
         self.hub: Hub | None = None
+        self.first: Request | None = None
         self.current: Request | None = None
+
+    @property
+    def admitted_at(self) -> float:
+        """When its first stage admitted it."""
+        return 0.0 if self.first is None else self.first.admitted_at
+
+    @property
+    def sent_at(self) -> float:
+        """When a worker of its first stage got it; 0: none did."""
+        return 0.0 if self.first is None else self.first.sent_at
 
 
 class _Step:
@@ -82,10 +96,10 @@ class PipelineHub:
         """As `Hub.submit`; the bound of the queue holds for all stages together."""
         if sum(hub.queue_depth for hub in self.hubs) >= self.limits.max_queue:
             raise Rejected(429, "Too many requests are waiting; try again later.", 1)
-        journey = Journey(sink, priority, kind if kind == Kind.VALUE else Kind.PASS)
+        journey = Journey(sink, priority, meta, kind if kind == Kind.VALUE else Kind.PASS)
         step = _Step(self, journey, 0, b"")
         journey.hub = self.hubs[0]
-        journey.current = journey.hub.submit(
+        journey.first = journey.current = journey.hub.submit(
             body, step, priority=priority, timeout_s=timeout_s, meta=meta, kind=kind
         )
         return journey
@@ -93,14 +107,22 @@ class PipelineHub:
     def go_on(self, journey: Journey, stage: int, payload: bytes) -> None:
         """Hand one stage's answer to the next; the client's deadline travels along."""
         assert journey.current is not None
-        left_s = max(0.001, journey.current.deadline - self._loop.time())
+        now = self._loop.time()
+        left_s = max(LEAST_LEFT_S, journey.current.deadline - now)
         step = _Step(self, journey, stage, payload)
         journey.hub = self.hubs[stage]
         kind = journey.last_kind if stage + 1 == len(self.hubs) else Kind.PASS
         try:
             journey.current = journey.hub.submit(
-                payload, step, priority=journey.priority, timeout_s=left_s, kind=kind, inner=True
+                payload,
+                step,
+                priority=journey.priority,
+                timeout_s=left_s,
+                meta=journey.meta,
+                kind=kind,
+                inner=True,
             )
+            journey.current.spent_s = now - journey.admitted_at
         except Rejected as rejected:
             discard(payload)
             journey.sink.deliver(Kind.ERROR, msgspec.json.encode(rejected.failure))
@@ -165,6 +187,11 @@ class PipelineHub:
         for hub in self.hubs:
             hub.fail_all(reason)
 
+    def die(self, reason: str) -> None:
+        """As `Hub.die`."""
+        for hub in self.hubs:
+            hub.die(reason)
+
 
 class _All:
     """An event that is set when all of several are."""
@@ -184,7 +211,7 @@ class _All:
 
 
 class PipelinePool:
-    """As `Pool`, for several in a row.
+    """As `Pool`, for several in a row: the supervisor's side.
 
     Args:
         pools: One a stage.

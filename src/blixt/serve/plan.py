@@ -144,7 +144,8 @@ def _pipeline_plan(api: Pipeline, callbacks: Sequence[Any]) -> Plan:
     plans = [make_plan(stage, callbacks) for stage in api.stages]
     first, last = plans[0], plans[-1]
     policy = replace(first.policy, stream=last.policy.stream)
-    return replace(first, name=type(api).__name__, policy=policy, shown=last.api)
+    headers = any(plan.wants_headers for plan in plans)
+    return replace(first, name=type(api).__name__, policy=policy, wants_headers=headers, shown=last.api)
 
 
 def _is_needed(api: API, hook: str, events: Events) -> bool:

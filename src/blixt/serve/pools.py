@@ -1,6 +1,6 @@
 """The right pool for an API, with all that it shares with the rest of the server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from blixt.serve.api import API
@@ -45,7 +45,7 @@ def pool_for(
     *,
     backstage: Backstage,
     slab: "Slab | None" = None,
-    watcher: Watcher | None = None,
+    watch: Callable[[int], Watcher] | None = None,
 ) -> Pool | PipelinePool:
     """The pool of an API, or of a pipeline's stages.
 
@@ -57,18 +57,18 @@ def pool_for(
         on_fatal: Called once if set-up fails for good.
         backstage: What all workers share.
         slab: The front's memory for large bodies.
-        watcher: Who brings further fronts to the workers.
+        watch: Gives, for each stage's place, who brings further fronts to its workers.
     """
     devices, limits = served.devices[index], served.limits
 
-    def ties(stage: str = "", with_slab: bool = True) -> Ties:
+    def ties(stage: str = "", place: int = 0) -> Ties:
         return Ties(
-            slab=slab if with_slab else None,
+            slab=None if place else slab,
             callbacks=served.callbacks,
             log_address=backstage.log_address,
             folder=backstage.folder,
             stage=stage,
-            watcher=watcher,
+            watcher=None if watch is None else watch(place),
         )
 
     if not isinstance(api, Pipeline):
@@ -77,6 +77,11 @@ def pool_for(
     for place, stage in enumerate(api.stages):
         kind = api.accelerators[place]
         where = (devices if kind is None else resolve_devices(kind, "auto")) * api.workers[place]
-        role = ties(place_of(place, len(api.stages)), with_slab=place == 0)
+        role = ties(place_of(place, len(api.stages)), place)
         pools.append(Pool(stage, where, limits, metrics, on_fatal, role))
     return PipelinePool(pools, make_plan(api, served.callbacks), metrics)
+
+
+def stages_of(pool: Pool | PipelinePool) -> list[Pool]:
+    """The pools of a pipeline's stages; any other pool is its own only stage."""
+    return pool.pools if isinstance(pool, PipelinePool) else [pool]

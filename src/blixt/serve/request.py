@@ -75,6 +75,7 @@ class Request:
         "sent_at",
         "sequence",
         "sink",
+        "spent_s",
         "state",
         "streamed",
         "timer",
@@ -88,6 +89,7 @@ class Request:
         self.pending: list[tuple[int, bytes]] | None = None  # a session's messages before a worker has it
         self.sink = sink
         self.admitted_at = now
+        self.spent_s = 0.0  # before, in the earlier stages of a pipeline
         self.deadline = deadline
         self.priority = 0
         self.cost = 1.0

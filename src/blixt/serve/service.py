@@ -245,7 +245,7 @@ class Service:
         if self.team is not None:
             return self.team.pool(index, api, metrics, on_fatal)
         if self._backstage is None:
-            self._backstage = Backstage(self.served.loggers)
+            self._backstage = Backstage(self.limits, self.served.loggers)
         pool = pool_for(api, self.served, index, metrics, on_fatal, backstage=self._backstage, slab=self.slab)
         return cast(PoolLike, pool)  # a pipeline's hub has the same face and is no Hub
 

@@ -276,3 +276,10 @@ class GuardedTalker(Talker):
     def authorize(self, auth: HTTPAuthorizationCredentials = Depends(HTTPBearer())) -> None:
         if auth.credentials != "open sesame":
             raise HTTPException(403, "wrong words", {"x-hint": "seeds"})
+
+
+class Same(API):
+    """A stage of a pipeline."""
+
+    def predict(self, x: int) -> int:
+        return x

@@ -10,11 +10,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from blixt.serve import OpenAISpec, Server
+from blixt.serve import OpenAISpec, Pipeline, Server
 from blixt.serve.http.web import Web
 from blixt.serve.testing import running
 
-from .apis import Locate, Slow, Talker, Traced
+from .apis import Locate, Same, Slow, Talker, Traced
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
@@ -47,6 +47,7 @@ def spans():
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
         apis = [Locate(), Slow(), Traced(context_fields=["traceparent"]), Talker(spec=OpenAISpec("talker"))]
+        apis.append(Pipeline([Same(), Same()], api_path="/stages"))
         with running(Server(apis, accelerator="cpu", web=Web(tracing=True))) as service:
             seen = _ask(service)
             assert service.terminate() == 0  # which exports what is left
@@ -75,6 +76,7 @@ def _ask(service):
     httpx.post(f"{service.url}/locate", json={"x": 1}, headers=parent)
     httpx.post(f"{service.url}/locate", json={"x": "one"})
     httpx.post(f"{service.url}/slow", json={})
+    assert httpx.post(f"{service.url}/stages", json=7).json() == 7
     chat = {"model": "talker", "messages": [{"role": "user", "content": "a"}], "n": 2}
     httpx.post(f"{service.url}/v1/chat/completions", json=chat)
     return httpx.post(f"{service.url}/traced", json={}, headers=parent).json()
@@ -111,6 +113,12 @@ def test_queue_and_model_are_spans_inside_the_requests(spans):
         )  # the loop's clock has 1 ms
         assert queue.end_time_unix_nano == predict.start_time_unix_nano
         assert predict.end_time_unix_nano <= root.end_time_unix_nano
+
+
+def test_a_pipeline_has_the_spans_of_its_first_stage(spans):
+    (root,) = named(spans, "POST /stages")
+    inner = [span.name for span in spans[0] if span.parent_span_id == root.span_id]
+    assert sorted(inner) == ["predict", "queue"]
 
 
 def test_every_choice_has_spans_of_its_own(spans):
