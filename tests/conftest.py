@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Two workers share two cores, and what they start inherits this: OpenMP's second thread would only spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
