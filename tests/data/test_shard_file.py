@@ -103,7 +103,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_opening_a_large_shard_reads_its_end_only(large: bytes) -> None:
     file, _ = open_far(large)
-    assert sum(end - start for start, end in merge_ranges(file.ensured)) <= 64 << 10
+    assert sum(end - start for start, end in merge_ranges(file.ensured)) <= 128 << 10
 
 
 def test_one_row_of_a_large_shard_takes_one_block_of_each_column(large: bytes) -> None:

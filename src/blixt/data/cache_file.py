@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-GRANULE = 1 << 16
+GRANULE = 1 << 14
 """Bytes that are fetched and marked as one."""
 TEMPORARY = ".new-"
 Span = tuple[int, int]
@@ -69,7 +69,9 @@ class CacheFile:
         return self.map.find(b"\0", _MAP_AT + low, _MAP_AT + high) < 0
 
     def fill(self, start: int, data: memoryview) -> None:
-        """Write whole granules that begin at byte `start`, then mark them.
+        """Write bytes that begin at `start`, then mark the granules that are whole by that.
+
+        A caller that begins in the middle of a granule has written what lies before in it.
 
         Raises:
             OSError: when the disk is full; what is not marked counts as absent.
@@ -77,7 +79,8 @@ class CacheFile:
         written = 0
         while written < len(data):
             written += os.pwrite(self._descriptor, data[written:], self._data_at + start + written)
-        low, high = start // GRANULE, -(-(start + len(data)) // GRANULE)
+        end = start + len(data)
+        low, high = start // GRANULE, self.granules if end >= self.size else end // GRANULE
         self.map[_MAP_AT + low : _MAP_AT + high] = b"\1" * (high - low)
 
     @contextmanager

@@ -112,8 +112,7 @@ class RemoteFile:
 
     def refetch(self, start: int, end: int) -> bool:
         """Fetch bytes anew, whatever the cache holds, and put them in its place; always True."""
-        low, high = covering(start, end)
-        self._store(low, self._read(low, high))
+        self._bring(*covering(start, end))
         return True
 
     def discard(self) -> None:
@@ -190,25 +189,25 @@ class RemoteFile:
 
     def _fetch_absent(self, low: int, high: int) -> None:
         for first, end in requests(self._file.absent(low, high)):
-            self._store(first, self._read(first, end))
+            self._bring(first, end)
 
-    def _read(self, low: int, high: int) -> memoryview:
+    def _bring(self, low: int, high: int) -> None:
         start, end = low * GRANULE, min(high * GRANULE, self.size)
-        return self._origin.store.read(self._origin.path, start, end)
+        self._cache.about_to_store(end - start)
+        self._origin.store.read_to(self._origin.path, start, end, self._keep)
 
-    def _store(self, low: int, data: memoryview) -> None:
-        """Put granules in the cache; a full disk is given one chance, by evicting what nobody uses.
+    def _keep(self, at: int, data: memoryview) -> None:
+        """Put what arrived in the cache; a full disk is given one chance, by evicting what nobody uses.
 
         Raises:
             CacheError: when the disk refuses all the same.
         """
-        self._cache.about_to_store(len(data))
         try:
-            self._file.fill(low * GRANULE, data)
+            self._file.fill(at, data)
         except OSError as problem:
             if not self._cache.free(len(data)):
                 raise self._cache.refused(problem) from problem
             try:
-                self._file.fill(low * GRANULE, data)
+                self._file.fill(at, data)
             except OSError as still:
                 raise self._cache.refused(still) from still

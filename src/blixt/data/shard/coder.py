@@ -32,7 +32,11 @@ def zstd_level(compress: str | None) -> int | None:
 
 
 class BlockCoder:
-    """Encodes and decodes the blocks of one shard; with neither level nor cipher, blocks stay as they are."""
+    """Encodes and decodes the blocks of one shard; with neither level nor cipher, blocks stay as they are.
+
+    Attributes:
+        packs: whether it may store a block in another form than its own.
+    """
 
     def __init__(self, level: int | None = None, cipher: Cipher | None = None) -> None:
         import zstandard
@@ -41,6 +45,7 @@ class BlockCoder:
             None if level is None else zstandard.ZstdCompressor(level, write_content_size=True).compress
         )
         self._cipher = cipher
+        self.packs = level is not None or cipher is not None
 
     def encode(self, raw: Any, section: int, block: int) -> tuple[int, Any]:
         """Return how the block is stored, and its bytes; compression that saves under 5 % is not kept."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blixt.data.shard.coder import BlockCoder
-from blixt.data.shard.layout import HEAP_BLOCK, HEAP_BLOCK_BYTES, crc32c
+from blixt.data.shard.layout import HEAP_BLOCK, HEAP_BLOCK_BYTES, PACKED_HEAP_BLOCK_BYTES, crc32c
 
 
 class HeapWriter:
@@ -22,6 +22,7 @@ class HeapWriter:
 
     def __init__(self, file: BinaryIO, coder: BlockCoder, number: int) -> None:
         self._file, self._coder, self._number = file, coder, number
+        self._block_bytes = PACKED_HEAP_BLOCK_BYTES if coder.packs else HEAP_BLOCK_BYTES
         self._table: list[tuple[int, int, int, int, int]] = []
         self._offsets = array("Q", [0])
         self._end = 0
@@ -49,7 +50,7 @@ class HeapWriter:
             self._offsets.append(end)
         self._end = end
         self._rows += 1
-        if len(self._open) >= HEAP_BLOCK_BYTES:
+        if len(self._open) >= self._block_bytes:
             self._close_block()
 
     def finish(self) -> None:

@@ -12,9 +12,11 @@ MAJOR, MINOR = 1, 0
 ALIGNMENT = 64
 BLOCK_BYTES = 1 << 20
 """About how many bytes a block holds: the grain of checksums, compression, encryption and remote reads."""
-HEAP_BLOCK_BYTES = 1 << 18
+HEAP_BLOCK_BYTES = 1 << 16
 """The same for rows of variable columns: smaller, since a shuffled batch touches a block for each row."""
-TAIL_BYTES = 1 << 16
+PACKED_HEAP_BLOCK_BYTES = 1 << 18
+"""The same where blocks are compressed or encrypted, which pays off only for more bytes at once."""
+TAIL_BYTES = 1 << 17
 """The end of a file, read first: most footers and tables are in it."""
 
 PLAIN, ZSTD, SEALED = 0, 1, 2

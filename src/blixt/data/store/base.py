@@ -1,13 +1,15 @@
 """The verbs of a store: whole objects, ranges and tails in; whole objects out, exclusively if need be."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from blixt.data.store.errors import UnsupportedError
 
 Range = tuple[int, int]
 """Bytes `[start, end)` of an object."""
+Take = Callable[[int, memoryview], None]
+"""Takes bytes that arrived, and where in the object they begin."""
 
 
 class Store(ABC):
@@ -33,6 +35,17 @@ class Store(ABC):
             TruncatedError: when it ends before `end`.
             PermissionDeniedError, UnavailableError: when the store refuses or does not answer.
         """
+
+    def read_to(self, path: str, start: int, end: int, take: Take) -> None:
+        """Give the bytes `[start, end)` of an object to `take`, in order and each once, as they arrive.
+
+        A store that can hands on what it has before all is there, so that nobody holds or copies the whole;
+        a connection that breaks is taken up where it broke. What `take` raises ends the reading.
+
+        Raises:
+            NotFoundError, TruncatedError, PermissionDeniedError, UnavailableError: as `read` does.
+        """
+        take(start, self.read(path, start, end))
 
     @abstractmethod
     def get(self, path: str) -> bytes:

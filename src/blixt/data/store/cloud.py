@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from blixt.data.store.base import Store
+from blixt.data.store.base import Store, Take
 from blixt.data.store.credentials import Credentials, Rolling
 from blixt.data.store.errors import (
     NotFoundError,
@@ -23,6 +23,8 @@ from blixt.data.store.retry import Passing
 from blixt.data.store.vendors import Options, connect
 
 T = TypeVar("T")
+_ARRIVAL_BYTES = 256 << 10
+"""What arrives is handed on in parts of about this size: they still lie in the processor's cache."""
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
 _LIST_PAGE = 1000
@@ -62,6 +64,28 @@ class CloudStore(Store):
             return data
 
         return self._options.retry.call(f"read bytes {start} to {end} of {self.url(path)}", once)
+
+    def read_to(self, path: str, start: int, end: int, take: Take) -> None:
+        """Give the bytes `[start, end)` to `take` while they arrive; another try goes on where one broke."""
+        if end - start <= _ARRIVAL_BYTES:
+            take(start, self.read(path, start, end))
+            return
+        at = start
+
+        def once(attempt: int) -> None:
+            nonlocal at
+            parts = self._do("read", path, lambda o, s, key: _parts(o, s, key, at, end))
+            while (part := self._do("read", path, lambda *_: next(parts, None))) is not None:
+                data = memoryview(part)
+                if at + len(data) > end:
+                    raise Passing("more bytes arrived than were asked for")
+                take(at, data)
+                at += len(data)
+            if at < end:
+                self._complain_if_short(path, start, end)
+                raise Passing(f"only {at - start} of {end - start} bytes arrived")
+
+        self._options.retry.call(f"read bytes {start} to {end} of {self.url(path)}", once)
 
     def get(self, path: str) -> bytes:
         """Return a whole object."""
@@ -291,6 +315,14 @@ class _Runtime:
 
 _runtime = _Runtime()
 os.register_at_fork(after_in_child=_runtime.after_fork)
+
+
+def _parts(obstore: Any, client: Any, key: str, start: int, end: int) -> Iterator[Any]:
+    """Ask for a range, and return what arrives of it."""
+    result = obstore.get(client, key, options={"range": (start, end)})
+    if result.range[0] != start:
+        raise Passing("the answer is another range")
+    return iter(result.stream(min_chunk_size=_ARRIVAL_BYTES))
 
 
 def _whole(result: Any) -> Any:
