@@ -95,14 +95,6 @@ LARGE = {
 }
 
 
-def test_large_parts_and_strings_of_a_pattern_are_closed_in_time(tokenizer: Tokenizer) -> None:
-    for seed in range(2):
-        grammar = compile_format(Format.json_schema(LARGE), tokenizer, VOCAB)
-        value = json.loads(tokenizer.decode(write(grammar, 80, seed)))
-        assert "@" in value["mail"]
-        assert re.fullmatch("[A-Z]{3}-[0-9]{4}", value["code"])
-
-
 def test_a_choice_is_one_of_the_texts(tokenizer: Tokenizer) -> None:
     choices = ["yes", 'no, "é"\n', "{maybe}"]
     texts = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from blixt.llm.engine.grammar import Format, compile_format
-from blixt.llm.engine.grammar_schema import largest_part, prepare_schema
+from blixt.llm.engine.grammar_schema import prepare_schema
 from blixt.llm.errors import FormatError
 from blixt.llm.tokenizer import Tokenizer
 
@@ -70,12 +70,3 @@ def test_integers_without_limits_get_those_of_64_bits() -> None:
     bounded = prepare_schema({"type": "array", "items": {"type": "integer", "minimum": 3}})
     assert bounded["items"] == {"type": "integer", "minimum": 3, "maximum": 2**63 - 1}
     assert prepare_schema({"enum": [{"type": "integer"}]}) == {"enum": [{"type": "integer"}]}
-
-
-def test_a_schema_that_contains_itself_has_a_finite_size() -> None:
-    node = {
-        "type": "object",
-        "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}},
-        "required": ["next"],
-    }
-    assert 0 < largest_part({"$ref": "#/$defs/node", "$defs": {"node": node}}) < 50

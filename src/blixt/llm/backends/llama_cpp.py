@@ -179,6 +179,7 @@ class LlamaCppEngine:
 
             ends = self.model.config.eos or self.tokenizer.eos
             request.grammar = compile_format(sampling.format, self.tokenizer, self.session.vocab, ends)
+            request.grammar.check_room(request.left)
         return request
 
     def _admit(self) -> None:

@@ -240,11 +240,12 @@ class Engine:
         self._arrivals += 1
         seed = sampling.seed + number if sampling.seed is not None else secrets.randbits(63)
         eos = () if sampling.ignore_eos else self.eos
+        limit = min(self.room, len(prompt) + (sampling.max_tokens or self.room))
         request = Request(
             uid=uid,
             tokens=list(prompt),
             prompt_tokens=len(prompt),
-            limit=min(self.room, len(prompt) + (sampling.max_tokens or self.room)),
+            limit=limit,
             sampling=sampling,
             seed=seed,
             order=(priority, self._arrivals),
@@ -254,18 +255,20 @@ class Engine:
             stop_ids=frozenset((*eos, *sampling.stop_token_ids)),
             detokenizer=Detokenizer(self.tokenizer) if self.tokenizer is not None else None,
             stops=StopFilter(sampling.stop) if sampling.stop else None,
-            grammar=self._grammar(sampling),
+            grammar=self._grammar(sampling, limit - len(prompt)),
             arrived_s=self._clock(),
         )
         self._requests[uid] = request
         self.scheduler.add(request)
 
-    def _grammar(self, sampling: Sampling) -> "Grammar | None":
+    def _grammar(self, sampling: Sampling, left: int) -> "Grammar | None":
         if sampling.format is None or self.tokenizer is None:
             return None
         from blixt.llm.engine.grammar import compile_format
 
-        return compile_format(sampling.format, self.tokenizer, self.model.config.vocab, self.eos)
+        grammar = compile_format(sampling.format, self.tokenizer, self.model.config.vocab, self.eos)
+        grammar.check_room(left)
+        return grammar
 
     def _propose(self) -> None:
         """Guess tokens for the requests that decode."""

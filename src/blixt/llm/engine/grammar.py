@@ -2,11 +2,11 @@
 
 `compile_format` turns a `Format` into a `Grammar`, the state of one request: before a token is sampled it
 fills the row of a bitmask with the tokens that fit, and is told the token that was taken. Near the length
-limit it steers towards the end, so that the text is whole when the tokens run out. xgrammar matches.
+limit it steers towards the end, so that the text is whole when the tokens run out: xgrammar matches, and
+`grammar_closing` knows at every token how far the end is.
 """
 
 import json
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,13 +16,15 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from blixt.llm.engine.grammar_closing import Closer
-from blixt.llm.engine.grammar_schema import failing_place, largest_part, prepare_schema
+from blixt.llm.engine.grammar_closing import Closing, Place
+from blixt.llm.engine.grammar_pattern import quoted
+from blixt.llm.engine.grammar_schema import failing_place, prepare_schema
 from blixt.llm.engine.grammar_vocab import Vocabulary, vocabulary_of
 from blixt.llm.errors import FormatError, LLMError
 
 if TYPE_CHECKING:
     from xgrammar import CompiledGrammar
+    from xgrammar import Grammar as XGrammar
 
     from blixt.llm.tokenizer import Tokenizer
 
@@ -30,9 +32,7 @@ Kind = Literal["json_schema", "json_object", "regex", "choice", "ebnf"]
 
 # Spaces and line breaks in a row inside JSON: enough to indent, too few to fill an answer with.
 _MAX_WHITESPACE = 20
-# A text is watched token by token once so few tokens are left beyond what closing it takes, and beyond the
-# largest part of it that one token can open.
-_SPARE_TOKENS = 16
+ANY_OBJECT = '{"type": "object", "additionalProperties": true}'
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class Compiled:
 
     Attributes:
         grammar: xgrammar's form of it.
-        largest_part: Tokens that the largest part takes, at least, once it is opened; an estimate.
+        closing: Knows what closes its texts.
         usable: The bitmask row of tokens that may occur at all; None for all.
     """
 
     grammar: "CompiledGrammar"
-    largest_part: int = _SPARE_TOKENS
+    closing: Closing
     usable: Tensor | None = None
 
 
@@ -170,11 +170,9 @@ class Grammar:
         self._matcher = GrammarMatcher(compiled.grammar)
         self._vocabulary = vocabulary
         self._usable = compiled.usable
-        self._closer = Closer(vocabulary)
-        self._accepted = 0
-        self._plans: dict[int, list[int] | None] = {}  # by number of accepted tokens: what closes the text
-        self._spare = _SPARE_TOKENS + compiled.largest_part
-        self._look_at = math.inf  # the length limit is looked at again when so few tokens are left
+        self._closing = compiled.closing
+        self._places: list[Place | None] = [compiled.closing.start]  # one behind each accepted token
+        self._plans: list[list[int] | None] = [None]  # what is left of a plan that the text follows there
         self._row = allocate_bitmask(1, vocabulary.size)
 
     @property
@@ -192,6 +190,27 @@ class Grammar:
         self._matcher.fill_next_token_bitmask(self._row)
         return bool((self._row[0] & ~self._vocabulary.end_mask).eq(0).all())
 
+    @property
+    def least(self) -> int | None:
+        """How many tokens the shortest end of the text takes from here; None when none is known."""
+        plan = self._plan()
+        return None if plan is None else len(plan)
+
+    def check_room(self, left: int) -> None:
+        """Refuse a request whose answer could not be whole.
+
+        Args:
+            left: How many tokens it may generate.
+
+        Raises:
+            FormatError: Fewer than the shortest text takes.
+        """
+        if self.least is not None and self.least > left:
+            raise FormatError(
+                f"the shortest answer of this format takes {self.least} tokens, and there is room for {left}:"
+                " raise max_tokens, or shorten the prompt"
+            )
+
     def fill(self, row: Tensor, left: int) -> None:
         """Write which tokens may come next.
 
@@ -199,7 +218,9 @@ class Grammar:
             row: One row of the bitmask, int32 (ceil(V / 32),), overwritten.
             left: How many tokens may still be generated, this one included.
         """
-        plan = self._tight_plan(left)
+        place = self._places[-1]
+        near = place is not None and place.cost >= left  # a byte takes a token at most
+        plan = self._plan() if near else None
         if plan and len(plan) >= left:
             row.zero_()
             word, bit = divmod(plan[0], 32)
@@ -223,19 +244,24 @@ class Grammar:
         Raises:
             LLMError: The token does not fit, so the bitmask was not applied.
         """
-        plan = self._tight_plan(left)
         if not self._matcher.accept_token(token):
             raise LLMError(f"token {token} does not fit the request's format: apply its bitmask first")
-        self._accepted += 1
-        if plan is None or token in self._vocabulary.end_ids:
+        before, ends = self._places[-1], token in self._vocabulary.end_ids
+        after = before
+        if before is not None and not ends:
+            after = self._closing.follow(before, self._vocabulary.texts[token])
+        self._places.append(after)
+        self._plans.append(None)
+        if ends or after is None or after.cost < left:  # a byte takes a token at most
             return token
-        if plan and token == plan[0]:
-            self._plans[self._accepted] = plan[1:]
-            return token
-        after = self._plan()
-        if len(plan) <= left and (after is None or len(after) > left - 1):
+        plan = self._plan(-2)
+        if plan is None or len(plan) > left:
+            return token  # there was never room for the whole text
+        if plan and plan[0] == token:
+            self._plans[-1] = plan[1:]
+        elif (further := self._plan()) is None or len(further) >= left:
             self.rollback(1)
-            return self.accept(plan[0], left) if plan else self._end()
+            return self.accept(plan[0] if plan else self._vocabulary.end_ids[0], left)
         return token
 
     def fill_draft(self, rows: Tensor, draft: Sequence[int], left: int) -> int:
@@ -249,7 +275,7 @@ class Grammar:
         Returns:
             How many of the guesses fit; rows behind them are not written.
         """
-        start, look_at, fitting = self._accepted, self._look_at, 0
+        start, fitting = len(self._places), 0
         for index, token in enumerate(draft):
             self.fill(rows[index], left - index)
             # A guess that accept would swap ends the draft: what follows it cannot come true.
@@ -260,35 +286,19 @@ class Grammar:
                 break
         else:
             self.fill(rows[fitting], left - fitting)
-        self.rollback(self._accepted - start)
-        self._look_at = look_at
+        self.rollback(len(self._places) - start)
         return fitting
 
     def rollback(self, count: int) -> None:
         """Take back the last `count` accepted tokens."""
         if count:
             self._matcher.rollback(count)
-            self._accepted -= count
-            self._plans = {at: plan for at, plan in self._plans.items() if at <= self._accepted}
+            del self._places[-count:], self._plans[-count:]
 
-    def _end(self) -> int:
-        return self.accept(self._vocabulary.end_ids[0], 1)
-
-    def _tight_plan(self, left: int) -> list[int] | None:
-        """What closes the text, when there are hardly more tokens left than that; else None."""
-        if left > self._look_at or (plan := self._plan()) is None:
-            return None
-        unhurried = left - len(plan) - self._spare
-        if unhurried <= 0:
-            return plan
-        self._look_at = left - (unhurried + 3) // 4
-        return None
-
-    def _plan(self) -> list[int] | None:
-        """The tokens that close the text from here; None when no way was found."""
-        if self._accepted not in self._plans:
-            self._plans[self._accepted] = self._closer.plan(self._matcher)
-        return self._plans[self._accepted]
+    def _plan(self, at: int = -1) -> list[int] | None:
+        """The tokens that close the text from here; None when no way is known."""
+        place, plan = self._places[at], self._plans[at]
+        return plan if plan is not None or place is None else self._closing.tokens(place)
 
 
 def _allowed(row: Tensor, token: int) -> bool:
@@ -312,23 +322,26 @@ def _vocabulary(tokenizer: "Tokenizer", size: int, end_ids: tuple[int, ...]) -> 
 
 @lru_cache(maxsize=256)
 def _compile(format: Format, vocabulary: Vocabulary) -> Compiled:
-    compiler, value = vocabulary.compiler, format.value
+    schema = json.loads(str(format.value) or ANY_OBJECT) if format.kind.startswith("json") else None
     try:
-        if isinstance(value, tuple):
-            return Compiled(compiler.compile_grammar("root ::= " + " | ".join(map(_quoted, value))))
-        if format.kind in ("regex", "ebnf"):
-            compile = compiler.compile_regex if format.kind == "regex" else compiler.compile_grammar
-            return Compiled(compile(value))
-        schema = prepare_schema(json.loads(value or '{"type": "object", "additionalProperties": true}'))
-        compiled = compiler.compile_json_schema(json.dumps(schema), max_whitespace_cnt=_MAX_WHITESPACE)
-        return Compiled(compiled, largest_part(schema), vocabulary.without_control)
+        grammar = _parsed(format, schema)
+        compiled = vocabulary.compiler.compile_grammar(grammar)
     except RuntimeError as error:
         reason = str(error).strip().split(": ", 1)[-1].removeprefix("Check failed: ")
-        where = f" at {failing_place(json.loads(str(value)))}" if format.kind == "json_schema" else ""
+        where = f" at {failing_place(schema)}" if format.kind == "json_schema" else ""
         raise FormatError(f"the {format.kind} cannot be compiled{where}: {reason}") from None
+    closing = Closing(grammar.serialize_json(), vocabulary, in_json=schema is not None)
+    return Compiled(compiled, closing, None if schema is None else vocabulary.without_control)
 
 
-def _quoted(text: str) -> str:
-    """A text as an EBNF literal: all but plain letters and digits by their code points."""
-    plain = (c if (c.isalnum() and c.isascii()) or c == " " else f"\\U{ord(c):08x}" for c in text)
-    return '"' + "".join(plain) + '"'
+def _parsed(format: Format, schema: Any) -> "XGrammar":
+    from xgrammar import Grammar as XGrammar
+
+    value = format.value
+    if isinstance(value, tuple):
+        return XGrammar.from_ebnf("root ::= " + " | ".join(map(quoted, value)))
+    if format.kind == "regex":
+        return XGrammar.from_regex(value)
+    if format.kind == "ebnf":
+        return XGrammar.from_ebnf(value)
+    return XGrammar.from_json_schema(json.dumps(prepare_schema(schema)), max_whitespace_cnt=_MAX_WHITESPACE)

@@ -1,130 +1,201 @@
-"""How a text that follows a grammar is brought to its end in few tokens.
+"""The shortest text that brings an unfinished one to its end.
 
-A walk over single characters, on a copy of the matcher: what closes something first, then what is short; if
-that leads nowhere, walks by chance. The way found need not be the shortest, but the grammar accepts it.
+While a text is written, `Closing` follows it byte by byte through the grammar, as an Earley parser does
+(Earley 1970): a `Place` holds every rule that may be open there and where it was opened. Places are made once
+for a format and reached again by a look into a table, so inside a string a byte costs next to nothing. The
+number of bytes to the end is known at every place, the text itself when it is asked for.
 """
 
-import random
-from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import math
+from typing import NamedTuple
 
-import torch
-
+from blixt.llm.engine.grammar_automaton import Automaton
 from blixt.llm.engine.grammar_vocab import Vocabulary
 
-if TYPE_CHECKING:
-    from xgrammar import GrammarMatcher
-
-_QUOTE = b'"'
-_CLOSERS = [b"}", b"]", b")", b">", _QUOTE]
-_WORDS = [bytes([c]) for c in b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-_MARKS = [bytes([c]) for c in b"@.-':/_!?=+*%&|~^#$`;\\"]
-_LAST = [bytes([c]) for c in b",{[(< \n"]  # they open more, or lead nowhere
-_WORDS_IN_A_ROW = 3  # before another kind of character is tried
-_MAX_STEPS = 1024
-_MAX_WANDERING_STEPS = 256
-_WALKS = 32
-_FALLBACK_TOKENS = 8
+MOST_PLACES = 2048
+"""So many are kept for a format, then they are found anew."""
 
 
-class Closer:
-    """Finds what closes a text.
+class Item(NamedTuple):
+    """A rule that may be open: how far it is read, how often its call was made, and where it began."""
 
-    Args:
-        vocabulary: Whose tokens to close it with.
+    state: int
+    times: int
+    opened: "Place | None"
+
+
+class Place:
+    """Where a text may stand in its grammar.
+
+    Attributes:
+        cost: Fewest bytes to the end of the text.
+        waiting: Rules begun here, with who goes on behind them.
+        up: Of each of those, the fewest bytes behind it and who they are of.
+        scans: Ranges of bytes that may come, with what is read then.
+        next: Places that were found behind bytes.
+        best: The item by which the end is nearest.
+        written: The tokens to the end, once they were asked for.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    __slots__ = ("best", "cost", "next", "scans", "up", "waiting", "written")
+
+    def __init__(self) -> None:
+        self.next: dict[int, Place | None] = {}
+        self.scans: list[tuple[int, int, int, Place | None]] = []
+        self.waiting: dict[int, list[Item]] = {}
+        self.up: dict[int, tuple[float, Item]] = {}
+        self.cost = math.inf
+        self.best: Item | None = None
+        self.written: list[int] | None = None
+
+
+class Closing:
+    """Finds what closes texts of one format.
+
+    Args:
+        grammar: What `serialize_json` of an xgrammar `Grammar` gives, before it is compiled.
+        vocabulary: Whose tokens to close them with.
+        in_json: Whether control characters must not be written: JSON forbids them inside strings.
+
+    Raises:
+        FormatError: The grammar has parts whose end cannot be foreseen.
+    """
+
+    def __init__(self, grammar: str, vocabulary: Vocabulary, *, in_json: bool) -> None:
+        single = {text[0] for text in vocabulary.ids if len(text) == 1}
+        if in_json:
+            single -= set(range(32))
+        self._automaton = Automaton(grammar, single)
         self._vocabulary = vocabulary
-        self._lost = False
-        self._row = torch.zeros(1, -(-vocabulary.size // 32), dtype=torch.int32)
+        self._places: dict[frozenset[Item], Place] = {}
 
-    def plan(self, matcher: "GrammarMatcher") -> list[int] | None:
-        """Tokens that complete the text, the end token not among them; None when none were found.
+    @property
+    def start(self) -> Place:
+        """Before the first byte."""
+        automaton = self._automaton
+        return self._place(frozenset([Item(automaton.starts[automaton.root], 0, None)]))
 
-        Args:
-            matcher: Where the text stands; it is left there.
-        """
-        if matcher.is_terminated():
-            return []
-        text = None if self._lost else self._walk(matcher.fork(), _MAX_STEPS, None)
-        if text is None:
-            self._lost = True
-            for seed in range(_WALKS):
-                steps = _MAX_WANDERING_STEPS if text is None else len(text) - 1
-                text = self._walk(matcher.fork(), steps, random.Random(seed)) or text
-        return None if text is None else self._tokens(text)
-
-    def _walk(self, matcher: "GrammarMatcher", most_steps: int, chance: random.Random | None) -> bytes | None:
-        """The text on the way to the end, by the best step each time or by chance; None without an end."""
-        taken: list[bytes] = []
-        used: Counter[bytes] = Counter()
-        while not matcher.is_completed():
-            steps = self._candidates(matcher, used)
-            choices = list(steps) if chance else [next(steps, b"")]
-            if not choices or not choices[0] or len(taken) == most_steps:
+    def follow(self, place: Place, text: bytes) -> Place | None:
+        """Where a text leads that the grammar accepts; None for one that it does not."""
+        for byte in text:
+            if byte not in place.next:
+                place.next[byte] = self._step(place, byte)
+            after = place.next[byte]
+            if after is None:
                 return None
-            taken.append(chance.choice(choices) if chance else choices[0])
-            used[_kind(taken[-1])] += 1
-            matcher.accept_string(taken[-1])
-        return b"".join(taken)
+            place = after
+        return place
 
-    def _candidates(self, matcher: "GrammarMatcher", used: Counter[bytes]) -> Iterator[bytes]:
-        """What the grammar accepts next, best first: what closes, then characters of kinds used least."""
-        if sure := _certain(matcher):
-            yield sure
-            return
-        # Inside free text a bracket closes nothing; the quote still may.
-        in_text = _fits(matcher, b"}") and _fits(matcher, b"a")
-        tries = {_kind(step): used[_kind(step)] for step in _MARKS}
-        tries[_WORDS[0]] = used[_WORDS[0]] // _WORDS_IN_A_ROW
-        free = sorted([*_WORDS, *_MARKS], key=lambda step: tries[_kind(step)])
-        found = False
-        for step in [*([_QUOTE] if in_text else _CLOSERS), *free, *_LAST, *(_CLOSERS if in_text else ())]:
-            if _fits(matcher, step):
-                found = True
-                yield step
-        if not found:
-            yield from self._allowed(matcher)
+    def tokens(self, place: Place) -> list[int] | None:
+        """The fewest tokens that write the shortest text to the end; None when there is none."""
+        if place.written is None and place.cost < math.inf:
+            place.written = self._written(self._text(place))
+        return place.written
 
-    def _allowed(self, matcher: "GrammarMatcher") -> Iterator[bytes]:
-        """The first tokens that the grammar allows, for where no ASCII character fits."""
-        matcher.fill_next_token_bitmask(self._row)
-        bits = (self._row.unsqueeze(-1) >> torch.arange(32, dtype=torch.int32)) & 1
-        for token in bits.flatten().nonzero().flatten()[:_FALLBACK_TOKENS]:
-            token = int(token)
-            if token not in self._vocabulary.end_ids:
-                yield self._vocabulary.texts[token]
+    def _step(self, place: Place, byte: int) -> Place | None:
+        kernel = frozenset(
+            Item(after, 0, opened) for first, last, after, opened in place.scans if first <= byte <= last
+        )
+        return self._place(kernel) if kernel else None
 
-    def _tokens(self, text: bytes) -> list[int] | None:
-        """The text in the longest tokens that fit, from left to right."""
-        ids, tokens, at = self._vocabulary.ids, list[int](), 0
-        while at < len(text):
-            longest = min(self._vocabulary.longest, len(text) - at)
-            size = next((n for n in range(longest, 0, -1) if text[at : at + n] in ids), 0)
-            if not size:
-                return None
-            tokens.append(ids[text[at : at + size]])
-            at += size
-        return tokens
+    def _place(self, kernel: frozenset[Item]) -> Place:
+        found = self._places.get(kernel)
+        if found is None:
+            if len(self._places) >= MOST_PLACES:
+                self._places.clear()
+            found = self._places[kernel] = _closed(self._automaton, kernel)
+        return found
 
+    def _text(self, place: Place) -> bytes:
+        item, parts = place.best, list[bytes]()
+        while item is not None:
+            parts.append(self._automaton.text(item.state, item.times))
+            opened = item.opened
+            item = None if opened is None else opened.up[self._automaton.rule_of[item.state]][1]
+        return b"".join(parts)
 
-def _kind(step: bytes) -> bytes:
-    """Letters and digits count as one kind, anything else as its own."""
-    return _WORDS[0] if step.isalnum() else step
-
-
-def _fits(matcher: "GrammarMatcher", text: bytes) -> bool:
-    if not matcher.accept_string(text):
-        return False
-    matcher.rollback(1)
-    return True
+    def _written(self, text: bytes) -> list[int] | None:
+        """A text in as few tokens as possible."""
+        ids, longest = self._vocabulary.ids, self._vocabulary.longest
+        best: list[tuple[float, int]] = [(0, 0)]  # up to each byte: how many tokens, and where the last began
+        for end in range(1, len(text) + 1):
+            begins = range(max(0, end - longest), end)
+            best.append(
+                min(
+                    ((best[at][0] + 1, at) for at in begins if text[at:end] in ids),
+                    default=(math.inf, 0),
+                )
+            )
+        if best[-1][0] == math.inf:
+            return None
+        tokens, end = list[int](), len(text)
+        while end:
+            at = best[end][1]
+            tokens.append(ids[text[at:end]])
+            end = at
+        return tokens[::-1]
 
 
-def _certain(matcher: "GrammarMatcher") -> bytes:
-    """What must come next; b"" when there is a choice, or when it is the first half of a character."""
-    try:
-        return matcher.find_jump_forward_string().encode()
-    except UnicodeDecodeError:  # the library gives text, and half a character is none
-        return b""
+def _closed(automaton: Automaton, kernel: frozenset[Item]) -> Place:
+    """The place of some items, with all that follows from them without a byte."""
+    place = Place()
+    seen, work = set(kernel), list(kernel)
+    finished: set[int] = set()  # rules that begin and end here
+    while work:
+        item = work.pop()
+        for found in _consequences(automaton, item, place, finished):
+            if found not in seen:
+                seen.add(found)
+                work.append(found)
+        place.scans += [(*move, item.opened) for move in automaton.bytes[item.state]]
+    _find_ways_up(automaton, place)
+    for item in kernel:
+        cost = automaton.left(item.state, item.times) + _up(automaton, item)
+        if cost < place.cost:
+            place.cost, place.best = cost, item
+    return place
+
+
+def _consequences(automaton: Automaton, item: Item, place: Place, finished: set[int]) -> list[Item]:
+    """What else may be open when an item is."""
+    state, times, opened = item
+    found = [Item(after, 0, opened) for after in automaton.empty[state]]
+    call = automaton.calls[state]
+    if call is not None:
+        if times >= call.least:
+            found.append(Item(call.after, 0, opened))
+        if call.most < 0 or times < call.most:
+            # Without a limit, those above the least make no difference; the last one leads on at once.
+            once_more = min(times + 1, max(call.least, 1)) if call.most < 0 else times + 1
+            behind = Item(call.after, 0, opened) if once_more == call.most else Item(state, once_more, opened)
+            place.waiting.setdefault(call.rule, []).append(behind)
+            found.append(Item(automaton.starts[call.rule], 0, place))
+            if call.rule in finished:
+                found.append(behind)
+    rule = automaton.rule_of[state]
+    if state == automaton.ends[rule] and opened is not None:
+        if opened is place:
+            finished.add(rule)
+        found += opened.waiting[rule]
+    return found
+
+
+def _find_ways_up(automaton: Automaton, place: Place) -> None:
+    """For each rule begun here, the cheapest of those that wait for it."""
+    changed = True
+    while changed:
+        changed = False
+        for rule, items in place.waiting.items():
+            best = place.up[rule][0] if rule in place.up else math.inf
+            for item in items:
+                cost = automaton.left(item.state, item.times) + _up(automaton, item)
+                if cost < best:
+                    best, changed = cost, True
+                    place.up[rule] = (cost, item)
+
+
+def _up(automaton: Automaton, item: Item) -> float:
+    """Fewest bytes behind the rule of an item."""
+    if item.opened is None:
+        return 0
+    return item.opened.up.get(automaton.rule_of[item.state], (math.inf,))[0]

@@ -9,7 +9,6 @@ from blixt.llm.errors import FormatError
 Schema = dict[str, Any]
 
 _LARGEST = 2**63 - 1
-_LARGEST_PART = 512  # tokens: a schema with larger parts is watched from there on
 # xgrammar reads past these without a word, so what it lets through might not fit the schema.
 _UNSUPPORTED = {
     "not",
@@ -71,32 +70,6 @@ def failing_place(schema: Any) -> str:
         except RuntimeError:
             found = place
     return found
-
-
-def largest_part(schema: Any) -> int:
-    """About how many tokens the largest object or array of a schema takes when nothing is added freely."""
-    sizes = [_least_characters(part, schema, frozenset()) for _, part in subschemas(schema)]
-    return min(max(sizes, default=0) // 2, _LARGEST_PART)
-
-
-def _least_characters(schema: Any, root: Any, above: frozenset[str]) -> int:
-    """Length of about the shortest JSON that fits; a part that contains itself counts as nothing there."""
-    schema = _mapping(schema)
-    if reference := schema.get("$ref"):
-        target = root
-        for key in reference.removeprefix("#").strip("/").split("/") if reference not in above else ():
-            target = _mapping(target).get(key)
-        return 0 if reference in above else _least_characters(target, root, above | {reference})
-    for word in ("anyOf", "oneOf", "allOf"):
-        if parts := schema.get(word):
-            return min(_least_characters(part, root, above) for part in parts)
-    if values := schema.get("enum", [schema["const"]] if "const" in schema else None):
-        return min(len(json.dumps(value)) for value in values)
-    needed, properties = schema.get("required", []), _mapping(schema.get("properties"))
-    inside = sum(len(name) + 5 + _least_characters(properties.get(name), root, above) for name in needed)
-    if items := schema.get("minItems", 0):
-        items *= 2 + _least_characters(schema.get("items"), root, above)
-    return 2 + inside + items + schema.get("minLength", 0)
 
 
 def subschemas(schema: Any, place: str = "#") -> Iterator[tuple[str, Schema]]:
