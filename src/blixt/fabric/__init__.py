@@ -115,7 +115,9 @@ if TYPE_CHECKING:
         SingleDeviceStrategy,
         Strategy,
         TorchSyncBatchNorm,
+        register_strategy,
         strategy_names,
+        unregister_strategy,
     )
     from blixt.fabric.throughput import Throughput, ThroughputMonitor
     from blixt.fabric.tree import map_tensors, tensors, to_device
@@ -165,7 +167,9 @@ _FILE_OF = {
     "is_complete": "checkpoint",
     "load_safetensors": "export",
     "save_safetensors": "export",
+    "register_strategy": "strategies",
     "strategy_names": "strategies",
+    "unregister_strategy": "strategies",
     "ACCELERATORS": "accelerators",
     "Accelerator": "accelerators",
     "BitsandbytesPrecision": "precision",
@@ -331,6 +335,7 @@ __all__ = [
     "rank_zero_info",
     "rank_zero_only",
     "rank_zero_warn",
+    "register_strategy",
     "reject_unknown",
     "reset_seed",
     "restore_rng",
@@ -342,6 +347,7 @@ __all__ = [
     "tensors",
     "to_device",
     "together",
+    "unregister_strategy",
 ]
 
 

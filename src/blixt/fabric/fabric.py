@@ -15,6 +15,7 @@ from blixt.fabric.data import ResumableLoader, map_style
 from blixt.fabric.errors import ConfigError, WrongTypeError, reject_unknown
 from blixt.fabric.exchange import Exchange
 from blixt.fabric.files import Files
+from blixt.fabric.former import Former
 from blixt.fabric.loggers.base import Logger
 from blixt.fabric.plan import Plugin, launched_by_cli, resolve_plan
 from blixt.fabric.precision import Precision, PrecisionName
@@ -41,7 +42,7 @@ _ARGUMENTS = (
 )
 
 
-class Fabric(Starting, Exchange, Files, Reports):
+class Fabric(Starting, Exchange, Files, Reports, Former):
     """Everything about devices and processes; knows nothing of epochs.
 
     Args:

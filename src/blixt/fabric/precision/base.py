@@ -35,6 +35,11 @@ class Precision:
     scales_loss: bool = False
 
     @property
+    def precision(self) -> str:
+        """The name, as Lightning's plug-ins call it."""
+        return self.name
+
+    @property
     def input_dtype(self) -> torch.dtype | None:
         """To what floating-point inputs are cast before the forward pass; None for not at all."""
         return self.storage_dtype

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 from blixt.fabric.strategies.base import Strategy
 from blixt.fabric.strategies.ddp import DDPStrategy
 from blixt.fabric.strategies.layer_sync import LayerSync, TorchSyncBatchNorm
-from blixt.fabric.strategies.registry import resolve_strategy, strategy_names
+from blixt.fabric.strategies.registry import (
+    register_strategy,
+    resolve_strategy,
+    strategy_names,
+    unregister_strategy,
+)
 from blixt.fabric.strategies.single import SingleDeviceStrategy
 
 if TYPE_CHECKING:
@@ -35,8 +40,10 @@ __all__ = [
     "SingleDeviceStrategy",
     "Strategy",
     "TorchSyncBatchNorm",
+    "register_strategy",
     "resolve_strategy",
     "strategy_names",
+    "unregister_strategy",
 ]
 
 

@@ -1,6 +1,7 @@
 """From what people write in `strategy=` to a strategy: one parser for all the names."""
 
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 from blixt.fabric.errors import ConfigError, nearest
@@ -9,6 +10,25 @@ from blixt.fabric.strategies.base import Strategy
 _DDP = re.compile(r"^ddp(?:_(spawn|fork|notebook))?(?:_find_unused_parameters_(true|false))?$")
 _DEEPSPEED = re.compile(r"^deepspeed(?:_stage_(?:(1)|(2)(_offload)?|(3)(_offload)?))?$")
 _LAUNCHERS = {None: None, "spawn": "spawn", "fork": "fork", "notebook": "fork"}
+_REGISTERED: dict[str, Callable[[], Strategy]] = {}
+
+
+def register_strategy(name: str, make: Callable[[], Strategy]) -> None:
+    """Let `strategy=name` mean what `make` returns, also where the name is one of blixt's.
+
+    Example:
+        >>> from blixt.fabric import DDPStrategy
+        >>> register_strategy("patient", lambda: DDPStrategy(timeout_s=7200))
+        >>> resolve_strategy("patient").timeout_s
+        7200
+        >>> unregister_strategy("patient")
+    """
+    _REGISTERED[name] = make
+
+
+def unregister_strategy(name: str) -> None:
+    """Forget a name that was registered; others are left alone."""
+    _REGISTERED.pop(name, None)
 
 
 def strategy_names() -> list[str]:
@@ -18,7 +38,7 @@ def strategy_names() -> list[str]:
     deepspeed = ["deepspeed", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_2_offload"]
     deepspeed += ["deepspeed_stage_3", "deepspeed_stage_3_offload"]
     others = ["auto", "single_device", "fsdp", "fsdp_cpu_offload", "parallel", "pipeline"]
-    return sorted([*ddp, *deepspeed, *others])
+    return sorted({*ddp, *deepspeed, *others, *_REGISTERED})
 
 
 def resolve_strategy(strategy: str | Strategy = "auto", world_size: int = 1) -> Strategy:
@@ -45,6 +65,8 @@ def resolve_strategy(strategy: str | Strategy = "auto", world_size: int = 1) -> 
 
 
 def _make(name: str) -> Strategy:
+    if name in _REGISTERED:
+        return _REGISTERED[name]()
     if name == "single_device":
         from blixt.fabric.strategies.single import SingleDeviceStrategy
 

@@ -1,8 +1,10 @@
 """The modules of `lightning.fabric` and their public names, in the form of `names/pytorch.py`."""
 
-_ACCELERATORS = "Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices"
+_ACCELERATORS = """
+    ACCELERATOR_REGISTRY Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices
+"""
 _PRECISION = """
-    BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
+    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision
 """
 _IO = "CheckpointIO TorchCheckpointIO"
@@ -17,7 +19,7 @@ _THROUGHPUT = """
 """
 
 FABRIC: dict[str, str] = {
-    "": "Fabric is_wrapped seed_everything",
+    "": "Fabric disable_possible_user_warnings is_wrapped package_available seed_everything",
     "accelerators": _ACCELERATORS,
     "accelerators.accelerator": "Accelerator",
     "accelerators.cpu": "CPUAccelerator",
@@ -47,13 +49,15 @@ FABRIC: dict[str, str] = {
     "plugins.precision": _PRECISION,
     "plugins.precision.amp": "MixedPrecision",
     "plugins.precision.bitsandbytes": "BitsandbytesPrecision",
+    "plugins.precision.deepspeed": "DeepSpeedPrecision",
     "plugins.precision.double": "DoublePrecision",
+    "plugins.precision.fsdp": "FSDPPrecision",
     "plugins.precision.half": "HalfPrecision",
     "plugins.precision.precision": "Precision",
     "plugins.precision.transformer_engine": "TransformerEnginePrecision",
     "strategies": """
         DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
-        Strategy
+        STRATEGY_REGISTRY Strategy
     """,
     "strategies.ddp": "DDPStrategy",
     "strategies.deepspeed": "DeepSpeedStrategy",
@@ -61,7 +65,7 @@ FABRIC: dict[str, str] = {
     "strategies.model_parallel": "ModelParallelStrategy",
     "strategies.parallel": "ParallelStrategy",
     "strategies.single_device": "SingleDeviceStrategy",
-    "strategies.strategy": "Strategy",
+    "strategies.strategy": "Strategy TBroadcast TReduce",
     "utilities": f"""
         AttributeDict LightningEnum {_RANK_ZERO} disable_possible_user_warnings is_shared_filesystem
         move_data_to_device suggested_max_num_workers {_THROUGHPUT}
@@ -72,13 +76,24 @@ FABRIC: dict[str, str] = {
     "utilities.data": "AttributeDict has_iterable_dataset has_len sized_len suggested_max_num_workers",
     "utilities.distributed": "is_shared_filesystem",
     "utilities.enums": "LightningEnum",
+    "utilities.imports": """
+        _IS_INTERACTIVE _IS_WINDOWS _NUMPY_AVAILABLE _PYTHON_GREATER_EQUAL_3_10_0 _RICH_AVAILABLE
+        _TORCHMETRICS_GREATER_EQUAL_1_0_0 _TORCH_GREATER_EQUAL_2_1 _TORCH_GREATER_EQUAL_2_2
+        _TORCH_GREATER_EQUAL_2_3 _TORCH_GREATER_EQUAL_2_4 _TORCH_GREATER_EQUAL_2_4_1
+        _TORCH_GREATER_EQUAL_2_5 _TORCH_GREATER_EQUAL_2_6 _TORCH_GREATER_EQUAL_2_7
+    """,
+    "utilities.init": "_materialize_meta_tensors",
+    "utilities.load": "_NotYetLoadedTensor _lazy_load",
     "utilities.exceptions": "MisconfigurationException",
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng pl_worker_init_function reset_seed seed_everything",
+    "utilities.spike": """
+        SpikeDetection=blixt.compat.lightning.own.spike:SpikeDetection TrainingSpikeException
+    """,
     "utilities.throughput": _THROUGHPUT,
     "utilities.types": """
         LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau ReduceOp
-        _DEVICE _MAP_LOCATION_TYPE _PATH
+        CollectibleGroup Optimizable Steppable _DEVICE _MAP_LOCATION_TYPE _PATH
     """,
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",
     "wrappers": "is_wrapped",

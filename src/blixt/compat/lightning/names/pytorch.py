@@ -12,7 +12,7 @@ _CALLBACKS = """
     ThroughputMonitor Timer WeightAveraging
 """
 _PRECISION = """
-    BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
+    BitsandbytesPrecision DeepSpeedPrecision DoublePrecision FSDPPrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision
 """
 _IO = "AsyncCheckpointIO CheckpointIO TorchCheckpointIO"
@@ -21,6 +21,8 @@ _BORING = """
     ManualOptimBoringModel Net RandomDataset RandomDictDataset RandomIterableDataset
     RandomIterableDatasetWithLen
 """
+_LSTM = "LightningLSTM SequenceSampler SimpleLSTM WikiText2"
+_TRANSFORMER = "LightningTransformer Transformer WikiText2"
 _ENVIRONMENTS = """
     ClusterEnvironment KubeflowEnvironment LSFEnvironment LightningEnvironment MPIEnvironment
     SLURMEnvironment TorchElasticEnvironment
@@ -32,19 +34,24 @@ _SUMMARY = """
 """
 
 PYTORCH: dict[str, str] = {
-    "": "Callback LightningDataModule LightningModule Trainer seed_everything",
-    "accelerators": "Accelerator CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices",
+    "": """
+        Callback LightningDataModule LightningModule Trainer disable_possible_user_warnings module_available
+        seed_everything
+    """,
+    "accelerators": """
+        Accelerator AcceleratorRegistry CPUAccelerator CUDAAccelerator MPSAccelerator find_usable_cuda_devices
+    """,
     "accelerators.accelerator": "Accelerator",
-    "accelerators.cpu": "CPUAccelerator",
-    "accelerators.cuda": "CUDAAccelerator",
-    "accelerators.mps": "MPSAccelerator",
+    "accelerators.cpu": "CPUAccelerator get_cpu_stats",
+    "accelerators.cuda": "CUDAAccelerator get_nvidia_gpu_stats",
+    "accelerators.mps": "MPSAccelerator get_device_stats",
     "callbacks": _CALLBACKS,
     "callbacks.batch_size_finder": "BatchSizeFinder",
     "callbacks.callback": "Callback",
     "callbacks.checkpoint": "Checkpoint",
     "callbacks.device_stats_monitor": "DeviceStatsMonitor",
     "callbacks.early_stopping": "EarlyStopping EarlyStoppingReason",
-    "callbacks.finetuning": "BackboneFinetuning BaseFinetuning",
+    "callbacks.finetuning": "BackboneFinetuning BaseFinetuning multiplicative",
     "callbacks.gradient_accumulation_scheduler": "GradientAccumulationScheduler",
     "callbacks.lambda_function": "LambdaCallback",
     "callbacks.lr_finder": "LearningRateFinder",
@@ -56,7 +63,7 @@ PYTORCH: dict[str, str] = {
     "callbacks.progress": "ProgressBar RichProgressBar TQDMProgressBar",
     "callbacks.progress.progress_bar": "ProgressBar get_standard_metrics",
     "callbacks.progress.rich_progress": "RichProgressBar RichProgressBarTheme",
-    "callbacks.progress.tqdm_progress": "TQDMProgressBar",
+    "callbacks.progress.tqdm_progress": "TQDMProgressBar convert_inf",
     "callbacks.pruning": "ModelPruning",
     "callbacks.rich_model_summary": "RichModelSummary",
     "callbacks.spike": "SpikeDetection",
@@ -67,6 +74,7 @@ PYTORCH: dict[str, str] = {
     "cli": """
         ArgsType LRSchedulerCallable LRSchedulerTypeTuple LRSchedulerTypeUnion LightningArgumentParser
         LightningCLI OptimizerCallable ReduceLROnPlateau SaveConfigCallback instantiate_class
+        instantiate_module
     """,
     "core": "LightningDataModule LightningModule",
     "core.datamodule": "LightningDataModule",
@@ -76,11 +84,13 @@ PYTORCH: dict[str, str] = {
     "core.module": "LightningModule",
     "core.optimizer": "LightningOptimizer do_nothing_closure",
     "core.saving": """
-        get_filesystem load_hparams_from_tags_csv load_hparams_from_yaml
-        save_hparams_to_tags_csv save_hparams_to_yaml
+        convert get_filesystem load_hparams_from_tags_csv load_hparams_from_yaml
+        save_hparams_to_tags_csv save_hparams_to_yaml update_hparams
     """,
-    "demos": _BORING,
+    "demos": f"{_BORING} {_LSTM} LightningTransformer Transformer",
     "demos.boring_classes": _BORING,
+    "demos.lstm": _LSTM,
+    "demos.transformer": f"{_TRANSFORMER} Dictionary PositionalEncoding tokenize",
     "loggers": """
         CSVLogger CometLogger Logger MLFlowLogger TensorBoardLogger WandbLogger
     """,
@@ -101,19 +111,27 @@ PYTORCH: dict[str, str] = {
     "plugins.precision": _PRECISION,
     "plugins.precision.amp": "MixedPrecision",
     "plugins.precision.bitsandbytes": "BitsandbytesPrecision",
+    "plugins.precision.deepspeed": "DeepSpeedPrecision",
     "plugins.precision.double": "DoublePrecision",
+    "plugins.precision.fsdp": "FSDPPrecision",
     "plugins.precision.half": "HalfPrecision",
     "plugins.precision.precision": "Precision",
     "plugins.precision.transformer_engine": "TransformerEnginePrecision",
-    "profilers": "AdvancedProfiler PassThroughProfiler Profiler PyTorchProfiler SimpleProfiler",
+    "profilers": """
+        AdvancedProfiler PassThroughProfiler Profiler PyTorchProfiler SimpleProfiler XLAProfiler
+    """,
     "profilers.advanced": "AdvancedProfiler",
     "profilers.base": "PassThroughProfiler",
     "profilers.profiler": "Profiler",
     "profilers.pytorch": "PyTorchProfiler",
     "profilers.simple": "SimpleProfiler",
+    "profilers.xla": "XLAProfiler",
+    "serve": "ServableModule ServableModuleValidator",
+    "serve.servable_module": "ServableModule",
+    "serve.servable_module_validator": "ServableModule ServableModuleValidator",
     "strategies": """
         DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
-        Strategy
+        Strategy StrategyRegistry
     """,
     "strategies.ddp": "DDPStrategy",
     "strategies.deepspeed": "DeepSpeedStrategy",
@@ -121,7 +139,7 @@ PYTORCH: dict[str, str] = {
     "strategies.model_parallel": "ModelParallelStrategy",
     "strategies.parallel": "ParallelStrategy",
     "strategies.single_device": "SingleDeviceStrategy",
-    "strategies.strategy": "Strategy",
+    "strategies.strategy": "Strategy TBroadcast TReduce",
     "trainer": "Trainer seed_everything",
     "trainer.states": "RunningStage TrainerFn TrainerState TrainerStatus",
     "trainer.trainer": "Trainer",
@@ -141,16 +159,22 @@ PYTORCH: dict[str, str] = {
     "utilities.enums": "GradClipAlgorithmType LightningEnum",
     "utilities.exceptions": "MisconfigurationException SIGTERMException",
     "utilities.grads": "grad_norm",
-    "utilities.imports": "",
-    "utilities.memory": "garbage_collection_cuda is_cuda_out_of_memory is_oom_error recursive_detach",
+    "utilities.imports": """
+        _OMEGACONF_AVAILABLE _RICH_AVAILABLE _TORCHMETRICS_GREATER_EQUAL_1_0_0 _TORCHVISION_AVAILABLE
+    """,
+    "utilities.memory": """
+        garbage_collection_cuda is_cuda_out_of_memory is_cudnn_snafu is_oom_error is_out_of_cpu_memory
+        recursive_detach
+    """,
     "utilities.migration": "migrate_checkpoint",
     "utilities.migration.utils": "migrate_checkpoint",
-    "utilities.model_helpers": "is_overridden",
+    "utilities.model_helpers": "get_torchvision_model is_overridden",
     "utilities.model_summary": _SUMMARY,
     "utilities.model_summary.model_summary": _SUMMARY,
     "utilities.parameter_tying": "find_shared_parameters set_shared_parameters",
     "utilities.parsing": """
-        AttributeDict get_init_args is_picklable lightning_getattr lightning_hasattr lightning_setattr
+        AttributeDict clean_namespace collect_init_args get_init_args is_picklable lightning_getattr
+        lightning_hasattr lightning_setattr parse_class_init_keys
     """,
     "utilities.rank_zero": f"{_RANK_ZERO} LightningDeprecationWarning WarningCache",
     "utilities.seed": "isolate_rng seed_everything",
@@ -158,7 +182,8 @@ PYTORCH: dict[str, str] = {
     "utilities.types": """
         EVAL_DATALOADERS LRSchedulerConfig LRSchedulerConfigType LRSchedulerPLType LRSchedulerTypeTuple
         LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler OptimizerLRSchedulerConfig STEP_OUTPUT
-        TRAIN_DATALOADERS LRScheduler ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau
+        TRAIN_DATALOADERS DistributedDataParallel LRScheduler Optimizable
+        ReduceLROnPlateau=torch.optim.lr_scheduler:ReduceLROnPlateau
     """,
     "utilities.upgrade_checkpoint": "",
     "utilities.warnings": "PossibleUserWarning disable_possible_user_warnings",

@@ -70,7 +70,8 @@ TARGETS: dict[str, str] = {
         """
         ArgsType EVAL_DATALOADERS LRSchedulerConfigType LRSchedulerPLType LRSchedulerTypeTuple
         LRSchedulerTypeUnion OptimizerConfig OptimizerLRScheduler OptimizerLRSchedulerConfig STEP_OUTPUT
-        TRAIN_DATALOADERS _DEVICE _MAP_LOCATION_TYPE _PATH
+        CollectibleGroup Optimizable Steppable TBroadcast TRAIN_DATALOADERS TReduce _DEVICE _MAP_LOCATION_TYPE
+        _PATH
         """,
     ),
     **_own("enums", "GradClipAlgorithmType LightningEnum"),
@@ -81,7 +82,46 @@ TARGETS: dict[str, str] = {
         rank_zero_debug
         """,
     ),
-    **_own("memory", "garbage_collection_cuda is_cuda_out_of_memory is_oom_error recursive_detach"),
+    **_own(
+        "memory",
+        """
+        garbage_collection_cuda is_cuda_out_of_memory is_cudnn_snafu is_oom_error is_out_of_cpu_memory
+        recursive_detach
+        """,
+    ),
+    **_own(
+        "imports",
+        """
+        _IS_INTERACTIVE _IS_WINDOWS _NUMPY_AVAILABLE _OMEGACONF_AVAILABLE _PYTHON_GREATER_EQUAL_3_10_0
+        _RICH_AVAILABLE _TORCHMETRICS_GREATER_EQUAL_1_0_0 _TORCHVISION_AVAILABLE _TORCH_GREATER_EQUAL_2_1
+        _TORCH_GREATER_EQUAL_2_2 _TORCH_GREATER_EQUAL_2_3 _TORCH_GREATER_EQUAL_2_4
+        _TORCH_GREATER_EQUAL_2_4_1 _TORCH_GREATER_EQUAL_2_5 _TORCH_GREATER_EQUAL_2_6
+        _TORCH_GREATER_EQUAL_2_7 module_available package_available
+        """,
+    ),
+    **_own(
+        "parsing",
+        """
+        clean_namespace collect_init_args convert convert_inf get_torchvision_model multiplicative
+        parse_class_init_keys update_hparams
+        """,
+    ),
+    "instantiate_module": "blixt.trainer.cli.instances:instantiate_module",
+    **_own("demos.lstm", "LightningLSTM SequenceSampler SimpleLSTM"),
+    **_own("demos.transformer", "LightningTransformer PositionalEncoding Transformer"),
+    **_own("demos.wikitext", "Dictionary WikiText2 tokenize"),
+    **_own("precisions", "DeepSpeedPrecision FSDPPrecision"),
+    **_own("registries", "AcceleratorRegistry StrategyRegistry"),
+    "ACCELERATOR_REGISTRY": "blixt.compat.lightning.own.registries:AcceleratorRegistry",
+    "STRATEGY_REGISTRY": "blixt.compat.lightning.own.registries:StrategyRegistry",
+    **_own("servable", "ServableModule ServableModuleValidator"),
+    **_own("stats", "get_cpu_stats get_device_stats get_nvidia_gpu_stats"),
+    **_own("xla", "XLAProfiler"),
+    "TrainingSpikeException": "blixt.trainer.callbacks.spike_detection:TrainingSpikeException",
+    "DistributedDataParallel": "torch.nn.parallel:DistributedDataParallel",
+    "_NotYetLoadedTensor": "blixt.compat.lightning.own.loading:NotYetLoadedTensor",
+    "_lazy_load": "blixt.compat.lightning.own.loading:lazy_load",
+    "_materialize_meta_tensors": "blixt.compat.lightning.own.loading:materialize_meta_tensors",
     **_own(
         "data",
         """

@@ -33,3 +33,14 @@ def garbage_collection_cuda() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_cudnn_snafu(exception: BaseException) -> bool:
+    """Whether cuDNN ran out of memory, which it calls unsupported."""
+    return isinstance(exception, RuntimeError) and "CUDNN_STATUS_NOT_SUPPORTED." in str(exception)
+
+
+def is_out_of_cpu_memory(exception: BaseException) -> bool:
+    """Whether the machine's own memory ran out."""
+    words = "DefaultCPUAllocator: can't allocate memory"
+    return isinstance(exception, RuntimeError) and words in str(exception)

@@ -1,8 +1,9 @@
 """The names that type hints in users' code use."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -62,3 +63,45 @@ OptimizerLRScheduler = (
     | None
 )
 """What `configure_optimizers` may return."""
+
+TBroadcast = TypeVar("TBroadcast")
+TReduce = TypeVar("TReduce")
+
+
+@runtime_checkable
+class CollectibleGroup(Protocol):
+    """Processes that can be told apart."""
+
+    def size(self) -> int:
+        """How many."""
+        ...
+
+    def rank(self) -> int:
+        """Which one this is."""
+        ...
+
+
+@runtime_checkable
+class Steppable(Protocol):
+    """Whatever steps as an optimizer does."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step."""
+        ...
+
+
+@runtime_checkable
+class Optimizable(Steppable, Protocol):
+    """Whatever has an optimizer's surface."""
+
+    param_groups: list[dict[Any, Any]]
+    defaults: dict[Any, Any]
+    state: defaultdict[Tensor, Any]
+
+    def state_dict(self) -> dict[str, dict[Any, Any]]:
+        """What to keep."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, dict[Any, Any]]) -> None:
+        """Take it back."""
+        ...

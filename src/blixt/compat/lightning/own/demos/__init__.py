@@ -1,0 +1,1 @@
+"""Lightning's demo models, with their parameters under the same names."""
