@@ -1,18 +1,20 @@
 """A real Slurm of several nodes on this machine: munged, slurmctld and one slurmd per node, no systemd."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "scontrol", "sinfo")
-_READY_S = 30.0
+_READY_S = 90.0
 _STOP_S = 10.0
+_PORTS = (26000, 32000)
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,10 @@ def _configure(folder: Path, nodes: int) -> Path:
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core_Memory",
         "ReturnToService=2",
+        # A machine with a busy neighbour answers late; Slurm's own limits, some of them 2 s, suit real nodes.
+        "MessageTimeout=60",
+        "TCPTimeout=30",
+        "BatchStartTimeout=120",
         "SlurmdParameters=config_overrides",
         "JobAcctGatherType=jobacct_gather/none",
         "AccountingStorageType=accounting_storage/none",
@@ -109,11 +115,14 @@ def _configure(folder: Path, nodes: int) -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports nobody listens on, below those that connections of other programs get meanwhile."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The training that is measured: a raw loop, a Fabric's loop, a Trainer's."""
 
 import contextlib
+import gc
 import io
 import os
 import platform
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 RESULTS = Path(__file__).parents[1] / "results"
+_STEADY = 0.1
+"""By how much two runs of the baseline in a row may differ."""
 BATCH = [torch.randn(64, 32), torch.randint(0, 2, (64,))]
 
 
@@ -118,24 +121,48 @@ def trainer_loop(module_base: type, make: Callable[[], Any], logs: int) -> Calla
 
 
 def interleaved(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict[str, float]]:
-    """Run all in turns, the order reversed every other round; the first entry is what others are compared to.
+    """Run all in turns, the order reversed every other round, with the first entry before and after each.
+
+    A machine that others use changes its speed from one moment to the next. So a competitor is compared to
+    the mean of the two runs of the baseline around it, and a round in which those two differ by more than a
+    tenth says nothing about it.
 
     Returns:
-        For each: the median, the best, and the ratio to the baseline of the same round with its quartiles.
+        For each: the median, the best, and the ratio to the baseline with its quartiles.
     """
+    baseline, *others = runs
     times: dict[str, list[float]] = {name: [] for name in runs}
+    ratios: dict[str, list[tuple[float, bool]]] = {name: [] for name in others}
     for number in range(rounds + 1):
-        for name in runs if number % 2 else reversed(list(runs)):
-            value = runs[name]()
+        before = _measured(runs[baseline])
+        for name in others if number % 2 else reversed(others):
+            value, after = _measured(runs[name]), _measured(runs[baseline])
             if number:  # the first round only warms up
                 times[name].append(value)
-    baseline = times[next(iter(runs))]
-    return {name: summary(values, baseline) for name, values in times.items()}
+                times[baseline].append(after)
+                steady = abs(after - before) <= _STEADY * min(after, before)
+                ratios[name].append((2 * value / (before + after), steady))
+            before = after
+    best = min(times[baseline])
+    found = {name: summary(times[name], steady_ones(ratios[name]), best) for name in others}
+    return {baseline: summary(times[baseline], [1.0, 1.0], best), **found}
 
 
-def summary(values: list[float], baseline: list[float]) -> dict[str, float]:
-    """Medians and ratios of one competitor."""
-    ratios = [value / base for value, base in zip(values, baseline, strict=True)]
+def _measured(run: Callable[[], float]) -> float:
+    """One measurement that pays for nobody else's garbage, nor for looking through what libraries hold."""
+    gc.collect()
+    gc.freeze()
+    return run()
+
+
+def steady_ones(ratios: list[tuple[float, bool]]) -> list[float]:
+    """The ratios of the rounds in which the machine kept its speed; all of them if those are too few."""
+    steady = [ratio for ratio, kept in ratios if kept]
+    return steady if len(steady) >= max(2, len(ratios) / 4) else [ratio for ratio, _ in ratios]
+
+
+def summary(values: list[float], ratios: list[float], best: float) -> dict[str, float]:
+    """Medians and ratios of one competitor; `best` is the baseline's best time."""
     low, _, high = statistics.quantiles(ratios, n=4)
     return {
         "median_us": statistics.median(values),
@@ -143,7 +170,8 @@ def summary(values: list[float], baseline: list[float]) -> dict[str, float]:
         "ratio": statistics.median(ratios),
         "ratio_q1": low,
         "ratio_q3": high,
-        "best_ratio": min(values) / min(baseline),
+        "best_ratio": min(values) / best,
+        "rounds": len(ratios),
     }
 
 

@@ -1,10 +1,10 @@
 """What a step costs beyond torch: a raw loop, blixt and its rivals, interleaved in one process.
 
 The model is tiny on purpose (32 -> 64 -> 2, batch 64), so that a step takes a few hundred microseconds and
-everything a framework adds shows. Rounds alternate between the competitors; the ratio of each round to the
-raw loop of the same round cancels what the machine does meanwhile.
+everything a framework adds shows. Rounds are short and alternate between the competitors, with the raw loop
+before and after each: the ratio to these two cancels what the machine does meanwhile.
 
-    python -m benchmarks.train.overhead [--rounds 21] [--steps 200] [--out FILE]
+    python -m benchmarks.train.overhead [--rounds 41] [--steps 100] [--only WORD] [--out FILE]
 """
 
 import argparse
@@ -65,8 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--only", default="", help="measure competitors with this in their name")
     parser.add_argument("--out", type=Path, default=RESULTS / "train-overhead.json", help="JSON goes here")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -75,7 +76,8 @@ def main() -> None:
     print("  ".join(f"{name} {value}" for name, value in about.items()))
     with tempfile.TemporaryDirectory() as folder:
         loops = competitors(folder)
-        runs = {name: functools.partial(loop, options.steps) for name, loop in loops.items()}
+        chosen = {name: loop for name, loop in loops.items() if name == "raw" or options.only in name}
+        runs = {name: functools.partial(loop, options.steps) for name, loop in chosen.items()}
         results = interleaved(runs, options.rounds)
     print(table(results))
     options.out.parent.mkdir(parents=True, exist_ok=True)

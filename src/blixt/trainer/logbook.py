@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.logbook_collect import Collector, to_host
@@ -105,21 +105,37 @@ class Logbook:
             slot = self._new_slot(module, name, value, add_dataloader_idx, metric_attribute, given)
         elif slot.given != given:
             self._renew(slot, given)
-        options = slot.options
+        if not slot.plain:
+            return self._log_other(slot, name, value, batch_size)
         kind: type = cast("Any", type(value))
-        if kind is not float and kind is not int:
-            if slot.metric is not None and is_metric(value):
-                slot.metric, slot.last, slot.fresh, slot.dirty = value, batch_value(value), True, True
-                return
-            value = taken(name, value, options.enable_graph)
-        elif options.enable_graph:
-            value = torch.tensor(float(value))
+        if kind is Tensor and value.is_cpu:
+            try:
+                value = value.item()
+            except RuntimeError:  # it has several elements
+                value = taken(name, value, False)
+        elif kind is not float and kind is not int:
+            value = taken(name, value, False)
         slot.last = value
         slot.fresh, slot.shared = True, False
         if slot.weighs:
             slot.last_weight = self._sizes.of(name, self.batch) if batch_size is None else batch_size
-        if options.on_epoch:
-            slot.add(value.detach() if options.enable_graph else value, slot.last_weight)
+        if slot.counts:
+            slot.add(value, slot.last_weight)
+
+    def _log_other(self, slot: Slot, name: str, value: Any, batch_size: Any) -> None:
+        """Take a metric, or a value that keeps its graph."""
+        graph = slot.options.enable_graph
+        if slot.metric is not None and is_metric(value):
+            slot.metric, slot.last, slot.fresh, slot.dirty = value, batch_value(value), True, True
+            return
+        number = type(value) in (float, int)
+        value = torch.tensor(float(value)) if graph and number else taken(name, value, graph)
+        slot.last = value
+        slot.fresh, slot.shared = True, False
+        if slot.weighs:
+            slot.last_weight = self._sizes.of(name, self.batch) if batch_size is None else batch_size
+        if slot.counts:
+            slot.add(value.detach() if graph else value, slot.last_weight)
 
     def _refuse(self, name: str) -> None:
         if not self.disabled:
@@ -164,6 +180,7 @@ class Logbook:
         slot.weighs = (
             options.reduce_fx == "mean" and LEVELS[hook].steps and (options.on_epoch or options.shares_steps)
         )
+        slot.settle()
         if several and not suffix:
             self.loader_of[slot.epoch_key] = self.loader
         if options.rank_zero_only:
@@ -206,6 +223,7 @@ class Logbook:
             )
         slot.options, slot.given = self._options(hook, name, given), given
         slot.weighs = slot.options.reduce_fx == "mean"
+        slot.settle()
 
     # --- giving -----------------------------------------------------------------------------------
 

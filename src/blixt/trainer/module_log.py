@@ -4,17 +4,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.logbook_metrics import items_of
 from blixt.trainer.logbook_values import as_number
+from blixt.trainer.untraced import untraced
 
 if TYPE_CHECKING:
     from blixt.trainer.trainer import Trainer
-
-# torch.compiler.disable without importing the compiler now; the same that torch puts around its optimizers.
-_untraced: Callable[..., Any] = cast("Any", torch)._disable_dynamo
 
 
 class Speaking:
@@ -23,7 +19,7 @@ class Speaking:
     _trainer: "Trainer | None" = None
     _fabric: Fabric | None = None
 
-    @_untraced
+    @untraced
     def log(
         self,
         name: str,
@@ -68,22 +64,27 @@ class Speaking:
         trainer = self._trainer
         if trainer is None:
             return self._log_without_trainer({name: value}, logger)
-        given = (
-            prog_bar,
-            logger,
-            on_step,
-            on_epoch,
-            reduce_fx,
-            enable_graph,
-            sync_dist,
-            sync_dist_group,
-            rank_zero_only,
-        )
         trainer.logbook.log(
-            cast("Any", self), name, value, batch_size, add_dataloader_idx, metric_attribute, given
+            cast("Any", self),
+            name,
+            value,
+            batch_size,
+            add_dataloader_idx,
+            metric_attribute,
+            (
+                prog_bar,
+                logger,
+                on_step,
+                on_epoch,
+                reduce_fx,
+                enable_graph,
+                sync_dist,
+                sync_dist_group,
+                rank_zero_only,
+            ),
         )
 
-    @_untraced
+    @untraced
     def log_dict(self, dictionary: Mapping[str, Any] | Any, **options: Any) -> None:
         """Log several numbers with the same options, see `log`.
 

@@ -59,6 +59,8 @@ class Slot:
         last: The newest value: a number, or a tensor away from the host.
         last_weight: Its weight.
         weighs: Whether values are weighted by the size of their batch.
+        counts: Whether values count into an epoch value.
+        plain: Whether values are numbers, and neither metrics nor parts of a graph.
         fresh: Whether `last` came after the last row for the loggers.
         shared: Whether `last` has been reduced over the ranks.
         dirty: Whether anything came since the epoch value was computed.
@@ -78,6 +80,8 @@ class Slot:
     last: Any = None
     last_weight: Any = 1
     weighs: bool = False
+    counts: bool = False
+    plain: bool = False
     fresh: bool = False
     shared: bool = False
     dirty: bool = False
@@ -87,6 +91,11 @@ class Slot:
     _values: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
     _weights: list[Any] = field(default_factory=list[Any])
     _away: torch.Tensor | None = None
+
+    def settle(self) -> None:
+        """Note what options and metric mean for each value, after they were set."""
+        self.counts = self.options.on_epoch
+        self.plain = self.metric is None and not self.options.enable_graph
 
     def add(self, value: Any, weight: Any) -> None:
         """Count `value`, a number or a tensor of one element, into the epoch value."""

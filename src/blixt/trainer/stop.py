@@ -42,7 +42,7 @@ class StopAgreement(agree.StopAgreement):
         if self.requested is None or not self.requested.startswith("SIG"):
             return None
         if self.requeues and self._fabric.is_global_zero:
-            job = self._fabric.environment.requeue()
-            if job is not None:
-                print(f"blixt: job {job} is in the queue again.", flush=True)
+            # Said before: the cluster ends the job, and what it prints, as soon as it is asked to.
+            print("blixt: the job goes back into the queue.", flush=True)
+            self._fabric.environment.requeue()
         return _LEFT_ON_REQUEST
