@@ -117,12 +117,14 @@ def read_entries(reader: ShardReader) -> Entries:
     """
     _check(reader)
     rows = np.arange(reader.rows)
-    return Entries(
+    entries = Entries(
         reader.meta["shards"],
         reader.fixed("shard").tolist(),
         reader.fixed("row").tolist(),
         [bytes(view) for view in reader.views("key", rows)],
     )
+    reader.confirm()
+    return entries
 
 
 class Segment:
@@ -158,6 +160,7 @@ class Segment:
                 found += self._confirmed(start + at, stored)
                 at += 1
             block += 1
+        self._reader.confirm()
         return found
 
     def _confirmed(self, entry: int, stored: bytes) -> list[int]:

@@ -104,6 +104,7 @@ class TokenDataset(Rows[Any]):
         self.length = block_size + overlap
         self.tokens = snapshot.tokens(self.column)
         self._first_token = [0, *accumulate(shard.tokens[self.column] for shard in snapshot.shards)]
+        self._bounds_of_shards = np.array(self._first_token)
         self._starts: dict[int, Int] = {}
         self._packed: Int | None = None
         if documents == "pack":
@@ -137,12 +138,10 @@ class TokenDataset(Rows[Any]):
         tokens = allocate((len(rows), self.length), np.int64)
         lows, sizes = self._bounds(rows)
         self._ensure(lows, sizes)
-        spans = list(zip(lows.tolist(), sizes.tolist(), strict=True))
-        for (low, size), out in zip(spans, tokens, strict=True):
-            self._copy(low, out[:size])
-            out[size:] = self.pad
+        self._fill(lows, sizes, tokens)
         if self.documents == "join":
             return tokens
+        spans = list(zip(lows.tolist(), sizes.tolist(), strict=True))
         document, position = (allocate(tokens.shape, np.int32) for _ in range(2))
         for i, (low, size) in enumerate(spans):
             document[i, size:] = position[i, size:] = -1
@@ -162,7 +161,8 @@ class TokenDataset(Rows[Any]):
 
     def plan_ahead(self, rows: Int) -> None:
         """Hear which blocks will be read soon."""
-        self.shards.plan_tokens(self.column, self._spans(*self._bounds(rows)))
+        if not self.shards.are_local:
+            self.shards.plan_tokens(self.column, self._spans(*self._bounds(rows)))
 
     def _bounds(self, rows: Int) -> tuple[Int, Int]:
         """Return where the blocks begin in the stream, and how many tokens they have."""
@@ -174,18 +174,35 @@ class TokenDataset(Rows[Any]):
     def _spans(self, lows: Int, sizes: Int) -> list[tuple[int, int, int]]:
         """Return the parts of shards that hold tokens: (shard, first token in it, end)."""
         spans: list[tuple[int, int, int]] = []
+        first_token = self._first_token
         for low, size in zip(lows.tolist(), sizes.tolist(), strict=True):
-            shard, end = bisect_right(self._first_token, low) - 1, low + size
-            while low < end:
-                begin, stop = self._first_token[shard], min(end, self._first_token[shard + 1])
+            shard, end = bisect_right(first_token, low) - 1, low + size
+            while end > (stop := first_token[shard + 1]):
                 if stop > low:
-                    spans.append((shard, low - begin, stop - begin))
+                    spans.append((shard, low - first_token[shard], stop - first_token[shard]))
                 low, shard = stop, shard + 1
+            if end > low:
+                spans.append((shard, low - first_token[shard], end - first_token[shard]))
         return spans
 
     def _ensure(self, lows: Int, sizes: Int) -> None:
         if not self.shards.are_local:
             self.shards.ensure_tokens(self.column, self._spans(lows, sizes))
+
+    def _fill(self, lows: Int, sizes: Int, out: Block) -> None:
+        """Copy the blocks: those of full length that lie in one shard in one gather for each shard."""
+        shards = np.searchsorted(self._bounds_of_shards, lows, "right") - 1
+        apart = (lows + self.length > self._bounds_of_shards[shards + 1]) | (sizes < self.length)
+        together = np.flatnonzero(~apart)
+        for shard in set(shards[together].tolist()):
+            at, reader = together[shards[together] == shard], self.shards[shard]
+            starts = lows[at] - self._first_token[shard]
+            out[at] = reader.stream(self.column).windows(starts, self.length)
+            reader.confirm()
+        for at in np.flatnonzero(apart).tolist():
+            size = int(sizes[at])
+            self._copy(int(lows[at]), out[at, :size])
+            out[at, size:] = self.pad
 
     def _copy(self, low: int, out: Block) -> None:
         """Copy tokens, converted in the same pass, from the shard or the shards over which they lie."""
@@ -193,7 +210,9 @@ class TokenDataset(Rows[Any]):
         while len(out):
             begin = self._first_token[shard]
             stop = min(low + len(out), self._first_token[shard + 1])
-            out[: stop - low] = self.shards[shard].stream(self.column).tokens(low - begin, stop - begin)
+            reader = self.shards[shard]
+            out[: stop - low] = reader.stream(self.column).tokens(low - begin, stop - begin)
+            reader.confirm()
             out, low, shard = out[stop - low :], stop, shard + 1
 
     def _marks(self, low: int, high: int) -> tuple[Ids, Ids]:
@@ -209,8 +228,10 @@ class TokenDataset(Rows[Any]):
         """Return where the shard's documents begin in the whole stream, and where the last one ends."""
         starts = self._starts.get(shard)
         if starts is None:
-            offsets = self.shards[shard].stream(self.column).documents()
-            starts = self._starts[shard] = offsets.astype(np.int64) + self._first_token[shard]
+            reader = self.shards[shard]
+            starts = reader.stream(self.column).documents().astype(np.int64) + self._first_token[shard]
+            reader.confirm()
+            self._starts[shard] = starts
         return starts
 
     def _pack(self) -> Int:

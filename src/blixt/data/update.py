@@ -218,6 +218,7 @@ class _Rewrite:
                     values = rows.get(row)
                     if values is not _GONE:
                         writer.write_values(reader.stored(row) if values is None else values)
+                reader.confirm()
             info = writer.close()
             self._store.put_file(f"shards/{info.file}", path)
         return info

@@ -1,7 +1,6 @@
 """Whole files of a store as mapped memory; remote and unpacked ones are kept in a bounded folder."""
 
 import hashlib
-import mmap
 import os
 import tempfile
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blixt.data.errors import DataError, FormatError, WriteError
+from blixt.data.filemap import FileMap, confirm
 from blixt.data.sizes import parse_size
 from blixt.data.store import NotFoundError, Store
 
@@ -64,6 +64,14 @@ class Files:
                 self._open[name] = self._map(name, unpack)
             self._open.move_to_end(name)
             return self._open[name]
+
+    def confirm(self) -> None:
+        """See that no open file was cut short meanwhile.
+
+        Raises:
+            FormatError: when one was.
+        """
+        confirm(list(self._open.values()))
 
     def _map(self, name: str, unpack: Unpack | None) -> memoryview:
         if self.store.local is not None and unpack is None:
@@ -145,7 +153,7 @@ def _mapped(path: Path, url: str) -> memoryview:
         with open(path, "rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 return memoryview(b"")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return memoryview(FileMap(file.fileno(), name=url))
     except FileNotFoundError:
         raise FormatError(f"{url} is missing, but the dataset's index names it; restore it") from None
 

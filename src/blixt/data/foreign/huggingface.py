@@ -35,6 +35,9 @@ class HuggingFaceSource:
         """Return what names the dataset in messages."""
         return f"dataset {self.fingerprint}"
 
+    def confirm(self) -> None:
+        """Do nothing: the tables are Arrow's."""
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return rows as dicts."""
         first = part * _PART_ROWS

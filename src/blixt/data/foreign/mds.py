@@ -103,6 +103,10 @@ class MDSSource:
         """Return the address of a shard."""
         return self._files.store.url(self._shards[part].file)
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read."""
+        self._files.confirm()
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return samples of a shard as dicts."""
         shard = self._shards[part]

@@ -60,6 +60,10 @@ class ParquetSource:
         """Return the address of a row group's file."""
         return self._files.store.url(self._names[self._places[part][0]])
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read."""
+        self._files.confirm()
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return rows of a row group as dicts."""
         table = self._group(part)

@@ -41,6 +41,14 @@ class Source(Protocol):
         """Return the address of a part's file, for messages."""
         ...
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read.
+
+        Raises:
+            FormatError: when one was.
+        """
+        ...
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return rows of a part as samples, in the order asked for.
 
@@ -108,6 +116,7 @@ class ForeignDataset(Rows[Any]):
                 found = self.source.read(part, within, stored)
             for place, sample in zip(places, found, strict=True):
                 samples[place] = sample
+        self.source.confirm()
         return samples
 
 

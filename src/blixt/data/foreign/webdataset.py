@@ -104,6 +104,10 @@ class TarSource:
         """Return the address of a shard."""
         return self._files.store.url(self._names[part])
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read."""
+        self._files.confirm()
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return samples of a shard as dicts by extension, with their key as `__key__`."""
         archive = self._view(self._names[part])

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from blixt.data.filemap import confirm
 from blixt.data.loader.collate import collate
 from blixt.data.order import Int
 from blixt.data.permute import mix_numbers
@@ -117,13 +118,19 @@ def _with_bytes(batch: Any) -> Any:
     if isinstance(batch, list):
         items = cast("list[Any]", batch)
         if items and isinstance(items[0], memoryview):
-            return [bytes(item) for item in items]
+            return _copies(items)
         return items
     if isinstance(batch, dict):
         return {key: _with_bytes(value) for key, value in cast("dict[Any, Any]", batch).items()}
     if isinstance(batch, tuple):
         return tuple(_with_bytes(value) for value in cast("tuple[Any, ...]", batch))
     return batch
+
+
+def _copies(views: list[memoryview]) -> list[bytes]:
+    copies = [bytes(view) for view in views]
+    confirm(views)
+    return copies
 
 
 def named(rows: Int) -> str:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from blixt.data.filemap import confirm
 from blixt.data.loader.collate import is_tensor
 from blixt.data.loader.ring import Slot
 
@@ -125,11 +126,14 @@ def _join(parts: list[Any], items: list[Any], slot: Slot, *, text: bool) -> Any:
     place = slot.allocate((sum(sizes),), np.uint8)
     at = slot.offset_of(place)
     if at is None:
-        return [bytes(item) if type(item) is memoryview else item for item in items]
+        copies = [bytes(item) if type(item) is memoryview else item for item in items]
+        confirm(item for item in items if type(item) is memoryview)
+        return copies
     out, low = memoryview(cast(Any, place)), 0
     for part, size in zip(parts, sizes, strict=True):
         out[low : low + size] = part
         low += size
+    confirm(part for part in parts if type(part) is memoryview)
     return Joined(at, sizes, text)
 
 

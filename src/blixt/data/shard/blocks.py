@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blixt.data.errors import CorruptionError, DataError, DecryptionError
+from blixt.data.filemap import confirm
 from blixt.data.shard.coder import BlockCoder
 from blixt.data.shard.file import Range, ShardFile
 from blixt.data.shard.frame import Section
@@ -128,6 +129,13 @@ class Blocks:
         whole = b"".join(self.content(block) for block in range(first, end))
         return memoryview(whole)[low - first * grain : high - first * grain]
 
+    def lacking(self, blocks: Iterable[int]) -> list[Range]:
+        """Return where in the file those of the blocks lie that were not read yet."""
+        if not self.left:
+            return []
+        stored, pending = self.section.stored, self._pending
+        return [(stored[block], stored[block + 1]) for block in blocks if pending[block]]
+
     def stored_range(self, first: int, end: int) -> Range:
         """Return where in the file the blocks `[first, end)` lie."""
         return self.section.stored[first], self.section.stored[end]
@@ -176,6 +184,7 @@ class Blocks:
         if found != expected and self._file.refetch(*self.stored_range(block, block + 1)):
             found = crc32c(self._stored(block))
         if found != expected:
+            confirm([self._file.view])
             raise CorruptionError(
                 f"{self.where(block)} have crc32c {found:#010x} and not {expected:#010x}; "
                 "restore the file from a copy or build it again"
@@ -190,6 +199,11 @@ class Blocks:
             raise DecryptionError(f"{self.where(block)}: {problem}") from None
         except DataError as problem:
             raise CorruptionError(f"{self.where(block)}: {problem}; restore the file from a copy") from None
+
+
+def distinct(numbers: npt.NDArray[np.int64]) -> list[int]:
+    """Return the different numbers in order; for the few of a batch a set is quicker than numpy."""
+    return sorted(set(numbers.tolist()))
 
 
 class Table:

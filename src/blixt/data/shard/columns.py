@@ -11,7 +11,7 @@ from blixt.data.codecs.arrays import storage_dtype, to_tensor
 from blixt.data.decode import Decoder
 from blixt.data.errors import CorruptionError, DataError, FormatError
 from blixt.data.schema import Column
-from blixt.data.shard.blocks import Blocks, Table
+from blixt.data.shard.blocks import Blocks, Table, distinct
 from blixt.data.shard.file import Range
 from blixt.data.shard.heap import Heap
 
@@ -40,7 +40,7 @@ class ColumnReader(Protocol):
         ...
 
     def ranges(self, rows: Rows) -> list[Range]:
-        """Return the bytes of the file that the rows need."""
+        """Return the bytes of the file that the rows need, as far as they were not read yet."""
         ...
 
     def problems(self) -> Iterator[DataError]:
@@ -115,16 +115,13 @@ class FixedColumn:
     def touch(self, rows: Rows) -> None:
         """See that the blocks of the rows are here and whole, fetching those that lack together."""
         if self._row_bytes:
-            self._blocks.touch_some(np.unique(rows // self._block_rows).tolist())
+            self._blocks.touch_some(distinct(rows // self._block_rows))
 
     def ranges(self, rows: Rows) -> list[Range]:
-        """Return the bytes of the file that the rows need."""
-        if not self._row_bytes:
+        """Return the bytes of the file that the rows need, as far as they were not read yet."""
+        if not self._row_bytes or not self._blocks.left:
             return []
-        return [
-            self._blocks.stored_range(block, block + 1)
-            for block in np.unique(rows // self._block_rows).tolist()
-        ]
+        return self._blocks.lacking(distinct(rows // self._block_rows))
 
     def problems(self) -> Iterator[DataError]:
         """Yield what is wrong with the column's bytes."""
@@ -156,6 +153,7 @@ class StreamColumn:
         self._blocks, self._documents, self._name = blocks, documents, f"shard {name}: stream {column.name!r}"
         self._length = size // self._dtype.itemsize
         self._values: Array | None = None
+        self._windows: dict[int, Array] = {}
         if blocks.plain:
             self._values = np.frombuffer(view, self._dtype, self._length, blocks.section.offset)
 
@@ -177,10 +175,25 @@ class StreamColumn:
             return np.empty(0, self._dtype)
         return np.frombuffer(self._blocks.raw(start * item, stop * item), self._dtype)
 
+    def windows(self, starts: Rows, length: int) -> Array:
+        """Return `length` tokens from each start on, stacked `[len(starts), length]`, in one gather."""
+        if self._values is None:
+            return np.stack([self.tokens(start, start + length) for start in starts.tolist()])
+        if self._blocks.left:
+            item = self._dtype.itemsize
+            for start in starts.tolist():
+                self._blocks.touch_bytes(start * item, (start + length) * item)
+        windows = self._windows.get(length)
+        if windows is None:
+            windows = self._windows[length] = np.lib.stride_tricks.sliding_window_view(self._values, length)
+        return windows[starts]
+
     def token_ranges(self, start: int, stop: int) -> list[Range]:
-        """Return the bytes of the file that the tokens `[start, stop)` need."""
-        item = self._dtype.itemsize
-        return [self._blocks.stored_bytes(start * item, stop * item)] if start < stop else []
+        """Return the bytes of the file that the tokens `[start, stop)` need, as far as not read yet."""
+        if start >= stop or not self._blocks.left:
+            return []
+        item, grain = self._dtype.itemsize, self._blocks.section.block_bytes
+        return self._blocks.lacking(range(start * item // grain, -(-stop * item // grain)))
 
     def one(self, row: int) -> Array:
         """Return a copy of one document."""

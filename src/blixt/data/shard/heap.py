@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blixt.data.errors import CorruptionError, DataError, FormatError
-from blixt.data.shard.blocks import Blocks, DecodedCache, Table
+from blixt.data.shard.blocks import Blocks, DecodedCache, Table, distinct
 from blixt.data.shard.coder import BlockCoder
 from blixt.data.shard.file import Range, ShardFile
 from blixt.data.shard.frame import Section, check_blocks
@@ -103,12 +103,12 @@ class Heap:
             self.blocks.touch_some(self._blocks_of(rows))
 
     def ranges(self, rows: Rows) -> list[Range]:
-        """Return the bytes of the file that the rows' values need, their offsets included."""
-        table = self.offsets.blocks
-        ends = np.concatenate([rows * self.width, (rows + 1) * self.width])
-        needed = np.unique(ends * 8 // table.section.block_bytes).tolist()
-        offsets = [table.stored_range(block, block + 1) for block in needed]
-        return offsets + [self.blocks.stored_range(block, block + 1) for block in self._blocks_of(rows)]
+        """Return the bytes that the rows' values need, their offsets included, as far as not read yet."""
+        table, lacking = self.offsets.blocks, list[Range]()
+        if table.left:
+            ends = np.concatenate([rows * self.width, (rows + 1) * self.width])
+            lacking = table.lacking(distinct(ends * 8 // table.section.block_bytes))
+        return lacking + self.blocks.lacking(self._blocks_of(rows)) if self.blocks.left else lacking
 
     def problems(self) -> Iterator[DataError]:
         """Yield what is wrong with the heap and its tables."""
@@ -123,7 +123,7 @@ class Heap:
             yield CorruptionError(f"shard {self._name}: the offsets of its values are not in order")
 
     def _blocks_of(self, rows: Rows) -> list[int]:
-        return np.unique(np.searchsorted(self._first_row_array, rows, "right") - 1).tolist()
+        return distinct(np.searchsorted(self._first_row_array, rows, "right") - 1)
 
     def _misplaced(self, row: int) -> CorruptionError:
         return CorruptionError(

@@ -1,10 +1,10 @@
 """A shard file on this machine, mapped into memory or held in it."""
 
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
 from blixt.data.errors import DataError, DatasetNotFoundError, FormatError
+from blixt.data.filemap import FileMap
 from blixt.data.shard.file import Range
 
 
@@ -62,10 +62,10 @@ class MemoryFile:
         """Do nothing: the bytes go with the last array that looks into them."""
 
 
-def _map_file(path: str | Path) -> mmap.mmap:
+def _map_file(path: str | Path) -> FileMap:
     try:
         with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return FileMap(file.fileno(), name=f"shard {path}")
     except FileNotFoundError:
         raise DatasetNotFoundError(
             f"shard {path} is missing; restore it from a copy or build it again"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from blixt.data.crypto import Key, cipher_for_reading
 from blixt.data.decode import Decode, Decoder, sample_builder, value_decoder
 from blixt.data.errors import CorruptionError, DataError, FormatError
+from blixt.data.filemap import FileMap
 from blixt.data.schema import Column, Schema
 from blixt.data.shard.blocks import Blocks, DecodedCache, Table, decoded_cache
 from blixt.data.shard.coder import BlockCoder
@@ -73,8 +74,10 @@ class ShardReader:
             for column in self.schema.columns
         }
         ones: dict[str, Callable[[int], Any]] = {name: column.one for name, column in self._columns.items()}
-        self.sample: Callable[[int], Any] = sample_builder(self.schema.structure, ones)
-        """Return one sample, by its row in the shard, as it was written; arrays are copies."""
+        self._sample: Callable[[int], Any] = sample_builder(self.schema.structure, ones)
+        mapped = self._file.view.obj
+        self.confirm: Callable[[], None] = mapped.confirm if isinstance(mapped, FileMap) else _nothing
+        """See that the mapped file was not cut short, after bytes were copied out of views of it."""
 
     @property
     def name(self) -> str:
@@ -106,16 +109,37 @@ class ShardReader:
         """What else the writer noted."""
         return self._frame.meta
 
+    def sample(self, row: int) -> Any:
+        """Return one sample, by its row in the shard, as it was written; arrays are copies.
+
+        Raises:
+            CorruptionError: when its bytes do not match their checksum.
+            FormatError: when the file was cut short while it was in use.
+        """
+        try:
+            sample = self._sample(row)
+        except DataError:
+            self.confirm()  # where it was cut short, that is what to say
+            raise
+        self.confirm()
+        return sample
+
     def batch(self, rows: Rows, columns: Sequence[str] | None = None) -> dict[str, Array | list[Any]]:
         """Return columns (all when None) at the rows, having fetched what all of them lack at once."""
         names = self._columns if columns is None else columns
         if not self._file.is_local:
             self.ensure(rows, columns)
-        return {name: self._columns[name].many(rows) for name in names}
+        return {name: self.gather(name, rows) for name in names}
 
     def gather(self, name: str, rows: Rows) -> Array | list[Any]:
         """Return a column's values at the rows: a stacked array for a fixed column, else a list."""
-        return self._columns[name].many(rows)
+        try:
+            values = self._columns[name].many(rows)
+        except DataError:
+            self.confirm()
+            raise
+        self.confirm()
+        return values
 
     def value(self, name: str) -> Callable[[int], Any]:
         """Return the function from a row to a column's value."""
@@ -130,7 +154,11 @@ class ShardReader:
         column = self._columns[name]
         if not isinstance(column, VariableColumn):
             raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
-        return column.views(rows)
+        try:
+            return column.views(rows)
+        except DataError:
+            self.confirm()
+            raise
 
     def stored(self, row: int) -> list[Any]:
         """Return one row as `ShardWriter.write_values` takes it: nothing is decoded."""
@@ -159,7 +187,7 @@ class ShardReader:
         return column
 
     def ranges(self, rows: Rows, columns: Sequence[str] | None = None) -> list[Range]:
-        """Return which bytes of the file the rows need, as sorted ranges of whole blocks.
+        """Return which bytes of the file the rows need that were not read yet: sorted ranges of whole blocks.
 
         Where a stream column is among the columns, its offsets are read to know.
         """
@@ -255,3 +283,7 @@ class ShardReader:
         if blocks.section.raw_size % 8 or blocks.section.block_bytes % 8:
             raise FormatError(f"shard {self._file.name}: section {role!r} is no table of numbers")
         return Table(blocks, self._file.view)
+
+
+def _nothing() -> None:
+    """What is in memory stays there."""

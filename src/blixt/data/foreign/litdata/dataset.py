@@ -88,6 +88,10 @@ class TokenSource:
         """Return the address of a chunk."""
         return self._documents.where(part)
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read."""
+        self._documents.confirm()
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return blocks of a chunk, as arrays of the stored type."""
         chunk = self._documents.chunk(part)

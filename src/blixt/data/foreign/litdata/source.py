@@ -122,6 +122,10 @@ class LitDataSource:
         """Return the address of a chunk."""
         return self.files.store.url(self.index.files[part])
 
+    def confirm(self) -> None:
+        """See that no file was cut short while rows were read."""
+        self.files.confirm()
+
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return samples of a chunk, counted from the start of its region of interest."""
         chunk = self.chunk(part)
