@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from blixt.data import Dataset, DatasetWriter, FormatError, Loader, TokenDataset, Tokens, verify
-from blixt.data.filemap import FileMap
+from blixt.data.cache_file import CacheFile
+from blixt.data.filemap import FileMap, confirm
 from blixt.data.foreign import LitDataDataset
 
 from .samples import write_dataset
@@ -136,7 +137,8 @@ def test_a_file_that_ends_in_zeros_is_well(tmp_path: Path) -> None:
 
 OTHER = """
 import faulthandler, mmap, os, sys
-from blixt.data.filemap import FileMap
+from blixt.data.cache_file import CacheFile
+from blixt.data.filemap import FileMap, confirm
 path = sys.argv[1]
 with open(path, "rb") as file:
     ours = FileMap(file.fileno(), name="ours")
@@ -192,3 +194,14 @@ def test_cutting_at_any_moment_of_a_read_never_kills_the_reader(folder: Path) ->
     command = [sys.executable, "-c", RACE, str(folder), str(shard_of(folder))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, json.loads(done.stdout or "null")) == (0, [40, 0]), done.stderr
+
+
+def test_a_file_of_the_cache_that_somebody_cuts_is_named_too(tmp_path: Path) -> None:
+    file = CacheFile(tmp_path / "entry", 10 * PAGE)
+    file.fill(0, memoryview(b"x" * 10 * PAGE))
+    reading = file.view[100:]
+    confirm([reading])
+    os.truncate(tmp_path / "entry", tmp_path.joinpath("entry").stat().st_size - 2 * PAGE)
+    bytes(reading)
+    with pytest.raises(FormatError, match=r"cached file .*entry was cut short"):
+        confirm([reading])

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from blixt.data.filemap import FileMap
+
 GRANULE = 1 << 14
 """Bytes that are fetched and marked as one."""
 TEMPORARY = ".new-"
@@ -51,7 +53,7 @@ class CacheFile:
         self._data_at = -(-(_MAP_AT + self.granules) // _ALIGN) * _ALIGN
         self._descriptor = self._open()
         self.map = mmap.mmap(self._descriptor, self._data_at)
-        data = mmap.mmap(self._descriptor, max(size, 1), access=mmap.ACCESS_READ, offset=self._data_at)
+        data = FileMap(self._descriptor, max(size, 1), self._data_at, name=f"cached file {path}")
         self.view = memoryview(data)[:size]
 
     def __del__(self) -> None:
