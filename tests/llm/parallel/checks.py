@@ -74,11 +74,17 @@ def train(kind: str, parallel: ParallelConfig, **options: Any) -> dict[str, Any]
 
 
 def set_up(
-    kind: str, parallel: ParallelConfig, *, lora: bool = False, base: str = "", name: str = "adamw"
+    kind: str,
+    parallel: ParallelConfig,
+    *,
+    lora: bool = False,
+    dora: bool = False,
+    base: str = "",
+    name: str = "adamw",
 ) -> Any:
     """A model with an adapter if wanted, on a base in bfloat16 or quantised if wanted."""
     config = MODELS[kind]
-    fabric = Fabric(accelerator="cpu", strategy=make_strategy(parallel, config))
+    fabric = Fabric(accelerator="cpu", strategy=make_strategy(parallel))
     fabric.launch()
     torch.manual_seed(0)
     decoder = GPT(config)
@@ -86,8 +92,8 @@ def set_up(
         decoder.to(torch.bfloat16)
     elif base:
         quantize(decoder, base)
-    if lora:
-        add_lora(decoder, LoRAConfig(r=4))
+    if lora or dora:
+        add_lora(decoder, LoRAConfig(r=4, dora=dora))
         with torch.no_grad():
             for parameter in decoder.parameters():
                 if parameter.requires_grad:
@@ -140,6 +146,11 @@ TWO: dict[str, tuple[str, ParallelConfig, dict[str, Any]]] = {
     "tp_experts": ("experts", ParallelConfig(tp=2), {}),
     "tp_latent": ("latent", ParallelConfig(tp=2), {}),
     "tp_lora": ("normed", ParallelConfig(tp=2), {"lora": True}),
+    "ddp_nf4": ("llama", ParallelConfig(strategy="ddp"), {"lora": True, "base": "nf4"}),
+    "fsdp_nf4": ("llama", ParallelConfig(strategy="fsdp"), {"lora": True, "base": "nf4"}),
+    "tp_dora": ("normed", ParallelConfig(tp=2), {"dora": True}),
+    "tp_qlora": ("normed", ParallelConfig(tp=2), {"lora": True, "base": "fp8"}),
+    "tp_qdora": ("latent", ParallelConfig(tp=2), {"dora": True, "base": "fp8"}),
     "cp": ("llama", ParallelConfig(cp=2), {}),
     "cp_windows": ("windows", ParallelConfig(cp=2), {}),
     "cp_sinks": ("sinks", ParallelConfig(cp=2), {}),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blixt.llm.config import LayerSpec, ModelConfig
-from blixt.llm.errors import RecipeError
+from blixt.llm.errors import QuantError, RecipeError
 from blixt.llm.lora import LoRAConfig, add_lora
 from blixt.llm.model import GPT
 from blixt.llm.parallel import Layout, ParallelConfig, make_strategy, plan_of
@@ -63,22 +63,58 @@ def test_latent_attention_keeps_its_latents_whole() -> None:
     }
 
 
+class Foreign(torch.nn.Module):
+    """A linear layer of which nothing is known but its sizes."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.packed = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros(*x.shape[:-1], self.out_features) + self.packed.sum()
+
+
 def test_what_cannot_be_divided_is_refused_by_its_name() -> None:
     config = ModelConfig(**SIZES)
     with pytest.raises(RecipeError, match="divides neither heads=4"):
-        plan_of(GPT.empty(config), config, 7)
-    with pytest.raises(RecipeError, match="DoRA"):
-        plan_of(add_lora(GPT(config), LoRAConfig(dora=True)), config, 2)
-    with pytest.raises(RecipeError, match="quantised"):
-        plan_of(quantize(GPT(config), "int8"), config, 2)
-    with pytest.raises(RecipeError, match="quantised"):
-        plan_of(add_lora(quantize(GPT(config), "int8"), LoRAConfig()), config, 2)
+        plan_of(GPT.empty(config), 7)
+    model = GPT(config)
+    model.blocks[0].mlp.up = Foreign(config.d, config.d_ff)
+    with pytest.raises(RecipeError, match=r"mlp\.up is a layer of another library"):
+        plan_of(model, 2)
+    with pytest.raises(RecipeError, match=r"mlp\.up has a base of another library"):
+        plan_of(add_lora(model, LoRAConfig()), 2)
     with pytest.raises(RecipeError, match="trained whole"):
-        plan_of(add_lora(GPT(config), LoRAConfig(targets="mlp.up", save=("attn.q",))), config, 2)
+        plan_of(add_lora(GPT(config), LoRAConfig(targets="mlp.up", save=("attn.q",))), 2)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-dynamic", "int4", "nf4", "fp8"])
+def test_parts_of_a_quantised_layer_are_the_layer(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blixt.llm.quant.nf4._bitsandbytes", lambda: False)  # its import takes seconds
+    linear = torch.nn.Linear(256, 32)
+
+    def layer() -> Any:
+        return quantize(torch.nn.Sequential(linear), scheme)[0]
+
+    x, whole = torch.randn(3, 256), layer().dequantize()
+    for dim in (0, 1):
+        parts = [layer() for _ in range(2)]
+        for number, part in enumerate(parts):
+            part.keep_part(dim, number, 2)
+            assert part(x if dim == 0 else x[:, :128]).shape == (3, 16 if dim == 0 else 32)
+        assert torch.equal(torch.cat([part.dequantize() for part in parts], dim), whole)
+    assert torch.equal(torch.cat([part.bias for part in parts[:1]]), linear.bias)
+
+
+def test_scales_that_parts_would_share_are_refused() -> None:
+    for scheme, width, parts in (("nf4", 64, 2), ("int4", 32, 2)):
+        layer = quantize(torch.nn.Sequential(torch.nn.Linear(width, 32)), scheme)[0]
+        with pytest.raises(QuantError, match=f"{scheme} shares scales among .* does not divide among 2"):
+            layer.keep_part(1, 0, parts)
 
 
 def test_numbers_of_a_recipe_become_a_strategy() -> None:
-    config = ModelConfig(**SIZES)
     kinds = {
         "auto": ParallelConfig(),
         "ddp": ParallelConfig(strategy="ddp"),
@@ -86,7 +122,7 @@ def test_numbers_of_a_recipe_become_a_strategy() -> None:
         "ParallelStrategy": ParallelConfig(tp=2),
     }
     for kind, parallel in kinds.items():
-        made = make_strategy(parallel, config)
+        made = make_strategy(parallel)
         assert kind in (made, type(made).__name__)
     with pytest.raises(RecipeError, match=r"parallel\.tp is 0"):
         ParallelConfig(tp=0)
@@ -99,5 +135,5 @@ def test_a_plan_changes_nothing_before_it_is_applied() -> None:
     model = GPT(config)
     tokens = torch.arange(8).view(1, 8)
     before = model(tokens)
-    assert len(plan_of(model, config, 2)) == 9
+    assert len(plan_of(model, 2)) == 9
     assert torch.equal(model(tokens), before)

@@ -20,6 +20,16 @@ from blixt.llm.recipes.grpo import run as grpo
 
 SHARED: dict[str, Any] = {"steps": 4, "val_fraction": 0.2, "optim.learning_rate": 1e-3}
 BRACKETS = [{"kind": "regex", "pattern": "[(]"}]
+ROLLOUTS: dict[str, Any] = {
+    "prompts": 4,
+    "group": 4,
+    "max_prompt": 64,
+    "max_tokens": 6,
+    "micro_batch_size": 2,
+    "block_size": 128,
+    "rewards": BRACKETS,
+    "data": "tasks",
+}
 RUNS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "dpo": (dpo, DPOConfig, {"max_length": 96, "batch_size": 4, "data": "pairs"}),
     "dpo_fsdp": (
@@ -30,15 +40,54 @@ RUNS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "grpo": (
         grpo,
         GRPOConfig,
+        ROLLOUTS,
+    ),
+    "dpo_tp": (
+        dpo,
+        DPOConfig,
+        {"max_length": 96, "batch_size": 4, "data": "pairs", "adapt": "dora", "parallel.tp": 2},
+    ),
+    "ipo_cp": (
+        dpo,
+        DPOConfig,
         {
-            "prompts": 4,
-            "group": 4,
-            "max_prompt": 64,
-            "max_tokens": 6,
-            "micro_batch_size": 2,
-            "block_size": 128,
-            "rewards": BRACKETS,
+            "max_length": 96,
+            "batch_size": 4,
+            "data": "pairs",
+            "adapt": "qlora",
+            "loss": "ipo",
+            "parallel.cp": 2,
+        },
+    ),
+    "grpo_fsdp": (grpo, GRPOConfig, {**ROLLOUTS, "adapt": "full", "parallel.strategy": "fsdp"}),
+    "grpo_tp": (grpo, GRPOConfig, {**ROLLOUTS, "adapt": "dora", "parallel.tp": 2}),
+    "grpo_cp": (
+        grpo,
+        GRPOConfig,
+        {
+            **ROLLOUTS,
+            "adapt": "qlora",
+            "updates": 2,
+            "loss.level": "sequence",
+            "loss.beta": 0.1,
+            "parallel.cp": 2,
+        },
+    ),
+    "distill_tp": (
+        distill,
+        DistillConfig,
+        {"block_size": 96, "batch_size": 4, "preset": "tiny", "data": "tasks", "parallel.tp": 2},
+    ),
+    "distill_cp": (
+        distill,
+        DistillConfig,
+        {
+            "block_size": 96,
+            "batch_size": 4,
+            "model": "model",
+            "adapt": "qlora",
             "data": "tasks",
+            "parallel.cp": 2,
         },
     ),
     "distill_fsdp": (
@@ -58,6 +107,9 @@ def prepare(folder: Path) -> None:
     write_rows(folder / "tasks.jsonl", [{"prompt": line, "text": line} for line in lines[:60]])
 
 
+ALONE = {"strategy": "auto", "tp": 1, "cp": 1}
+
+
 class Run:
     """A recipe's run for `run_checks`; the result is the metrics and the weights written."""
 
@@ -71,6 +123,8 @@ class Run:
         out = self.folder / self.__name__
         base = {"teacher" if self.name.startswith("distill") else "model": str(self.folder / "model")}
         data = {"data": str(self.folder / f"{given['data']}.jsonl")}
-        only = {} if self.ranks > 1 else {"parallel.strategy": "auto"}
+        only = {} if self.ranks > 1 else {f"parallel.{name}": value for name, value in ALONE.items()}
+        if "model" in given:
+            base["model"] = str(self.folder / given["model"])
         metrics = function(read(settings, (), {**SHARED, **given, **base, **data, "out": str(out), **only}))
         return {"metrics": metrics, "weights": load_file(out / "model.safetensors")}

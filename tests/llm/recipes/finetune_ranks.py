@@ -1,6 +1,8 @@
-"""What two ranks do for `test_finetune`: a run, one that breaks off and goes on, each on real gloo ranks."""
+"""What two real gloo ranks do for `test_finetune`: a run, one that is killed, and that one going on."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +34,30 @@ class BreaksAfter:
         Report.step = self.report  # type: ignore[method-assign]
 
 
-class BrokenRun:
-    """A check for `run_checks`: a whole run, then one that breaks off after a step and is started again."""
+class KilledRuns:
+    """A check for `run_checks`: a whole run, then one in which all ranks die of SIGKILL after a step."""
 
-    def __init__(self, whole: FinetuneConfig, broken: FinetuneConfig, copy: Path) -> None:
-        self.__name__ = "broken_run"
-        self.whole, self.broken, self.copy = whole, broken, copy
+    def __init__(self, whole: FinetuneConfig, broken: FinetuneConfig) -> None:
+        self.__name__ = "killed_runs"
+        self.whole, self.broken = whole, broken
 
-    def __call__(self, rank: int, folder: Path) -> dict[str, Any]:
-        metrics = run(self.whole)
+    def __call__(self, rank: int, folder: Path) -> None:
+        run(self.whole)
         try:
             with BreaksAfter(5):
                 run(self.broken)
         except Broken:
-            pass
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class StartedAgain:
+    """A check for `run_checks`: a run that goes on; its checkpoints as it finds them are copied first."""
+
+    def __init__(self, broken: FinetuneConfig, copy: Path) -> None:
+        self.__name__ = "started_again"
+        self.broken, self.copy = broken, copy
+
+    def __call__(self, rank: int, folder: Path) -> dict[str, Any]:
         if rank == 0:
             shutil.copytree(Path(self.broken.out) / "checkpoints", self.copy)
-        return {"whole": metrics, "again": run(self.broken)}
+        return run(self.broken)

@@ -162,8 +162,6 @@ def test_settings_that_cannot_work_are_told(model: Path, pairs: Path, tmp_path: 
         DPOConfig(model="m", data="d", beta=0)
     with pytest.raises(RecipeError, match="there is no setting 'betta'; did you mean 'beta'"):
         dpo(model, pairs, betta=0.1)
-    with pytest.raises(RecipeError, match=r"leave parallel\.tp and parallel\.cp at 1"):
-        dpo(model, pairs, **{"parallel.tp": 2})
     with pytest.raises(RecipeError, match="quantize=nf4 needs frozen weights"):
         dpo(model, pairs, out=str(tmp_path), quantize="nf4", adapt="full", **{"parallel.devices": 1})
     text = write_rows(tmp_path / "text.jsonl", [{"text": "no pairs"}])

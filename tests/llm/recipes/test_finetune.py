@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.fabric.strategies.ranks import run_checks
-from tests.llm.recipes.finetune_ranks import BreaksAfter, Broken, BrokenRun
+from tests.llm.recipes.finetune_ranks import BreaksAfter, Broken, KilledRuns, StartedAgain
 from tests.llm.recipes.small import run_and_kill, small_model, source_lines, write_rows
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from blixt.llm import LLM, LLMError, LoRAConfig, finetune, merge_adapter
 from blixt.llm.lora import load_peft
@@ -154,7 +155,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(base: Path, lines: Path, 
     assert run(fresh)["steps"] == 8
 
 
-def test_two_ranks_go_on_to_the_same_bits_and_one_rank_goes_on_with_their_data(
+def test_two_killed_ranks_go_on_to_the_same_bits_and_one_rank_goes_on_with_their_data(
     base: Path, lines: Path, tmp_path: Path
 ) -> None:
     sharded = ParallelConfig(strategy="fsdp")
@@ -162,14 +163,18 @@ def test_two_ranks_go_on_to_the_same_bits_and_one_rank_goes_on_with_their_data(
         replace(settings(base, lines, tmp_path / name, adapt="full", merge=False), parallel=sharded)
         for name in ("one", "two")
     )
-    answers = run_checks(2, [BrokenRun(one, two, tmp_path / "three" / "checkpoints")], tmp_path)["broken_run"]
-    for answer in answers:
-        assert answer["again"] == answer["whole"], answer
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        run_checks(2, [KilledRuns(one, two)], tmp_path)
+    assert not (Path(two.out) / "metrics.json").exists()
+    again = StartedAgain(two, tmp_path / "three" / "checkpoints")
+    whole = json.loads((Path(one.out) / "metrics.json").read_text())
+    for answer in run_checks(2, [again], tmp_path).of(again):
+        assert answer == whole
     weights = [load_file(Path(config.out) / "model.safetensors") for config in (one, two)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     alone = run(replace(two, out=str(tmp_path / "three"), parallel=ParallelConfig()))
-    assert alone["tokens"] == answers[0]["whole"]["tokens"]
-    assert alone["val_loss"] == pytest.approx(answers[0]["whole"]["val_loss"], rel=1e-4)
+    assert alone["tokens"] == whole["tokens"]
+    assert alone["val_loss"] == pytest.approx(whole["val_loss"], rel=1e-4)
 
 
 def test_what_the_model_writes_is_shown_before_and_after(

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,7 @@ class LoRALinear(nn.Module):
         lora_b: (out_features, r), zero at first: a new adapter changes nothing.
         magnitude: (out_features,) row lengths, or None.
         enabled: False gives the base layer alone.
+        sum_over_inputs: What DoRA's lengths pass that only know some of the inputs, in tensor parallel.
     """
 
     lora_a: nn.Parameter
@@ -55,6 +57,7 @@ class LoRALinear(nn.Module):
         )
         self.r, self.scale, self.dropout, self.enabled = r, scale, dropout, True
         vars(self)["_original"] = None  # not registered: what is merged is no part of the model's state
+        self.sum_over_inputs: Callable[[Tensor], Tensor] = _as_it_is  # of ranks that share the inputs
         device, dtype = _place_of(base)
         self.lora_a = nn.Parameter(torch.empty(r, self.in_features, device=device, dtype=dtype))
         self.lora_b = nn.Parameter(torch.zeros(self.out_features, r, device=device, dtype=dtype))
@@ -118,7 +121,8 @@ class LoRALinear(nn.Module):
         across = self._without_bias(self.base(a.to(_dtype_of(self.base)))).to(b.dtype)  # A W', (r, out)
         cross = (b * across.T).sum(1)
         own = ((b @ (a @ a.T)) * b).sum(1)
-        return (self.squares + 2 * self.scale * cross + self.scale**2 * own).clamp_min(0).sqrt()
+        added = self.sum_over_inputs(2 * self.scale * cross + self.scale**2 * own)
+        return (self.squares + added).clamp_min(0).sqrt()
 
     def _stretched(self, x: Tensor, inner: Tensor) -> Tensor:
         assert self.magnitude is not None
@@ -226,6 +230,10 @@ def linear_of(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Lin
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)
     return layer
+
+
+def _as_it_is(part: Tensor) -> Tensor:
+    return part
 
 
 def _bias_of(layer: nn.Module) -> Tensor | None:

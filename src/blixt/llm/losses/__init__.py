@@ -15,7 +15,13 @@ from blixt.llm.losses.preference import (
     orpo_loss,
     simpo_loss,
 )
-from blixt.llm.losses.tokens import IGNORE, sequence_logprobs, token_logprobs, token_loss
+from blixt.llm.losses.tokens import (
+    IGNORE,
+    sequence_logprobs,
+    summed_by_document,
+    token_logprobs,
+    token_loss,
+)
 
 __all__ = [
     "IGNORE",
@@ -35,6 +41,7 @@ __all__ = [
     "policy_loss",
     "sequence_logprobs",
     "simpo_loss",
+    "summed_by_document",
     "token_logprobs",
     "token_loss",
 ]

@@ -137,10 +137,29 @@ def sequence_logprobs(
         sums, lengths = logprobs.sum(-1), counted.sum(-1)
     else:
         sequences = int(documents.max()) + 1 if count is None else count
-        inside = documents.flatten() >= 0
-        places = documents.flatten()[inside].long()
-        sums = logprobs.new_zeros(sequences).index_add(0, places, logprobs.flatten()[inside])
-        lengths = places.new_zeros(sequences).index_add(0, places, counted.flatten()[inside].long())
+        return summed_by_document(logprobs, counted, documents, sequences, mean=mean)
+    return sums / lengths.clamp(min=1) if mean else sums
+
+
+def summed_by_document(
+    logprobs: Tensor, counted: Tensor, documents: Tensor, count: int, *, mean: bool = False
+) -> Tensor:
+    """Sums (or means) of tokens' log-probabilities over the documents of packed blocks.
+
+    Args:
+        logprobs: Of each token, 0 where it does not count, (...).
+        counted: Which tokens count, (...).
+        documents: The number of each token's document, (...); negative is padding.
+        count: How many documents there are.
+        mean: Divide by the number of counted tokens.
+
+    Returns:
+        (count,); a document without a counted token has 0.
+    """
+    inside = documents.flatten() >= 0
+    places = documents.flatten()[inside].long()
+    sums = logprobs.new_zeros(count).index_add(0, places, logprobs.flatten()[inside])
+    lengths = places.new_zeros(count).index_add(0, places, counted.flatten()[inside].long())
     return sums / lengths.clamp(min=1) if mean else sums
 
 

@@ -1,13 +1,11 @@
 """From numbers in a recipe to a Fabric strategy."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from blixt.fabric import FSDPStrategy, Parallel, ParallelStrategy, Strategy
-from blixt.llm.config import ModelConfig
 from blixt.llm.errors import RecipeError
 from blixt.llm.parallel.memory import Checkpointing, checkpoint_blocks, compile_blocks
 from blixt.llm.parallel.tensor import apply_tensor_parallel
@@ -59,14 +57,14 @@ class ParallelConfig:
         return self.strategy == "fsdp" or max(self.tp, self.cp, self.replicas) > 1 or self.offload
 
 
-def make_strategy(config: ParallelConfig, model: ModelConfig) -> Strategy | str:
-    """The strategy for a decoder: FSDP2 by block, with tensor and context parallel where asked for."""
+def make_strategy(config: ParallelConfig) -> Strategy | str:
+    """The strategy for decoders: FSDP2 by block, with tensor and context parallel where asked for."""
     if not config.sharded:
         return "auto" if config.strategy == "auto" else "ddp"
     sizes = Parallel(dp_replicate=config.replicas, tp=config.tp, cp=config.cp)
     if config.tp == 1 and config.cp == 1:
         return FSDPStrategy(parallel=sizes, cpu_offload=config.offload)
-    divide = partial(_divide, config=model) if config.tp > 1 else None
+    divide = _divide if config.tp > 1 else None
     return ParallelStrategy(sizes, parallelize_fn=divide, cpu_offload=config.offload)
 
 
@@ -78,5 +76,5 @@ def prepare_blocks(model: nn.Module, config: ParallelConfig) -> nn.Module:
     return model
 
 
-def _divide(module: nn.Module, mesh: "DeviceMesh", config: ModelConfig) -> Any:
-    return apply_tensor_parallel(module, mesh["tp"], config)
+def _divide(module: nn.Module, mesh: "DeviceMesh") -> Any:
+    return apply_tensor_parallel(module, mesh["tp"])

@@ -1,6 +1,6 @@
 """Tensor parallel: the ranks of an axis share every layer's work, decided from outside of the model file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,12 +18,13 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,  # pyright: ignore[reportUnknownVariableType] - torch types it partly
 )
 
-from blixt.llm.config import ModelConfig
 from blixt.llm.errors import RecipeError
 from blixt.llm.lora.add import is_linear
 from blixt.llm.lora.layer import LoRALinear, TrainedCopy
+from blixt.llm.model import GPT
 from blixt.llm.parallel.exchange import summed, summed_backward
 from blixt.llm.parallel.layout import Layout
+from blixt.llm.quant.base import QuantLinear
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -32,34 +33,38 @@ Plan = dict[str, ParallelStyle]
 """Names of submodules to what happens to them along the axis."""
 
 
-def plan_of(model: nn.Module, config: ModelConfig, size: int) -> Plan:
-    """The plan of a decoder on `size` ranks: a style for each module with a parameter that is divided.
+def plan_of(model: nn.Module, size: int) -> Plan:
+    """The plan of decoders on `size` ranks: a style for each module with a parameter that is divided.
 
     Args:
-        model: A `GPT`, or a module that holds one; its parameters' names decide.
-        config: Its configuration.
+        model: A `GPT`, or a module that holds some (a policy and its reference, a student and its teacher);
+            each one's configuration and its parameters' names decide.
         size: Number of ranks.
 
     Raises:
         RecipeError: The size divides nothing, or an adapter is of a kind that cannot be divided.
     """
-    layout = Layout(config, size)
-    layout.check()
     plan: Plan = {}
-    for name, part in cast("Any", model).named_modules():
-        style = _style(layout, _inner(name), part)
-        if style is not None:
-            plan[name] = style
+    decoders: list[tuple[str, GPT]] = [
+        (name, part) for name, part in cast("Any", model).named_modules() if isinstance(part, GPT)
+    ]
+    for start, decoder in decoders:
+        layout = Layout(decoder.config, size)
+        layout.check()
+        for name, part in cast("Any", decoder).named_modules():
+            style = _style(layout, name, part)
+            if style is not None:
+                plan[f"{start}.{name}" if start else name] = style
     return plan
 
 
-def apply_tensor_parallel(model: nn.Module, mesh: "DeviceMesh", config: ModelConfig) -> nn.Module:
-    """Divide a decoder among the ranks of a one-dimensional mesh, in place.
+def apply_tensor_parallel(model: nn.Module, mesh: "DeviceMesh") -> nn.Module:
+    """Divide decoders among the ranks of a one-dimensional mesh, in place.
 
     Every rank must hold the same whole values; afterwards each has its part, and the module gives every rank
     the same whole outputs.
     """
-    for name, style in plan_of(model, config, mesh.size()).items():
+    for name, style in plan_of(model, mesh.size()).items():
         cast("Any", parallelize_module)(model.get_submodule(name), mesh, style)
     return model
 
@@ -118,6 +123,55 @@ class Divided(ParallelStyle):
         return whole / mesh.size() if self.leaves and name.endswith("bias") else whole
 
 
+class DividedAdapter(Divided):
+    """An adapter and its base, divided alike: both by outputs (dim 0), or both by inputs (dim 1).
+
+    Args:
+        layer: A `LoRALinear`, on a base of ours, with or without DoRA's lengths.
+        dim: Of the weight.
+        enters: As in `Divided`, for a layer divided by outputs.
+    """
+
+    def __init__(self, layer: LoRALinear, dim: int, *, enters: bool) -> None:
+        whole = [name for name in ("bias", "base.bias") if _has(layer, name)]
+        weights = [name for name in ("base.weight",) if _has(layer, name)]
+        lengths = ["magnitude"] if layer.magnitude is not None else []
+        self.dim = dim
+        if dim == 1:
+            divided = dict.fromkeys([*weights, "lora_a"], 1)
+            super().__init__(divided, ["lora_b", *lengths, *whole], leaves=True)
+        else:
+            divided = dict.fromkeys([*weights, "lora_b", *lengths, *whole], 0)
+            super().__init__(divided, ["lora_a"], enters=enters)
+
+    def _apply(self, module: nn.Module, device_mesh: "DeviceMesh") -> nn.Module:
+        layer = cast("LoRALinear", module)
+        if isinstance(layer.base, QuantLinear):
+            _keep_part(layer.base, self.dim, device_mesh)
+        if layer.squares is not None and self.dim == 0:
+            layer.squares = layer.squares.chunk(device_mesh.size())[device_mesh.get_local_rank()]
+        elif layer.squares is not None:
+            layer.sum_over_inputs = lambda part: summed(part, device_mesh)
+        return super()._apply(module, device_mesh)
+
+
+class DividedQuant(ParallelStyle):
+    """A frozen layer of few bits, of which each rank keeps some outputs (dim 0) or inputs (dim 1)."""
+
+    def __init__(self, dim: int, *, enters: bool) -> None:
+        super().__init__()
+        self.dim, self.enters = dim, enters
+
+    def _apply(self, module: nn.Module, device_mesh: "DeviceMesh") -> nn.Module:
+        _keep_part(cast("QuantLinear", module), self.dim, device_mesh)
+        module.forward = partial(self._run, module.forward, device_mesh)
+        return module
+
+    def _run(self, forward: Callable[[Tensor], Tensor], mesh: "DeviceMesh", x: Tensor) -> Tensor:
+        out = forward(summed_backward(x, mesh) if self.dim == 0 and self.enters else x)
+        return summed(out, mesh) if self.dim == 1 else out
+
+
 class SharedInput(ParallelStyle):
     """A whole layer whose outputs go to divided heads: its outputs' gradient is the ranks' sum."""
 
@@ -129,6 +183,8 @@ class SharedInput(ParallelStyle):
 
 def _style(layout: Layout, name: str, part: nn.Module) -> ParallelStyle | None:
     """What happens to one module; None for nothing."""
+    if name.endswith("attn.kv_a") and layout.partial(f"{name}_norm.weight"):
+        return SharedInput()  # with an adapter or in few bits, too
     if isinstance(part, LoRALinear):
         return _adapter(layout.dim(f"{name}.weight"), name, part)
     if isinstance(part, TrainedCopy):
@@ -139,13 +195,11 @@ def _style(layout: Layout, name: str, part: nn.Module) -> ParallelStyle | None:
         return None
     if name.endswith((".base", ".copy")):
         return None
-    if is_linear(part) and not isinstance(part, nn.Linear) and layout.dim(f"{name}.weight") is not None:
-        raise RecipeError(f"{name} is a quantised layer, which cannot be divided: use parallel.tp=1")
+    if is_linear(part) and not isinstance(part, nn.Linear):
+        return _frozen(layout.dim(f"{name}.weight"), name, part)
     own = {leaf: layout.dim(f"{name}.{leaf}") for leaf, _ in part.named_parameters(recurse=False)}
     dims = {leaf: dim for leaf, dim in own.items() if dim is not None}
     whole = [leaf for leaf in own if layout.partial(f"{name}.{leaf}")]
-    if name.endswith("attn.kv_a") and layout.partial(f"{name}_norm.weight"):
-        return SharedInput()
     if not dims and not whole:
         return None
     if isinstance(part, nn.Embedding):
@@ -159,18 +213,25 @@ def _style(layout: Layout, name: str, part: nn.Module) -> ParallelStyle | None:
 
 
 def _adapter(dim: int | None, name: str, layer: LoRALinear) -> ParallelStyle | None:
-    """Base and product are divided alike: both by outputs, or both by inputs."""
     if dim is None:
         return None
-    if type(layer.base) is not nn.Linear or layer.magnitude is not None:
-        kind = "a quantised layer" if layer.magnitude is None else "DoRA"
-        raise RecipeError(f"{name} has an adapter on {kind}, which cannot be divided: use parallel.tp=1")
-    if dim == 1:
-        whole = [n for n in ("lora_b", "bias", "base.bias") if _has(layer, n)]
-        return Divided({"base.weight": 1, "lora_a": 1}, whole, leaves=True)
-    biases = {n: 0 for n in ("bias", "base.bias") if _has(layer, n)}
-    enters = not name.endswith("attn.kv_b")
-    return Divided({"base.weight": 0, "lora_b": 0, **biases}, ["lora_a"], enters=enters)
+    if type(layer.base) is not nn.Linear and not isinstance(layer.base, QuantLinear):
+        raise RecipeError(f"{name} has a base of another library, which cannot be divided: use parallel.tp=1")
+    return DividedAdapter(layer, dim, enters=not name.endswith("attn.kv_b"))
+
+
+def _frozen(dim: int | None, name: str, layer: nn.Module) -> ParallelStyle | None:
+    if dim is None:
+        return None
+    if not isinstance(layer, QuantLinear):
+        raise RecipeError(f"{name} is a layer of another library, which cannot be divided: use parallel.tp=1")
+    return DividedQuant(dim, enters=not name.endswith("attn.kv_b"))
+
+
+def _keep_part(layer: QuantLinear, dim: int, mesh: "DeviceMesh") -> None:
+    layer.keep_part(dim, mesh.get_local_rank(), mesh.size())
+    if dim == 1 and layer.bias is not None:
+        layer.bias = layer.bias / mesh.size()  # every rank adds it to what is summed
 
 
 def _has(layer: nn.Module, name: str) -> bool:
@@ -181,12 +242,3 @@ def _has(layer: nn.Module, name: str) -> bool:
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     owner, _, leaf = name.rpartition(".")
     return module.get_submodule(owner), leaf
-
-
-def _inner(name: str) -> str:
-    """A module's name in the decoder, whatever holds it: "model.blocks.0" is "blocks.0"."""
-    for start in ("blocks.", "embed", "head"):
-        at = f".{name}".find(f".{start}")
-        if at >= 0:
-            return name[at:]
-    return name

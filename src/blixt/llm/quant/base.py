@@ -1,10 +1,13 @@
 """What every linear layer with weights below 16 bits has in common."""
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
+
+from blixt.llm.errors import QuantError
 
 _ROWS_AT_ONCE = 1024
 
@@ -81,6 +84,47 @@ class QuantLinear(nn.Module):
     @abstractmethod
     def product(self, x: Tensor) -> Tensor:
         """`x @ weight.T` without bias: (N, in) to (N, out) in the dtype of `x`."""
+
+    @property
+    def step(self) -> int:
+        """Neighbouring inputs that share a scale, so that a layer divided by inputs is cut between them."""
+        return 1
+
+    @abstractmethod
+    def take(self, rows: slice, columns: slice) -> None:
+        """Keep some outputs and inputs of the weight only, in place; sizes are still the old ones.
+
+        Args:
+            rows: Outputs.
+            columns: Inputs, from and to a multiple of `step`.
+        """
+
+    def keep_part(self, dim: int, part: int, parts: int) -> None:
+        """Keep one of equal parts of the weight, as tensor parallel does, in place.
+
+        Args:
+            dim: 0 divides the outputs, 1 the inputs.
+            part: Which, from 0.
+            parts: How many.
+
+        Raises:
+            QuantError: Numbers that share a scale would be parted.
+        """
+        size = (self.out_features, self.in_features)[dim]
+        share = size // parts
+        unit = self.step if dim == 1 else self.step // math.gcd(self.step, self.in_features)
+        if size % parts or share % unit:
+            raise QuantError(
+                f"{self.scheme} shares scales among {self.step} weights, so a layer of {self.out_features} x "
+                f"{self.in_features} does not divide among {parts} ranks: use int8, or another parallel.tp"
+            )
+        chosen, whole = slice(part * share, (part + 1) * share), slice(None)
+        self.take(chosen, whole) if dim == 0 else self.take(whole, chosen)
+        if dim == 0:
+            self.out_features = share
+            self.bias = None if self.bias is None else self.bias[chosen].clone()
+        else:
+            self.in_features = share
 
     def options(self) -> dict[str, Any]:
         """What `from_linear` was given besides the layer."""

@@ -47,6 +47,10 @@ class FP8Linear(QuantLinear):
         numbers, scale = rounded(weight)
         self.weight_fp8[rows], self.scale[rows] = numbers, scale.squeeze(1)
 
+    def take(self, rows: slice, columns: slice) -> None:
+        """Keep some outputs and inputs of the weight only."""
+        self.weight_fp8, self.scale = self.weight_fp8[rows, columns].clone(), self.scale[rows].clone()
+
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""
         return _widened(self.weight_fp8) * (self.scale * _EXPONENTS_APART).unsqueeze(1)

@@ -84,6 +84,19 @@ class Int4Linear(QuantLinear):
         self.codes[rows] = _packed(codes.to(torch.uint8).view(len(weight), self.in_features))
         self.scale_offset[:, rows] = torch.stack((scale, offset), 2).transpose(0, 1).bfloat16()
 
+    @property
+    def step(self) -> int:
+        """The group."""
+        return self.group
+
+    def take(self, rows: slice, columns: slice) -> None:
+        """Keep some outputs and inputs of the weight only."""
+        self.restore()
+        assert self.codes is not None
+        first, last, _ = columns.indices(self.in_features)
+        self.codes = self.codes[rows, first // 2 : last // 2].clone()
+        self.scale_offset = self.scale_offset[first // self.group : last // self.group, rows].clone()
+
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""
         groups = self._integers().view(self.out_features, -1, self.group).float() - _MIDDLE

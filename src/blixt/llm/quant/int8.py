@@ -45,6 +45,10 @@ class Int8Linear(QuantLinear):
         rounded, step = _rounded(weight)
         self.weight_int8[rows], self.scale[rows] = rounded.to(torch.int8), step.squeeze(1)
 
+    def take(self, rows: slice, columns: slice) -> None:
+        """Keep some outputs and inputs of the weight only."""
+        self.weight_int8, self.scale = self.weight_int8[rows, columns].clone(), self.scale[rows].clone()
+
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""
         return self.weight_int8.float() * self.scale.unsqueeze(1)

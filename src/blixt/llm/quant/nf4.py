@@ -79,6 +79,24 @@ class NF4Linear(QuantLinear):
         self.absmax[first : first + len(blocks)] = absmax
         self.codes[first * BLOCK // 2 : (first + len(blocks)) * BLOCK // 2] = codes[::2] << 4 | codes[1::2]
 
+    @property
+    def step(self) -> int:
+        """The block."""
+        return BLOCK
+
+    def take(self, rows: slice, columns: slice) -> None:
+        """Keep some outputs and inputs of the weight only."""
+        first, last, _ = rows.indices(self.out_features)
+        left, right, _ = columns.indices(self.in_features)
+        if (left, right) == (0, self.in_features):  # blocks may reach from row to row
+            start, end = first * self.in_features, last * self.in_features
+            self.codes = self.codes[start // 2 : end // 2].clone()
+            self.absmax = self.absmax[start // BLOCK : end // BLOCK].clone()
+            return
+        codes = self.codes.view(self.out_features, -1)[rows, left // 2 : right // 2]
+        scales = self.absmax.view(self.out_features, -1)[rows, left // BLOCK : right // BLOCK]
+        self.codes, self.absmax = codes.flatten(), scales.flatten()
+
     def dequantize(self) -> Tensor:
         """The weight that the buffers stand for, (out, in) in float32."""
         if _bitsandbytes():

@@ -9,7 +9,6 @@ from torch.optim import Optimizer
 from blixt.fabric import Fabric
 from blixt.llm.errors import RecipeError
 from blixt.llm.model import GPT
-from blixt.llm.parallel import ParallelConfig
 from blixt.llm.recipes.adapt import load_base
 
 
@@ -39,17 +38,10 @@ def shares(batch_size: int, micro_batch_size: int, ranks: int) -> tuple[int, int
     return share, micro
 
 
-def refuse_sharing(parallel: ParallelConfig, recipe: str) -> None:
-    """Whole answers are needed on a rank.
-
-    Raises:
-        RecipeError: Layers or sequences shall be shared among ranks.
-    """
-    if parallel.cp > 1 or parallel.tp > 1:
-        raise RecipeError(
-            f"{recipe} runs on whole layers and sequences: leave parallel.tp and parallel.cp at 1, and use "
-            "strategy fsdp for a large model"
-        )
+def divisible(length: int, cp: int) -> int:
+    """Places in a row, rounded up to what `cp` ranks of context parallel can divide."""
+    pieces = 2 * cp if cp > 1 else 1
+    return -(-length // pieces) * pieces
 
 
 def apply_gradients(fabric: Fabric, model: nn.Module, optimizers: Sequence[Optimizer], clip: float) -> None:

@@ -14,15 +14,22 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.losses import Distillation
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
-from blixt.llm.recipes.adapt import Adapt, Scheme, base_config, export
-from blixt.llm.recipes.align import load_frozen, refuse_sharing, shares
+from blixt.llm.recipes.adapt import Adapt, Scheme, export
+from blixt.llm.recipes.align import load_frozen, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.distill_data import loaders, restarted
 from blixt.llm.recipes.distill_model import StudentModel, export_fresh, make_student
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
-from blixt.llm.recipes.training import data_ranks, evaluate, micro_batches, start, train_step
+from blixt.llm.recipes.training import (
+    context_parallel,
+    data_ranks,
+    evaluate,
+    micro_batches,
+    start,
+    train_step,
+)
 from blixt.llm.tokenizer import Tokenizer
 
 
@@ -91,7 +98,6 @@ class DistillConfig:
     checkpoint: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        refuse_sharing(self.parallel, self.recipe)
         if self.loss.temperature <= 0 or not 0 <= self.loss.hard <= 1 or not 0 < self.loss.jsd_weight < 1:
             raise RecipeError("loss: temperature is above 0, hard from 0 to 1, jsd_weight between 0 and 1")
 
@@ -118,15 +124,17 @@ def run(config: DistillConfig) -> dict[str, Any]:
     """Train as the settings say; returns what `distill` returns."""
     kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
     tokenizer = Tokenizer.load(config.teacher)
-    fabric = start(config.parallel, config.precision, config.log, kept, base_config(config.teacher))
+    fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
     student = make_student(config, tokenizer)
     teacher = load_frozen(config.teacher, config.precision)
-    model = fabric.setup_module(prepare_blocks(StudentModel(student, teacher, config.loss), config.parallel))
+    cp, tp = context_parallel(fabric, config.parallel, packed=True), config.parallel.tp
+    whole = StudentModel(student, teacher, config.loss, cp)
+    model = fabric.setup_module(prepare_blocks(whole, config.parallel))
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
-    _, micro = shares(config.batch_size, config.micro_batch_size, fabric.world_size)
+    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)
@@ -137,7 +145,7 @@ def run(config: DistillConfig) -> dict[str, Any]:
     report = Report(fabric, config.log, steps, flops_per_token(student, student.config, config.block_size))
     report.say(f"{show(config)}{said}" if not progress["step"] else f"going on after step {progress['step']}")
     if not progress["step"]:
-        progress["first"] = evaluate(fabric, model, restarted(held_out))
+        progress["first"] = evaluate(fabric, model, restarted(held_out), tp)
 
     batches = iter(train)
     with stopping(fabric, progress["step"]) as stop:
@@ -145,12 +153,12 @@ def run(config: DistillConfig) -> dict[str, Any]:
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)
             blocks = micro_batches(next(batches), micro)
-            done = train_step(fabric, model, optimizers, blocks, clip=config.optim.clip)
+            done = train_step(fabric, model, optimizers, blocks, tp=tp, clip=config.optim.clip)
             progress["step"] = step
             report.step(step, done.tokens, loss=done.loss, learning_rate=rate, grad_norm=done.norm)
             with report.aside():
                 if config.val_every and step % config.val_every == 0 and step < steps:
-                    report.log(step, {"val_loss": evaluate(fabric, model, restarted(held_out))})
+                    report.log(step, {"val_loss": evaluate(fabric, model, restarted(held_out), tp)})
                 leaves = stop.due(step)
                 if leaves or checkpoints.due(step, steps):
                     checkpoints.save(step, state, progress)
@@ -158,7 +166,7 @@ def run(config: DistillConfig) -> dict[str, Any]:
                 report.say(f"stopped after step {step} ({stop.requested})")
                 break
 
-    after = evaluate(fabric, model, restarted(held_out))
+    after = evaluate(fabric, model, restarted(held_out), tp)
     report.log(progress["step"], {"val_loss": after})
     report.close()
     metrics = {

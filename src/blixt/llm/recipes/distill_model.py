@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from blixt.llm.attention import Packed
+from blixt.llm.attention import Context, Packed
 from blixt.llm.config import ModelConfig, preset
 from blixt.llm.data import PackedBlock
 from blixt.llm.errors import RecipeError
 from blixt.llm.losses import Distillation, distillation_loss, token_loss
 from blixt.llm.model import GPT
+from blixt.llm.parallel import ContextParallel
 from blixt.llm.recipes.adapt import adapt_model, base_config, load_base
 from blixt.llm.recipes.resume import load_best
 from blixt.llm.recipes.training import keep_buffers
@@ -31,10 +32,14 @@ class StudentModel(nn.Module):
         model: The student.
         teacher: Frozen, of the same vocabulary.
         settings: Which divergence.
+        cp: Divides sequences among ranks; None keeps them whole.
     """
 
-    def __init__(self, model: GPT, teacher: GPT, settings: Distillation) -> None:
+    def __init__(
+        self, model: GPT, teacher: GPT, settings: Distillation, cp: ContextParallel | None = None
+    ) -> None:
         super().__init__()
+        self.cp = cp
         self.model, self.teacher, self.settings = model, teacher, settings
         keep_buffers(self)
 
@@ -48,7 +53,9 @@ class StudentModel(nn.Module):
             block: (B, T).
             count: What to divide by: the loss positions of the whole step, say.
         """
-        ctx = Packed(block.documents)
+        ctx: Context = Packed(block.documents)
+        if self.cp is not None:
+            block, ctx = self.cp.share(block)
         hidden = self.model.hidden(block.tokens, ctx)
         if not self.training:
             return token_loss(self.model, hidden, block.targets, block.mask, count=count)

@@ -17,14 +17,14 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
 from blixt.llm.recipes.adapt import Adapt, Scheme, adapt_model, base_config, export, load_base
-from blixt.llm.recipes.align import apply_gradients, load_frozen, refuse_sharing, shares
+from blixt.llm.recipes.align import apply_gradients, load_frozen, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.dpo_data import loaders
 from blixt.llm.recipes.dpo_model import FACTS, WITHOUT_REFERENCE, Loss, PreferenceModel, make_pair_loss, means
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
-from blixt.llm.recipes.training import counts, data_ranks, micro_batches, start
+from blixt.llm.recipes.training import context_parallel, copies, counts, data_ranks, micro_batches, start
 from blixt.llm.tokenizer import Tokenizer
 
 
@@ -99,7 +99,6 @@ class DPOConfig:
     checkpoint: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        refuse_sharing(self.parallel, self.recipe)
         if self.beta <= 0 or not 0 <= self.label_smoothing < 0.5:
             raise RecipeError("beta must be above 0, and label_smoothing from 0 to below 0.5")
 
@@ -127,7 +126,7 @@ def run(config: DPOConfig) -> dict[str, Any]:
     kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
     tokenizer = Tokenizer.load(config.model)
     shape = base_config(config.model)
-    fabric = start(config.parallel, config.precision, config.log, kept, shape)
+    fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
     base = load_base(config.model, config.adapt, config.precision, config.quantize)
     policy = adapt_model(base, config.adapt, config.lora)
@@ -135,12 +134,13 @@ def run(config: DPOConfig) -> dict[str, Any]:
     reference = load_frozen(config.model, config.precision) if copied else None
     pair_loss = make_pair_loss(config.loss, config.beta, config.gamma, config.label_smoothing)
     weights = config.wanted_weight, config.unwanted_weight
-    whole = PreferenceModel(policy, reference, config.loss, pair_loss, config.beta, weights)
+    cp = context_parallel(fabric, config.parallel, packed=True)
+    whole = PreferenceModel(policy, reference, config.loss, pair_loss, config.beta, weights, cp)
     model = fabric.setup_module(prepare_blocks(whole, config.parallel))
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
-    _, micro = shares(config.batch_size, config.micro_batch_size, fabric.world_size)
+    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)
@@ -197,14 +197,15 @@ def train_step(
 ) -> dict[str, float]:
     """Gradients of one step, every pair of all ranks with the same weight; returns means over the pairs."""
     own = torch.stack([whole.units(block).sum() for block in blocks]).sum()
-    pairs = fabric.all_reduce(own, "sum").clamp(min=1)
+    pairs = (fabric.all_reduce(own, "sum") / copies(fabric)).clamp(min=1)
+    ranks = fabric.strategy.data_parallel_size  # gradients are averaged over these
     sums = torch.zeros(FACTS, device=fabric.device)
     for index, block in enumerate(blocks):
         with fabric.no_backward_sync(model, enabled=index < len(blocks) - 1):
             facts: Tensor = model(block)
-            fabric.backward(facts[0] * fabric.world_size / pairs)  # gradients are averaged over the ranks
+            fabric.backward(facts[0] * ranks / pairs)
         sums += facts.detach()
-    return means(fabric.all_reduce(sums, "sum"))
+    return means(fabric.all_reduce(sums, "sum") / copies(fabric))
 
 
 @torch.no_grad()
@@ -216,6 +217,6 @@ def evaluate(fabric: Fabric, model: torch.nn.Module, loader: Loader) -> dict[str
     for block in loader:
         sums += model(block.to(fabric.device))
     model.train()
-    found = means(fabric.all_reduce(sums, "sum"))
+    found = means(fabric.all_reduce(sums, "sum") / copies(fabric))
     del found["pairs"]
     return found

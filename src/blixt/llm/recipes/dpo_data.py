@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blixt.llm.data import Encoded, Loader, Unit, load_examples, pack, split, tokenize
-from blixt.llm.recipes.align import shares
+from blixt.llm.recipes.align import divisible, shares
 from blixt.llm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def loaders(config: "DPOConfig", tokenizer: Tokenizer, rank: int, ranks: int) ->
     held_out = load_examples(config.val_data, kind) if config.val_data else None
     train, rest = split(examples, 0.0 if held_out else config.val_fraction, seed=config.seed)
     share, _ = shares(config.batch_size, config.micro_batch_size, ranks)
-    length = config.block_size or 2 * config.max_length  # kto: an answer and a mismatched one
+    # kto: an answer and a mismatched one
+    length = config.block_size or divisible(2 * config.max_length, config.parallel.cp)
     made: list[Loader] = []
     said: list[str] = []
     for part, shuffle in ((train, True), (held_out or rest, False)):

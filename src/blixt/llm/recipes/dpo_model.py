@@ -7,21 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from blixt.llm.attention import Packed
 from blixt.llm.data import PackedBlock
 from blixt.llm.lora import disable_adapters
 from blixt.llm.losses import (
+    IGNORE,
     PairLogprobs,
     dpo_loss,
     ipo_loss,
     kto_loss,
     kto_reference_point,
     orpo_loss,
-    sequence_logprobs,
     simpo_loss,
+    summed_by_document,
 )
 from blixt.llm.model import GPT
-from blixt.llm.recipes.training import keep_buffers
+from blixt.llm.parallel import ContextParallel
+from blixt.llm.recipes.training import keep_buffers, packed_logprobs
 
 Loss = Literal["dpo", "ipo", "simpo", "orpo", "kto"]
 WITHOUT_REFERENCE = ("simpo", "orpo")
@@ -44,6 +45,7 @@ class PreferenceModel(nn.Module):
         pair_loss: The loss of pairs; for "kto" see `weights`.
         beta: How strongly the reference holds, for reported rewards and KTO.
         weights: KTO's weights of wanted and unwanted answers.
+        cp: Divides sequences among ranks; None keeps them whole.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class PreferenceModel(nn.Module):
         pair_loss: PairLoss,
         beta: float,
         weights: tuple[float, float] = (1.0, 1.0),
+        cp: ContextParallel | None = None,
     ) -> None:
         super().__init__()
         self.model, self.reference = model, reference
         self.loss, self.pair_loss, self.beta, self.weights = loss, pair_loss, beta, weights
+        self.cp = cp
         self.slots = 3 if loss == "kto" else 2
         keep_buffers(self)
 
@@ -90,15 +94,12 @@ class PreferenceModel(nn.Module):
 
     def logprobs(self, model: GPT, block: PackedBlock) -> Tensor:
         """Of every document, (units, slots); 0 for those that are not there."""
-        hidden = model.hidden(block.tokens, Packed(block.documents))
         rows, numbers = self._numbers(block)
-        found = sequence_logprobs(
-            model,
-            hidden,
-            block.targets,
-            block.mask,
-            documents=numbers,
-            count=rows * len(block.tokens),
+        found = summed_by_document(
+            packed_logprobs(model, block, cp=self.cp),
+            block.mask & (block.targets != IGNORE),
+            numbers,
+            rows * len(block.tokens),
             mean=self.loss in OF_MEANS,
         )
         return found.view(-1, self.slots)

@@ -129,7 +129,7 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
     """Finetune as the settings say; returns what `finetune` returns."""
     kept = Path(config.checkpoint.dir or Path(config.out) / "checkpoints")
     shape, tokenizer = base_config(config.model), Tokenizer.load(config.model)
-    fabric = start(config.parallel, config.precision, config.log, kept, shape)
+    fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
     data = Data(config, tokenizer, *data_ranks(fabric))
     steps = config.steps or data.train.steps_left()

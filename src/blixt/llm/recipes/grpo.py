@@ -18,10 +18,11 @@ from blixt.llm.lora import LoRAConfig
 from blixt.llm.losses import PolicyLoss
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
 from blixt.llm.recipes.adapt import Adapt, Scheme, adapt_model, base_config, export, load_base
-from blixt.llm.recipes.align import load_frozen, refuse_sharing
+from blixt.llm.recipes.align import load_frozen
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.grpo_model import PolicyModel, learn
 from blixt.llm.recipes.grpo_rollouts import (
+    WholeCopy,
     Writer,
     check_prompts,
     judge,
@@ -33,7 +34,7 @@ from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule,
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.rewards import RewardConfig, make_reward
-from blixt.llm.recipes.training import start
+from blixt.llm.recipes.training import context_parallel, copies, data_ranks, start
 from blixt.llm.tokenizer import Tokenizer
 
 
@@ -69,7 +70,8 @@ class GRPOConfig:
         seed: Of prompts, draws and adapters.
         val_every: Steps between two measurements on held-out tasks; 0 is only before and after.
         optim: The optimizer.
-        parallel: Devices; every rank holds the whole model.
+        parallel: Devices and how they share the work. Where that divides the model, each rank also keeps a
+            whole copy to write answers with, which gets the trained weights before each batch.
         log: Where numbers go.
         checkpoint: What a restart resumes from.
     """
@@ -110,9 +112,6 @@ class GRPOConfig:
     checkpoint: ResumeConfig = field(default_factory=ResumeConfig)
 
     def __post_init__(self) -> None:
-        refuse_sharing(self.parallel, self.recipe)
-        if self.parallel.sharded:
-            raise RecipeError("grpo writes answers with the whole model on each rank: use strategy ddp")
         if self.group < 2:
             raise RecipeError(f"group={self.group}: an answer is compared with others, so give 2 or more")
         for name in ("steps", "prompts", "updates", "max_tokens", "max_prompt", "micro_batch_size"):
@@ -149,8 +148,8 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     tasks, held_out = load_tasks(config)
     prompts, val_prompts = ([prompt_ids(task, tokenizer) for task in part] for part in (tasks, held_out))
     check_prompts([*tasks, *held_out], [*prompts, *val_prompts], config.max_prompt)
-    fabric = start(config.parallel, config.precision, config.log, kept, shape)
-    rank, ranks = fabric.global_rank, fabric.world_size
+    fabric = start(config.parallel, config.precision, config.log, kept)
+    rank, ranks = data_ranks(fabric)
     if config.prompts % ranks:
         raise RecipeError(f"prompts={config.prompts} does not divide evenly among {ranks} ranks")
     seed_everything(config.seed)
@@ -159,12 +158,13 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     copied = config.adapt == "full" and config.loss.beta > 0
     reference = load_frozen(config.model, config.precision) if copied else None
     loss = replace(config.loss, length=config.loss.length or config.max_tokens)
-    whole = PolicyModel(policy, reference, loss, config.temperature)
+    cp = context_parallel(fabric, config.parallel, packed=True)
+    whole = PolicyModel(policy, reference, loss, config.temperature, cp)
     model = fabric.setup_module(prepare_blocks(whole, config.parallel))
     model.mark_forward_method("logprobs")
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
     writer = Writer(
-        policy,
+        WholeCopy(policy, config, fabric.device) if config.parallel.sharded else policy,
         tokenizer,
         max_prompt=config.max_prompt,
         max_tokens=config.max_tokens,
@@ -194,7 +194,8 @@ def run(config: GRPOConfig) -> dict[str, Any]:
             asked = [tasks[chosen[place]] for place in places for _ in range(config.group)]
             rewards = torch.tensor([reward(task, a.text) for task, a in zip(asked, answers, strict=True)])
             facts = learn(fabric, model, optimizers, config, answers, rewards)
-            total = fabric.all_reduce(torch.tensor([len(a.ids) for a in answers]).sum(), "sum")
+            written = torch.tensor([len(a.ids) for a in answers]).sum()
+            total = fabric.all_reduce(written, "sum") // copies(fabric)
             progress["tokens"] += int(total)
             progress |= {"step": step, "answers": progress["answers"] + config.prompts * config.group}
             report.step(step, int(total), **facts, learning_rate=rate)

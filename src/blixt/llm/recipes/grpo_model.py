@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from blixt.fabric import Fabric
-from blixt.llm.attention import Packed
 from blixt.llm.data import PackedBlock
 from blixt.llm.lora import disable_adapters
-from blixt.llm.losses import PolicyLoss, group_advantages, policy_loss, token_logprobs
+from blixt.llm.losses import PolicyLoss, group_advantages, policy_loss
 from blixt.llm.model import GPT
-from blixt.llm.recipes.align import apply_gradients
+from blixt.llm.parallel import ContextParallel
+from blixt.llm.recipes.align import apply_gradients, divisible
 from blixt.llm.recipes.grpo_rollouts import Answer, Packing, pack_answers
-from blixt.llm.recipes.training import keep_buffers
+from blixt.llm.recipes.training import copies, keep_buffers, packed_logprobs
 
 if TYPE_CHECKING:
     from blixt.llm.recipes.grpo import GRPOConfig
@@ -31,10 +31,19 @@ class PolicyModel(nn.Module):
         reference: A frozen copy; None for a policy with adapters, and where no reference holds.
         settings: The loss.
         temperature: That the answers were drawn with.
+        cp: Divides sequences among ranks; None keeps them whole.
     """
 
-    def __init__(self, model: GPT, reference: GPT | None, settings: PolicyLoss, temperature: float) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        reference: GPT | None,
+        settings: PolicyLoss,
+        temperature: float,
+        cp: ContextParallel | None = None,
+    ) -> None:
         super().__init__()
+        self.cp = cp
         self.model, self.reference = model, reference
         self.settings, self.temperature = settings, temperature
         keep_buffers(self)
@@ -76,8 +85,7 @@ class PolicyModel(nn.Module):
         return self._of(self.model, block)
 
     def _of(self, model: GPT, block: PackedBlock) -> Tensor:
-        hidden = model.hidden(block.tokens, Packed(block.documents))
-        return token_logprobs(model, hidden, block.targets, block.mask, temperature=self.temperature)
+        return packed_logprobs(model, block, temperature=self.temperature, cp=self.cp)
 
 
 def learn(
@@ -105,7 +113,8 @@ def learn(
     learned = [answer.complete or not config.drop_cut for answer in answers]
     packing = packed(fabric, config, answers, learned)
     here = packing.tokens if config.loss.average == "tokens" else sum(learned)
-    count = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), "sum").clamp(min=1)
+    total = fabric.all_reduce(torch.tensor(float(here), device=fabric.device), "sum")
+    count = (total / copies(fabric)).clamp(min=1)
     old: list[Tensor | None] = [None] * len(packing.blocks)
     if config.updates > 1:
         old = [cast("Any", model).logprobs(block.to(fabric.device)) for block in packing.blocks]
@@ -115,10 +124,11 @@ def learn(
             block, sequences = block.to(fabric.device), sequences.to(fabric.device)
             with fabric.no_backward_sync(model, enabled=index < len(packing.blocks) - 1):
                 # Gradients are averaged over the ranks, while losses are to be summed.
-                terms = model(block, sequences, advantages, old[index], count / fabric.world_size)
+                share = count / fabric.strategy.data_parallel_size
+                terms = model(block, sequences, advantages, old[index], share)
                 fabric.backward(terms[0])
-            share = float(block.mask.sum()) / max(1, packing.tokens)
-            facts += terms.detach() * torch.tensor([1.0, share, share, share], device=fabric.device)
+            part = float(block.mask.sum()) / max(1, packing.tokens)
+            facts += terms.detach() * torch.tensor([1.0, part, part, part], device=fabric.device)
         apply_gradients(fabric, model, optimizers, config.optim.clip)
     return told(fabric, answers, rewards.view(-1, config.group), facts / config.updates)
 
@@ -127,7 +137,7 @@ def packed(
     fabric: Fabric, config: "GRPOConfig", answers: Sequence[Answer], learned: Sequence[bool]
 ) -> Packing:
     """This rank's micro-batches, as many as any rank has, because all take part in each gradient."""
-    length = config.block_size or config.max_prompt + config.max_tokens
+    length = config.block_size or divisible(config.max_prompt + config.max_tokens, config.parallel.cp)
     packing = pack_answers(answers, learned, length, config.micro_batch_size)
     most = int(fabric.all_reduce(torch.tensor(len(packing.blocks), device=fabric.device), "max"))
     return packing.filled(most)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from blixt.llm.data import (
 from blixt.llm.engine import Engine, EngineConfig
 from blixt.llm.errors import RecipeError
 from blixt.llm.model import GPT
+from blixt.llm.recipes.adapt import adapt_model, load_base
 from blixt.llm.recipes.rewards import Reward
+from blixt.llm.recipes.training import data_ranks
 from blixt.llm.sampling import Sampling
 from blixt.llm.tokenizer import Tokenizer
 
@@ -49,11 +51,49 @@ class Answer:
     complete: bool
 
 
+class WholeCopy:
+    """A whole policy beside one that ranks divide, because an engine writes with all of it.
+
+    Every rank keeps one and calls `refresh` at the same time. Frozen weights are read once, from the file.
+
+    Args:
+        policy: Divided.
+        config: The run's, which says what the policy was made of.
+        device: Where answers are written.
+
+    Attributes:
+        model: The copy.
+    """
+
+    def __init__(self, policy: GPT, config: "GRPOConfig", device: torch.device) -> None:
+        self.policy = policy
+        # What a fresh adapter draws is overwritten.
+        with cast("Any", torch.random).fork_rng(devices=[]):
+            base = load_base(config.model, config.adapt, config.precision, config.quantize)
+            self.model = adapt_model(base, config.adapt, config.lora).to(device).requires_grad_(False)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Gather the trained weights."""
+        own = dict(self.model.named_parameters())
+        for name, parameter in self.policy.named_parameters():
+            if parameter.requires_grad:
+                own[name].copy_(gathered(parameter, own[name].device))
+
+
+def gathered(parameter: Tensor, device: torch.device) -> Tensor:
+    """A whole tensor of what may be divided among ranks; all of them call it."""
+    from torch.distributed.tensor import DTensor
+
+    parameter = parameter.to(device)  # shards may rest in CPU memory
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
 class Writer:
     """Writes answers with the policy's weights as they are at the moment.
 
     Args:
-        policy: In whatever mode; it is put back into it.
+        policy: In whatever mode; it is put back into it. Or the whole copy of one that ranks divide.
         tokenizer: Its tokenizer.
         max_prompt: Longest prompt, in tokens.
         max_tokens: Longest answer.
@@ -63,7 +103,7 @@ class Writer:
 
     def __init__(
         self,
-        policy: GPT,
+        policy: GPT | WholeCopy,
         tokenizer: Tokenizer,
         *,
         max_prompt: int,
@@ -71,10 +111,12 @@ class Writer:
         temperature: float,
         max_batch: int,
     ) -> None:
-        self.policy, self.max_tokens, self.temperature = policy, max_tokens, temperature
+        self.copy = policy if isinstance(policy, WholeCopy) else None
+        self.policy = policy.model if isinstance(policy, WholeCopy) else policy
+        self.max_tokens, self.temperature = max_tokens, temperature
         # The same bits in any batch, and weights laid out once and for all: a resumed run writes the same.
         config = EngineConfig(max_batch, context=max_prompt + max_tokens, batch_invariant=True)
-        self.engine = Engine(policy, tokenizer, config)
+        self.engine = Engine(self.policy, tokenizer, config)
 
     def write(self, prompts: Sequence[list[int]], seeds: Sequence[int], group: int) -> list[Answer]:
         """`group` answers to each prompt, side by side.
@@ -94,6 +136,8 @@ class Writer:
     def _run(self, prompts: Sequence[list[int]], samplings: Sequence[Sampling]) -> list[Answer]:
         training = self.policy.training
         self.policy.eval()
+        if self.copy is not None:
+            self.copy.refresh()
         self.engine.reset_cache()
         order: list[str] = []
         prompt_of: dict[str, list[int]] = {}
@@ -179,7 +223,8 @@ def judge(
 ) -> float:
     """Mean reward of the likeliest answers, each rank writing its share."""
     sums = torch.zeros(2, dtype=torch.float64, device=fabric.device)
-    mine = range(fabric.global_rank, len(tasks), fabric.world_size)
+    rank, ranks = data_ranks(fabric)
+    mine = range(rank, len(tasks), ranks)
     answers = writer.write_best([prompts[i] for i in mine])
     sums[0] = sum(reward(tasks[i], answer.text) for i, answer in zip(mine, answers, strict=True))
     sums[1] = len(mine)

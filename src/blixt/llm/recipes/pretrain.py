@@ -153,7 +153,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     kept = Path(config.checkpoint.dir or folder.parent / "checkpoints")
     tokenizer = Tokenizer.load(Path(config.data))
     shape = configure(config, tokenizer)
-    fabric = start(config.parallel, config.precision, config.log, kept, shape)
+    fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
     decoder = GPT(shape) if config.init is None else load_checkpoint(config.init, copy=True).train()
     flops = flops_per_token(decoder, shape, config.block_size)

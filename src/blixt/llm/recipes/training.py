@@ -11,9 +11,8 @@ from torch.optim import Optimizer
 
 from blixt.fabric import Fabric
 from blixt.llm.attention import Context, Packed
-from blixt.llm.config import ModelConfig
 from blixt.llm.data import PackedBlock
-from blixt.llm.losses import token_loss
+from blixt.llm.losses import token_logprobs, token_loss
 from blixt.llm.model import GPT
 from blixt.llm.parallel import ContextParallel, ParallelConfig, make_strategy
 from blixt.llm.recipes.report import LogConfig, make_loggers
@@ -52,6 +51,24 @@ class LossModel(nn.Module):
         return self.model.logits(self.model.hidden(tokens)[:, -1])
 
 
+def packed_logprobs(
+    model: GPT, block: PackedBlock, *, temperature: float = 1.0, cp: ContextParallel | None = None
+) -> Tensor:
+    """Log-probability of each target of a block, 0 where there is none, (B, T).
+
+    Args:
+        model: The decoder.
+        block: (B, T), the same on the ranks of `cp`.
+        temperature: Divides the logits first.
+        cp: Divides sequences among ranks: each computes its part, and all get the whole. Their gradients
+            are then those of one rank, once the ranks' are averaged.
+    """
+    part, ctx = (block, Packed(block.documents)) if cp is None else cp.share(block)
+    hidden = model.hidden(part.tokens, ctx)
+    found = token_logprobs(model, hidden, part.targets, part.mask, temperature=temperature)
+    return found if cp is None else cp.gather(found)
+
+
 def keep_buffers(module: nn.Module) -> None:
     """Spare DDP sending buffers before every step: here they are quantised weights, the same on all ranks."""
     names = [name for name, _ in module.named_buffers()]
@@ -59,12 +76,12 @@ def keep_buffers(module: nn.Module) -> None:
     ddp._set_params_and_buffers_to_ignore_for_model(module, names)  # torch has no public name for it
 
 
-def start(config: ParallelConfig, precision: str, log: LogConfig, folder: Path, model: ModelConfig) -> Fabric:
+def start(config: ParallelConfig, precision: str, log: LogConfig, folder: Path) -> Fabric:
     """Launch the ranks, or join those that an environment started; loggers speak on rank 0 only."""
     fabric = Fabric(
         devices=config.devices,
         num_nodes=config.nodes,
-        strategy=make_strategy(config, model),
+        strategy=make_strategy(config),
         precision=cast("Any", precision),
     )
     fabric.launch()
@@ -83,6 +100,11 @@ def context_parallel(fabric: Fabric, config: ParallelConfig, *, packed: bool) ->
 def data_ranks(fabric: Fabric) -> tuple[int, int]:
     """This process's place among those with different data, and how many those are."""
     return fabric.strategy.data_parallel_rank, fabric.strategy.data_parallel_size
+
+
+def copies(fabric: Fabric) -> int:
+    """How many ranks have the same data: those that share its layers or its sequences."""
+    return fabric.world_size // fabric.strategy.data_parallel_size
 
 
 class Step(NamedTuple):
@@ -143,8 +165,7 @@ def counts(fabric: Fabric, blocks: Sequence[PackedBlock]) -> tuple[Tensor, Tenso
     """Loss positions and real tokens in the micro-batches of all ranks that have different data."""
     positions = torch.stack([(block.mask & (block.targets >= 0)).sum() for block in blocks]).sum()
     tokens = torch.stack([(block.documents >= 0).sum() for block in blocks]).sum()
-    copies = fabric.world_size // fabric.strategy.data_parallel_size
-    both = fabric.all_reduce(torch.stack((positions, tokens)).to(fabric.device), "sum") / copies
+    both = fabric.all_reduce(torch.stack((positions, tokens)).to(fabric.device), "sum") / copies(fabric)
     return both[0], both[1]
 
 
@@ -152,7 +173,7 @@ def counts(fabric: Fabric, blocks: Sequence[PackedBlock]) -> tuple[Tensor, Tenso
 def evaluate(fabric: Fabric, model: nn.Module, blocks: Iterable[PackedBlock], tp: int = 1) -> float:
     """Mean loss in nats a loss position over all ranks' blocks; every rank brings equally many."""
     model.eval()
-    parts = fabric.world_size // tp // fabric.strategy.data_parallel_size  # ranks that share a sequence
+    parts = copies(fabric) // tp  # ranks that share a sequence
     sums = torch.zeros(2, device=fabric.device)
     for block in blocks:
         block = block.to(fabric.device)

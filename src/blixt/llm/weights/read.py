@@ -86,7 +86,7 @@ def load_checkpoint(
     if mesh is not None:
         from blixt.llm.parallel.tensor import apply_tensor_parallel
 
-        apply_tensor_parallel(model, mesh, config)
+        apply_tensor_parallel(model, mesh)
     if shard is not None:
         shard(model)
     if check_memory and mesh is None and shard is None:
