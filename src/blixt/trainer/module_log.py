@@ -92,12 +92,14 @@ class Speaking:
             dictionary: Names and values, or a torchmetrics MetricCollection.
             options: The other arguments of `log`, but `metric_attribute`.
         """
+        if self._trainer is None:
+            return self._log_without_trainer(dict(items_of(dictionary)), options.get("logger"))
         for name, value in items_of(dictionary):
             self.log(name, value, **options)
 
     def _log_without_trainer(self, values: Mapping[str, Any], logger: bool | None) -> None:
         if self._fabric is None:
-            name = next(iter(values))
+            name = next(iter(values), "")
             warnings.warn(
                 f"log({name!r}) does nothing: no Trainer runs this {type(self).__name__}. Use trainer.fit, "
                 "or call its steps without logging.",

@@ -220,3 +220,16 @@ def test_fabric_says_what_replaced_sharded_model() -> None:
         own.sharded_model()
     with pytest.raises(AttributeError, match="has no attribute 'anything'"):
         own.anything  # noqa: B018
+
+
+def test_numbers_that_a_module_logs_together_reach_a_logger_together() -> None:
+    rows: list[dict[str, Any]] = []
+
+    class Keeper(fabric.DummyLogger):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            rows.append(dict(metrics))
+
+    module = Fabric(accelerator="cpu", loggers=Keeper()).setup(BoringModel())
+    module.log_dict({"int": 1, "tensor": torch.tensor(0.5)})
+    module.log_dict({"left": 1}, logger=False)
+    assert rows == [{"int": 1, "tensor": 0.5}]
