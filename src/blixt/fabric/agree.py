@@ -2,9 +2,9 @@
 
 Stopping costs nothing in a step. A signal handler only sets a flag. With several processes, one that wants
 to stop posts so to the store where the processes met. In each process a watcher thread sees it and
-promises "I will not go beyond batch n without knowing where all stop"; when every promise is posted, the
+promises "I will not go beyond this place without knowing where all stop"; when every promise is posted, the
 largest is where all stop. Nobody can be beyond it, and those before it have batches in lockstep to get
-there.
+there. A place is a batch, or a moment within what follows it, such as a batch of its validation.
 """
 
 import os
@@ -26,6 +26,9 @@ SHOULD_STOP = "should_stop"
 """The reason of a request that came because only some processes wanted to stop at once."""
 PATIENCE_S = 20.0  # for processes that are late at the same place, because one of them was saving, say
 _POLL_S = 0.25
+_WITHIN_BITS = 32
+AFTER = (1 << _WITHIN_BITS) - 1
+"""The moment within a batch that comes last: all that follows it is done."""
 _RANKS_PER_POLL = 64  # with more ranks each asks less often, so that the store is not asked more
 _untyped = cast("Any", dist)
 
@@ -52,7 +55,7 @@ class StopAgreement:
         self._prefix = f"blixt/stop/{run_id}"
         self._poll_s = _POLL_S * max(1.0, world_size / _RANKS_PER_POLL)
         self._lock = threading.Lock()
-        self._batch = 0
+        self._place = 0
         self._limit: float = float("inf")
         self._target: int | None = None
         self._agreed = threading.Event()
@@ -63,7 +66,7 @@ class StopAgreement:
 
     def start(self, batch: int) -> None:
         """Begin to listen; `batch` is the number of batches done."""
-        self._batch = batch
+        self._place = _place(batch, 0)
         if self._store is not None:
             self._wake = os.pipe()
             os.set_blocking(self._wake[1], False)
@@ -89,23 +92,29 @@ class StopAgreement:
         self.requested = self.requested or reason
         self._wake_up()
 
-    def due(self, batch: int) -> bool:
+    def due(self, batch: int, within: int = AFTER) -> bool:
         """Whether all stop now that `batch` batches are done.
+
+        Args:
+            batch: Only grows from call to call.
+            within: Counts the moments between this batch and the next, where there are several; grows, too.
+                Ranks may pass through different ones, if each passes through the last they have in common.
 
         Raises:
             FabricError: When a rank does not answer, naming it.
         """
         if self._store is None:
             return self.requested is not None
+        place = _place(batch, within)
         with self._lock:
-            self._batch = batch
-            if batch < self._limit:
+            self._place = place
+            if place < self._limit:
                 return False
         if not self._agreed.wait(self._timeout_s):
             raise FabricError(
                 f"Rank {self._rank} waited {self._timeout_s:g} s for {self._silent()} to say where to stop."
             )
-        return self._target is not None and batch >= self._target
+        return self._target is not None and place >= self._target
 
     def unanimous(self, moment: str) -> bool:
         """Whether all processes say at the same moment that they want to stop at once.
@@ -168,8 +177,7 @@ class StopAgreement:
 
     def _agree(self) -> None:
         with self._lock:
-            self._limit = self._batch + 1
-            promise = self._batch + 1
+            self._limit = promise = self._place + 1
         self._store.set(self._key(self._rank), str(promise))
         keys = [self._key(rank) for rank in range(self._world_size)]
         deadline = time.monotonic() + self._timeout_s
@@ -186,6 +194,11 @@ class StopAgreement:
     def _silent(self) -> str:
         missing = [rank for rank in range(self._world_size) if not self._store.check([self._key(rank)])]
         return f"rank {', '.join(map(str, missing))}" if missing else "the other ranks"
+
+
+def _place(batch: int, within: int) -> int:
+    """One number that orders all moments of a run."""
+    return batch << _WITHIN_BITS | within
 
 
 class DataLeft:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, cast
 import torch
 
 from blixt.fabric import ConfigError, Fabric
+from blixt.fabric.agree import AFTER
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook, Page
@@ -15,6 +16,12 @@ from blixt.trainer.module import Module
 from blixt.trainer.state import RunningStage, TrainerState
 
 Kind = Literal["validation", "test", "predict"]
+ALL_BATCHES = AFTER - 1
+"""Where `leaves` is asked for the last time: after the batches of all loaders, however many this rank has."""
+
+
+class BrokenOffError(Exception):
+    """`leaves` said so: not all batches have run, and nothing of them counts."""
 
 
 class WriteRow(Protocol):
@@ -72,6 +79,8 @@ class Evaluation:
         self.steps = [0] * len(self.loaders)
         self.index = self.loader_index = self.total_index = -1
         self.running = self.keeps_indices = False
+        self._leaves: Callable[[int], bool] | None = None
+        self._done = 0
         self.batch_indices: list[int] | None = None
         self.epoch_indices: list[list[list[int]]] = []
         self._module = module
@@ -97,6 +106,7 @@ class Evaluation:
         max_batches: int | None = None,
         keep_outputs: bool = False,
         row_step: int | None = None,
+        leaves: Callable[[int], bool] | None = None,
     ) -> Any:
         """Run all loaders.
 
@@ -105,9 +115,14 @@ class Evaluation:
             max_batches: Of each loader; None or -1 for as many as configured.
             keep_outputs: Return what the steps returned, a list a loader, instead of metrics.
             row_step: The step under which the loggers get the metrics.
+            leaves: Asked after each batch, with the number of batches so far, whether to break off; last of
+                all with `ALL_BATCHES`.
 
         Returns:
             The epoch metrics of all loaders, or the outputs.
+
+        Raises:
+            BrokenOffError: When `leaves` said so.
         """
         kind, hooks, logbook, state = self.kind, self._hooks, self._logbook, self._state
         stage = state.stage
@@ -117,6 +132,7 @@ class Evaluation:
         self._module_hook("model_eval")
         before = logbook.turn_to(Page(), len(self.loaders))
         self.running = True
+        self._leaves, self._done = leaves, 0
         self.epoch_indices = [[] for _ in self.loaders]
         try:
             with self._no_gradients():
@@ -126,6 +142,7 @@ class Evaluation:
                     self._run_loader(index, loader, epoch, max_batches, keep_outputs)
                     for index, loader in enumerate(self.loaders)
                 ]
+                self._leave_if_told(ALL_BATCHES)
                 logbook.loader = 0
                 if kind != "predict":
                     logbook.close_epoch()
@@ -162,10 +179,16 @@ class Evaluation:
             output = self._run_batch(batch, position, index)
             if keep:
                 outputs.append(output)
+            self._done += 1
+            self._leave_if_told(self._done)
             if position + 1 == total:
                 break
         loader.batches.end_epoch()
         return outputs
+
+    def _leave_if_told(self, done: int) -> None:
+        if self._leaves is not None and self._leaves(done):
+            raise BrokenOffError
 
     def _run_batch(self, batch: Any, position: int, index: int) -> Any:
         logbook = self._logbook

@@ -19,6 +19,7 @@ from blixt.trainer.progress import Counters, rows_of
 from blixt.trainer.schedules import Schedules
 from blixt.trainer.step import Step
 from blixt.trainer.stop import StopAgreement
+from blixt.trainer.validating import validate
 
 
 class Leave(Enum):
@@ -106,7 +107,7 @@ def fit(run: Run) -> Leave:
     if run.counters.epoch_done:
         run.counters.next_epoch()
         run.resumed = False
-    while not is_over(run):
+    while run.open_validation or not is_over(run):
         reason = run_epoch(run)
         if reason is Leave.INTERRUPTED or not run.counters.epoch_done:
             break
@@ -185,7 +186,9 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
     several = getattr(batches, "loader_index", None) is not None and not drawn
     index = counters.batch
     if run.open_validation:
-        _validate_late(run, schedules, validates)
+        reason = _validate_late(run, schedules, validates)
+        if reason is not None:
+            return reason
     if counters.epoch_closed or (total is not None and index >= total):
         return Leave.EPOCH_OVER  # it was saved between its last batch and its end
     for batch in run.watched(batches):
@@ -228,8 +231,8 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             hook(outputs, batch, index - 1)
         if counters.logs:
             run.write_row(logbook.collect_step(), counters.optimizer_steps - 1)
-        if validates and _validation_due(run, index, last):
-            _validate(run, boundary)
+        if validates and _validation_due(run, index, last) and validate(run, boundary):
+            return Leave.INTERRUPTED
         if has_schedules and boundary:
             schedules.watch("step", index)
         run.lag = 0
@@ -247,34 +250,57 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             return Leave.FINISHED
         if control.should_stop and stops(run, "batch"):
             return Leave.STOPPED
-    if not counters.epoch_closed:
-        _end_short_epoch(run, schedules, validates)
+    if not counters.epoch_closed and _end_short_epoch(run, schedules, validates):
+        return Leave.INTERRUPTED
     return Leave.EPOCH_OVER
 
 
-def _validate_late(run: Run, schedules: Schedules, validates: bool) -> None:
-    """Run the validation that was still to come when a hook after a batch saved this run's beginning."""
+def owes_validation(run: Run) -> bool:
+    """Whether the validation after the batch that ran last, before this run began, is still to come."""
+    run.validate_every = validation_interval(run.config, run.loader.total)
+    validates = run.evaluation is not None and validates_in(run.config, run.counters.epoch)
+    return run.open_validation and validates and _late_validation_due(run)
+
+
+def _late_validation_due(run: Run) -> bool:
+    counters, total, every = run.counters, run.loader.total, run.validate_every
+    ended_short = counters.epoch_closed and total is not None and counters.batch < total
+    if ended_short and every is not None and every > counters.batch:
+        return True
+    return _validation_due(run, counters.batch, counters.epoch_closed)
+
+
+def _validate_late(run: Run, schedules: Schedules, validates: bool) -> Leave | None:
+    """Run the validation that was still to come when this run was saved; why the run ends with it."""
     run.open_validation = False
-    counters = run.counters
-    if not validates or not _validation_due(run, counters.batch, counters.epoch_closed):
-        return
-    boundary = counters.epoch_closed or counters.batch % run.config.accumulate_grad_batches == 0
-    _validate(run, boundary)
+    counters, config = run.counters, run.config
+    if not validates or not _late_validation_due(run):
+        return None
+    boundary = counters.epoch_closed or counters.batch % config.accumulate_grad_batches == 0
+    run.lag = int(boundary)
+    if validate(run, boundary):
+        return Leave.INTERRUPTED
     if boundary:
         schedules.watch("step", counters.batch)
+        run.lag = 0
         run.hooks.call("on_checkpoint_due", False)
+    if counters.epoch_closed:
+        return None
+    if counters.global_step >= config.max_steps != -1:
+        return Leave.FINISHED
+    return Leave.STOPPED if stops(run, "batch") else None
 
 
-def _end_short_epoch(run: Run, schedules: Schedules, validates: bool) -> None:
-    """A loader gave fewer batches than it has by its own account: what its last batch missed."""
+def _end_short_epoch(run: Run, schedules: Schedules, validates: bool) -> bool:
+    """What the last batch missed, of a loader that gave fewer than by its own account; as `validate`."""
     counters, every = run.counters, run.validate_every
     if run.step.flush():
         counters.optimizer_steps += 1
         counters.global_step += 1
     schedules.after_batch(counters.batch, counters.epoch + 1, False, True)
     counters.epoch_closed = True
-    if validates and (every is None or every > counters.batch):
-        _validate(run, True)
+    due = validates and (every is None or every > counters.batch)
+    return due and validate(run, True)
 
 
 def _any_skips(hooks: tuple[Hook, ...], batch: Any, index: int) -> bool:
@@ -325,15 +351,3 @@ def _validation_due(run: Run, done: int, last: bool) -> bool:
     if every is None:
         return last
     return (run.counters.batches if config.check_val_every_n_epoch is None else done) % every == 0
-
-
-def _validate(run: Run, boundary: bool) -> None:
-    assert run.evaluation is not None
-    if boundary:
-        run.module.on_validation_model_zero_grad()
-    evaluation = run.evaluation()
-    if evaluation is not None:
-        evaluation.run(run.counters.epoch, row_step=run.counters.optimizer_steps - run.lag)
-        run.counters.validations += 1
-        run.counters.validated_at = run.counters.batches
-    run.validated_at = time.monotonic()

@@ -19,7 +19,7 @@ from blixt.trainer.compiling import Compile, compiled
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
-from blixt.trainer.fit import Leave, Run, fit, is_over, validates_in
+from blixt.trainer.fit import Leave, Run, fit, is_over, owes_validation, validates_in
 from blixt.trainer.hooks import HookPlan, overridden, profiled, watched
 from blixt.trainer.loader_stage import LoaderStage
 from blixt.trainer.loaders import StageLoader
@@ -146,7 +146,7 @@ class FitStage(LoaderStage):
                 run.resumed = counters.batch > 0
                 open_epoch = run.resumed and not self.counters.epoch_done
                 run.open_validation = open_epoch and self.counters.validated_at != self.counters.batches
-                if is_over(run):
+                if is_over(run) and not owes_validation(run):
                     self._say_why_over(run)
                     if self.counters.epoch_done:
                         self.counters.next_epoch()

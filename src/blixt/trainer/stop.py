@@ -33,13 +33,18 @@ class StopAgreement(agree.StopAgreement):
         wanted = self._fabric.environment.requeue_signal
         return wanted is not None and self.requested == wanted.name
 
+    @property
+    def by_signal(self) -> bool:
+        """Whether the request came from outside, and wants the process to end soon."""
+        return self.requested is not None and self.requested.startswith("SIG")
+
     def finish(self) -> int | None:
         """After the last checkpoint is written: go back into the cluster's queue if that was the request.
 
         Returns:
             The exit code of a process that leaves because a signal asked for it; None if none did.
         """
-        if self.requested is None or not self.requested.startswith("SIG"):
+        if not self.by_signal:
             return None
         if self.requeues and self._fabric.is_global_zero:
             # Said before: the cluster ends the job, and what it prints, as soon as it is asked to.

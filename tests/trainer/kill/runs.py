@@ -112,10 +112,17 @@ class Killer(Callback):
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """After each step."""
-        if self._kill is not None and self._kill.at != "torn" and self._told():
-            # Both ranks are given the time to agree that they would have with a real model.
-            time.sleep(0.03)
+        self._go_slowly()
         self.count("batch", trainer.global_step)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """After each batch of a validation."""
+        self._go_slowly()
+
+    def on_train_end(self, trainer: Any, *_: Any) -> None:
+        """When a run is over, or leaves early."""
+        where = {"steps": trainer.global_step, "validation": self._counts.get("validation", 0)}
+        (Path(trainer.default_root_dir) / f"left{trainer.global_rank}.json").write_text(json.dumps(where))
 
     def on_save_checkpoint(self, trainer: Any, *_: Any) -> None:
         """Before each checkpoint is written."""
@@ -137,10 +144,12 @@ class Killer(Callback):
         here = self._mine and self._kill is not None and self._kill.at == at
         return here and self._counts[at] == self._kill.number  # type: ignore[union-attr]
 
-    def _told(self) -> bool:
+    def _go_slowly(self) -> None:
+        """Both ranks are given the time to agree that they would have with a real model."""
         kill = self._kill
-        assert kill is not None
-        return kill.signal == signal.SIGTERM and self._counts.get(kill.at, 0) >= kill.number
+        told = kill is not None and kill.signal == signal.SIGTERM and kill.at != "torn"
+        if kill is not None and told and self._counts.get(kill.at, 0) >= kill.number:
+            time.sleep(0.03)
 
     def watch_renames(self) -> None:
         """Strike between a checkpoint's last byte and its name, or right after it has its name."""

@@ -4,6 +4,7 @@ By default a spread sample of all places is tried, which still holds every kind 
 BLIXT_KILL_MATRIX=full every single one is.
 """
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -66,6 +67,10 @@ def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
         folder = tmp_path / str(index)
         code = ask(server, Job(str(folder), ranks, workers, kill))
         assert code in expected_codes(kill, ranks), f"{kill}: the first attempt ended with {code}"
+        if code == 143:
+            assert left(folder, ranks)[0] == left(folder, ranks)[-1], f"{kill}: left at different places"
+            prompt = kill.at != "validation" or ranks > 1 or left(folder, 1)[0]["validation"] == kill.number
+            assert prompt, f"{kill}: the validation went on"
         finished = (folder / "weights.pt").exists()
         assert not finished or kill.signal == signal.SIGTERM, f"{kill}: nobody was killed"
         if not finished:
@@ -75,11 +80,16 @@ def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
         assert same(torch.load(folder / "weights.pt"), undisturbed[ranks]), f"{kill}: other weights"
 
 
+def left(folder: Path, ranks: int) -> list[dict[str, int]]:
+    """Where each rank was when the first attempt ended."""
+    return [json.loads((folder / f"left{rank}.json").read_text()) for rank in range(ranks)]
+
+
 def expected_codes(kill: Kill, ranks: int) -> set[int]:
     """How an attempt may end; a signal in its last steps finds nothing more to stop."""
     if kill.signal == signal.SIGTERM:
-        late = kill.at == "batch" and kill.number > STEPS - BATCHES // 2
-        return {143, 0} if late or kill.at == "validation" else {143}
+        late = kill.number > (STEPS - BATCHES // 2 if kill.at == "batch" else VALIDATIONS - VAL_BATCHES)
+        return {143, 0} if late and (ranks > 1 or kill.at == "batch") else {143}
     if ranks > 1:
         return {1}
     return {-signal.SIGXFSZ} if kill.at == "torn" else {-signal.SIGKILL}
