@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blixt.data.cache import Cache
 from blixt.data.cache_file import GRANULE, Span, zeros
 from blixt.data.fetch import NOW, Fetcher, Job, fetcher
-from blixt.data.remote_plan import covering, requests
+from blixt.data.remote_plan import covering, pieces, requests
 from blixt.data.shard.file import merge_ranges
 from blixt.data.store.base import Range, Store
 
@@ -104,8 +104,16 @@ class RemoteFile:
         for job in reversed(jobs):
             self._wait(job)
 
-    def prefetch(self, ranges: Sequence[Range], priority: int = 0) -> None:
-        """Begin to fetch these bytes and return at once; problems show when the bytes are needed."""
+    def prefetch(self, ranges: Sequence[Range], priority: int = 0, piece_bytes: int = GRANULE) -> None:
+        """Begin to fetch these bytes and return at once; problems show when the bytes are needed.
+
+        Args:
+            ranges: the bytes.
+            priority: look-ahead of a smaller number runs earlier.
+            piece_bytes: fetch whole pieces of this size, counted from the start of the file.
+        """
+        if piece_bytes > GRANULE:
+            ranges = merge_ranges([pieces(start, end, piece_bytes) for start, end in ranges])
         if spans := self._absent(ranges):
             self._use.touch()
             self._jobs(spans, priority)

@@ -20,6 +20,16 @@ def covering(start: int, end: int) -> Span:
     return start // GRANULE, -(-end // GRANULE)
 
 
+def pieces(start: int, end: int, size: int) -> tuple[int, int]:
+    """Return the bytes `[start, end)` rounded outwards to whole pieces of a size.
+
+    Example:
+        >>> pieces(10, 25, 10)
+        (10, 30)
+    """
+    return start // size * size, -(-end // size) * size
+
+
 def requests(spans: Sequence[Span], gap_bytes: int = GAP_BYTES, most_bytes: int = MOST_BYTES) -> list[Span]:
     """Join sorted spans that lie close to each other, and cut what is too much for one request.
 

@@ -30,6 +30,8 @@ from blixt.data.store import (
 
 _FIRST_ROWS = 64
 """Rows of the first look-ahead that are asked for before the others: a reader that begins waits for them."""
+_AHEAD_BYTES = 256 << 10
+"""Look-ahead fetches pieces of this size: what lies beside a wanted row is wanted soon, too."""
 TokenSpan = tuple[int, int, int]
 """Tokens of one shard: (shard, first token in it, end)."""
 
@@ -120,12 +122,13 @@ class Shards:
         if self.are_local:
             return
 
-        parts = [rows] if self._planned else [rows[:_FIRST_ROWS], rows[_FIRST_ROWS:]]
+        first = 0 if self._planned else _FIRST_ROWS
         self._planned = True
 
         def work() -> None:
-            for part in parts:
-                self._prefetch(self._needs(part))
+            if first:
+                self._prefetch(self._needs(rows[:first]))
+            self._prefetch(self._needs(rows[first:]), _AHEAD_BYTES)
 
         self._later(work)
 
@@ -269,12 +272,12 @@ class Shards:
         for file, jobs in begun:
             file.finish(jobs)
 
-    def _prefetch(self, needs: Sequence["_Need"]) -> None:
+    def _prefetch(self, needs: Sequence["_Need"], piece_bytes: int = 1) -> None:
         self._open_together([number for number, _ in needs])
         for number, ranges in needs:
             reader, file = self._at(number)
             if file is not None and not file.is_local:
-                file.prefetch(ranges(reader), self._access.pool().next_priority())
+                file.prefetch(ranges(reader), self._access.pool().next_priority(), piece_bytes)
 
     def _open_together(self, numbers: Sequence[int]) -> None:
         """Open several shards at once, since each costs a request."""

@@ -195,14 +195,15 @@ class TokenDataset(Rows[Any]):
         apart = (lows + self.length > self._bounds_of_shards[shards + 1]) | (sizes < self.length)
         together = np.flatnonzero(~apart)
         for shard in set(shards[together].tolist()):
-            at, reader = together[shards[together] == shard], self.shards[shard]
-            starts = lows[at] - self._first_token[shard]
-            out[at] = reader.stream(self.column).windows(starts, self.length)
+            places: Int = together[shards[together] == shard]
+            starts: Int = lows[places] - self._first_token[shard]
+            reader = self.shards[shard]
+            out[places] = reader.stream(self.column).windows(starts, self.length)
             reader.confirm()
-        for at in np.flatnonzero(apart).tolist():
-            size = int(sizes[at])
-            self._copy(int(lows[at]), out[at, :size])
-            out[at, size:] = self.pad
+        for place in np.flatnonzero(apart).tolist():
+            size = int(sizes[place])
+            self._copy(int(lows[place]), out[place, :size])
+            out[place, size:] = self.pad
 
     def _copy(self, low: int, out: Block) -> None:
         """Copy tokens, converted in the same pass, from the shard or the shards over which they lie."""

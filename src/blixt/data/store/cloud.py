@@ -23,7 +23,7 @@ from blixt.data.store.retry import Passing
 from blixt.data.store.vendors import Options, connect
 
 T = TypeVar("T")
-_ARRIVAL_BYTES = 256 << 10
+_ARRIVAL_BYTES = 64 << 10
 """What arrives is handed on in parts of about this size: they still lie in the processor's cache."""
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
@@ -75,7 +75,7 @@ class CloudStore(Store):
         def once(attempt: int) -> None:
             nonlocal at
             parts = self._do("read", path, lambda o, s, key: _parts(o, s, key, at, end))
-            while (part := self._do("read", path, lambda *_: next(parts, None))) is not None:
+            while (part := self._do("read", path, lambda o, s, key: next(parts, None))) is not None:
                 data = memoryview(part)
                 if at + len(data) > end:
                     raise Passing("more bytes arrived than were asked for")
