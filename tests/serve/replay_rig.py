@@ -102,6 +102,31 @@ def exchange(port: int, pieces: list[bytes], timeout_s: float = 8.0) -> list[Ans
     return list(answers(received))
 
 
+def converse(port: int, requests: list[list[bytes]], timeout_s: float = 8.0) -> list[Answer]:
+    """Send requests on a connection, each in pieces, and wait for the answer before the next one.
+
+    The answers must have a length, and the connection must live until the last.
+    """
+    heard: list[Answer] = []
+    with socket.create_connection(("127.0.0.1", port), timeout_s) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for pieces in requests:
+            for piece in pieces:
+                sock.sendall(piece)
+            received = b""
+            while not (found := list(answers(received))) or len(found[0].body) < length_of(found[0]):
+                data = sock.recv(1 << 16)
+                assert data, "the server closed the connection"
+                received += data
+            heard += found
+    return heard
+
+
+def length_of(answer: Answer) -> int:
+    """The length that an answer's headers announce."""
+    return next((int(h[15:]) for h in answer.headers if h.startswith(b"content-length:")), 0)
+
+
 def answers(data: bytes) -> Iterator[Answer]:
     """The answers in a connection's bytes, without dates; chunked bodies are joined."""
     while data:
@@ -111,7 +136,7 @@ def answers(data: bytes) -> Iterator[Answer]:
         if b"transfer-encoding: chunked" in kept:
             body, data = _dechunk(data)
         else:
-            length = next((int(h[15:]) for h in kept if h.startswith(b"content-length:")), 0)
+            length = length_of(Answer(line, kept, b""))
             if re.match(rb"HTTP/1\.1 \d", data):
                 length = 0  # the answer to a HEAD
             body, data = data[:length], data[length:]

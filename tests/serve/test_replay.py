@@ -2,15 +2,17 @@
 
 import gzip
 import json
+import socket
 
 import httpx
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from blixt.serve.http.hot_known import MAX_HEADS, KnownHeads
 from blixt.serve.testing import running
 
-from .replay_rig import KEY, exchange, server
+from .replay_rig import KEY, answers, converse, exchange, server
 
 LAST = (
     b"POST /typed HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret\r\ncontent-length: 7\r\nconnection: close\r\n\r\n"
@@ -138,17 +140,6 @@ def conversations(draw):
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
 
 
-def settled(answers):
-    """Without a refusal that needs no body right before the end of a malformed connection.
-
-    A 401 or 405 comes before or after the news that its body is no HTTP, as the kernel hands over the bytes.
-    """
-    if len(answers) < 2 or b"not valid HTTP" not in answers[-1].body:
-        return answers
-    early = any(status in answers[-2].line for status in (b" 401 ", b" 405 "))
-    return [*answers[:-2], answers[-1]] if early else answers
-
-
 @settings(
     max_examples=200,
     deadline=None,
@@ -164,7 +155,7 @@ def settled(answers):
 @example(conversation=[b"GET / HTTP/1.1\r\n" + b"a: " + b"b" * 70_000 + b"\r\n\r\n"])
 @example(conversation=[LAST.replace(b"connection: close\r\n", b"") * 300 + LAST])
 def test_both_lanes_give_the_same_answers_to_the_same_bytes(ports, conversation):
-    hot, cold = (settled(exchange(port, conversation)) for port in ports)
+    hot, cold = (exchange(port, conversation) for port in ports)
     assert hot == cold
     assert not [answer for answer in hot if b" 500 " in answer.line]
 
@@ -251,3 +242,112 @@ def test_bodies_around_the_slabs_threshold_arrive_whole(ports, size):
     large, small = exchange(ports[0], [data[:cut], data[cut : 2 * cut], data[2 * cut :]])
     assert json.loads(large.body) == {"length": size, "sum": sum(body)}
     assert json.loads(small.body) == {"length": 10, "sum": sum(body[:10])}
+
+
+# -- refused without their body ------------------------------------------------------------------------------
+
+REFUSED = [
+    (b"POST /typed HTTP/1.1\r\nhost: a\r\nx-api-key: no", b" 401 "),
+    (b"PUT /typed HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret", b" 405 "),
+    (b"POST /nope HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret", b" 404 "),
+]
+CHUNKED = b"\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def after_the_answer(port, head, rest):
+    """What comes on a connection on which the rest of a request is sent after its answer."""
+    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+        sock.sendall(head)
+        received = sock.recv(1 << 16)
+        sock.sendall(rest)
+        while data := sock.recv(1 << 16):
+            received += data
+    return list(answers(received))
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+@pytest.mark.parametrize(("request_head", "status"), REFUSED)
+def test_a_refusal_without_the_body_stands_alone_however_a_broken_body_comes(
+    ports, lane, request_head, status
+):
+    head, port = request_head + CHUNKED, ports[lane]
+    heard = [
+        *(exchange(port, pieces) for pieces in ([head + b"zz\r\n"], [head, b"zz\r\n"])),
+        exchange(port, [head + b"5\r\nwhole\r\n", b"zz\r\n"]),
+        after_the_answer(port, head, b"zz\r\n"),
+        exchange(port, [head]),  # and if nothing more comes
+    ]
+    assert [len(found) for found in heard] == [1] * 5
+    assert {found[0] for found in heard} == {heard[0][0]}
+    assert status in heard[0][0].line
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+@pytest.mark.parametrize(("request_head", "status"), REFUSED)
+def test_a_refusal_leaves_the_connection_to_those_whose_body_is_whole(ports, lane, request_head, status):
+    heard = exchange(ports[lane], [request_head + CHUNKED, b"2\r\n{}\r\n0\r\n\r\n", LAST])
+    assert status in heard[0].line
+    assert heard[1].body == b'{"double":2,"tags":[]}'
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_broken_body_that_is_asked_for_is_400_in_its_turn(ports, lane):
+    head = b"POST /typed HTTP/1.1\r\nhost: a\r\nx-api-key: s3cret" + CHUNKED
+    first = post(b"/typed", b'{"x": 4}')
+    for pieces in ([head + b"zz\r\n"], [head, b"zz\r\n"], [head + b"5\r\nwhole\r\n", b"zz\r\n"]):
+        for heard in (
+            exchange(ports[lane], pieces),
+            exchange(ports[lane], [first + pieces[0], *pieces[1:]])[1:],
+        ):
+            assert [answer.line[9:12] for answer in heard] == [b"400"]
+            assert b"not valid HTTP" in heard[0].body
+    refused = exchange(ports[lane], [first + REFUSED[0][0] + CHUNKED + b"zz\r\n"])
+    assert [answer.line[9:12] for answer in refused] == [b"200", b"401"]
+
+
+# -- heads that come again -----------------------------------------------------------------------------------
+
+
+def test_requests_whose_head_is_known_get_the_same_answers(ports):
+    same = [[post(b"/typed", b'{"x": %d}' % x)] for x in range(1, 7)]
+    wrong = [[post(b"/typed", body)] for body in (b'{"x": ""', b'{"y": 1}', b"\x00" * 8)]
+    long = [[post(b"/raw", bytes([n]) * 40_000)] for n in range(4)]
+    cut = [[data[:20], data[20:]] for (data,) in same[:2]] + [[data[:-3], data[-3:]] for (data,) in same[:2]]
+    strange = [
+        [b"\r\n" + same[0][0]],
+        [same[0][0].replace(b"s3cret", b"secret")],
+        [post(b"/typed?a=1", b"{}")],
+    ]
+    turns = [*same, *wrong, *same, *cut, *same[:2], *strange, *same, *long, *same[:1]]
+    hot, cold = (converse(port, turns) for port in ports)
+    assert hot == cold
+    assert [answer.body for answer in hot[:6]] == [b'{"double":%d,"tags":[]}' % (2 * x) for x in range(1, 7)]
+    assert json.loads(hot[-2].body) == {"length": 40_000, "sum": 120_000}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turns=st.lists(
+        st.tuples(
+            st.sampled_from([b"/typed", b"/predict", b"/nope"]), st.sampled_from([b"1", b"{}", b'{"x": 1}'])
+        ),
+        min_size=20,
+        max_size=40,
+    ),
+    key=st.sampled_from([b"s3cret", b"s3cret", b"no"]),
+)
+def test_both_lanes_give_the_same_answers_to_heads_that_come_again(ports, turns, key):
+    requests = [[post(path, body).replace(b"s3cret", key)] for path, body in turns]
+    hot, cold = (converse(port, requests) for port in ports)
+    assert hot == cold
+
+
+def test_heads_are_known_from_the_second_time_and_only_so_many():
+    heads, known = KnownHeads(), object()
+    heads.learn(b"a", known)
+    assert heads.find(b"a") is None
+    heads.learn(b"a", known)
+    assert heads.find(b"a") is known
+    for n in range(10 * MAX_HEADS):
+        heads.learn(b"%d" % n, known)
+        assert len(heads) <= MAX_HEADS

@@ -23,6 +23,7 @@ from blixt.serve.errors import SetupFailed
 from blixt.serve.fronts_control import Control, Message, pair
 from blixt.serve.fronts_member import FrontSpec, main
 from blixt.serve.fronts_single import first, ready_text, say, signals
+from blixt.serve.link import socket_pair
 from blixt.serve.metrics import ApiMetrics, MetricsPage
 from blixt.serve.pools import pool_for, stages_of
 from blixt.serve.slab import Slab
@@ -80,7 +81,7 @@ class Front:
         if self.ended.is_set() or worker.ended.is_set() or worker.door is None:
             return
         pid = worker.pid
-        here, there = socket.socketpair()
+        here, there = socket_pair()
         with here, there:
             slab = [] if self.slab is None or stage else [self.slab.fd]  # later stages get no bodies
             worker.door.setblocking(False)

@@ -1,7 +1,6 @@
 """Who has waited too long? One timer for the server's deadline, one each for those with their own."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 
 from blixt.serve.request import Request
@@ -19,7 +18,7 @@ class Deadlines:
         self.timeout_s = timeout_s
         self._on_late = on_late
         self._loop = asyncio.get_running_loop()
-        self._usual: OrderedDict[int, Request] = OrderedDict()  # ordered by deadline
+        self._usual: dict[int, Request] = {}  # ordered by deadline
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, request: Request, now: float, timeout_s: float | None) -> None:
@@ -39,7 +38,7 @@ class Deadlines:
         """A stream has moved: its client waits anew."""
         if request.id in self._usual:
             request.deadline = now + self.timeout_s
-            self._usual.move_to_end(request.id)
+            self._usual[request.id] = self._usual.pop(request.id)
         elif request.timer is not None:
             allowed_s = request.deadline - request.admitted_at + request.spent_s
             request.timer.cancel()
@@ -61,10 +60,13 @@ class Deadlines:
     def _check(self) -> None:
         self._timer = None
         now = self._loop.time()
-        while self._usual:
-            request = next(iter(self._usual.values()))
+        late: list[Request] = []
+        for request in self._usual.values():
             if request.deadline > now:
                 self._timer = self._loop.call_at(request.deadline, self._check)
-                return
-            self._on_late(request)
-            self._usual.pop(request.id, None)
+                break
+            late.append(request)
+        for request in late:
+            if self._usual.get(request.id) is request:  # else it went along with one before it
+                self._on_late(request)
+                self._usual.pop(request.id, None)

@@ -1,6 +1,7 @@
 """The front's end of one worker's socket."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,16 @@ if TYPE_CHECKING:
 
 EWMA = 0.2
 FRAME_PAYLOAD_BYTES = 64 * 2**20
+SOCKET_BYTES = 2**20
 _META, _REQUEST, _SLAB = int(Kind.META), int(Kind.REQUEST), int(Kind.SLAB)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """A front's and a worker's end; most frames fit into it whole, so that one wake-up takes a frame."""
+    pair = socket.socketpair()
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)  # the system may allow less
+    return pair
 
 
 class Link(asyncio.Protocol):

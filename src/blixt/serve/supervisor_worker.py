@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 
-from blixt.serve.link import Link
+from blixt.serve.link import Link, socket_pair
 from blixt.serve.page import Page
 from blixt.serve.wire import Kind, Message
 from blixt.serve.worker.main import INHERITED_SIGNALS, WorkerSpec, main
@@ -53,7 +53,7 @@ class Worker:
         self.page = Page.create()
         self.door: socket.socket | None = None
         self.link = Link(self.page, self._on_message, self._on_closed, listener.on_busy)
-        self._front, worker_end = socket.socketpair()
+        self._front, worker_end = socket_pair()
         self._lifeline, lifeline_end = socket.socketpair()
         door_end = None
         if has_door:

@@ -8,7 +8,8 @@ exist, so its answer comes from the ASGI app. Pipelining, keep-alive and gracefu
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -16,12 +17,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from blixt.serve.http.body import BlockReceiver
 from blixt.serve.http.exchange import JSON
+from blixt.serve.http.hot_broken import heard
 from blixt.serve.http.hot_exchange import HotExchange
 from blixt.serve.http.hot_heads import Heads
 from blixt.serve.http.hot_linger import LingeringTransport
 from blixt.serve.http.hot_patience import Patience, Verdict
 from blixt.serve.http.hot_routes import HotRoute
-from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
 SLAB_FROM_BYTES = 64 * 2**10
@@ -75,6 +76,7 @@ class HotProtocol(HttpToolsProtocol):
         self._lend: HotExchange | None = None  # its body goes on into the slab once this read is parsed
         self._is_lent = False
         self._verdict: Verdict | None = None  # what the client is told once everything before is answered
+        self._broken: Any = None  # the request whose own body the verdict is about
         self._noted: dict[bytes, bytes] = {}
         self._in_head = False
         self._in_body = False
@@ -275,7 +277,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._active = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, heard(app, partial(self._asks_in_vain, cycle)))  # type: ignore[arg-type]
 
     def _activate(self, exchange: Any) -> None:
         self._active = exchange
@@ -324,22 +326,34 @@ class HotProtocol(HttpToolsProtocol):
             self._unsupported_upgrade_warning()
 
     def _refuse(self, verdict: Verdict) -> None:
-        """Tell the client after the answers it still gets; a request whose body broke off gets none."""
-        self._verdict = verdict
-        cycle = self.cycle if self._in_body else None
-        if cycle is not None and cycle is self._active:
+        """Tell the client, after the answers it still gets."""
+        self._verdict = verdict = self._verdict or verdict
+        cycle = self._broken = self.cycle if self._in_body else None
+        if cycle is not None and type(cycle) is not HotExchange:
+            cycle.message_event.set()  # what it waits for comes no more
+            if cycle.response_complete:
+                self._pronounce(verdict)
+        elif cycle is not None and cycle is self._active:
             self._pronounce(verdict)
-            return
-        if cycle is not None and self.pipeline:
-            self.pipeline.popleft()
-        if not self.pipeline and (self._active is None or self._active.response_complete):
-            self._pronounce(verdict)
+        else:
+            if cycle is not None:
+                self.pipeline.popleft()
+            if not self.pipeline and (self._active is None or self._active.response_complete):
+                self._pronounce(verdict)
+
+    def _asks_in_vain(self, cycle: Any) -> bool:
+        """Whether the app asks for the rest of a broken body; then the client is told what is wrong."""
+        if cycle is not self._broken or self._verdict is None or cycle.body:
+            return False
+        self._pronounce(self._verdict)
+        cycle.disconnected = True  # nothing that the app may still say is sent
+        return True
 
     def _pronounce(self, verdict: Verdict) -> None:
         if self.transport.is_closing():
             return
         active = self._active
-        if active is None or active.response_complete or not active.response_started:
+        if active is None or active is not self._broken or not active.response_started:
             length = (b"content-length", b"%d" % len(verdict.body))
             head = self.heads().head(verdict.status, [JSON, length], keep_alive=False)
             self.transport.write(head + b"\r\n" + verdict.body)
@@ -365,7 +379,7 @@ class HotProtocol(HttpToolsProtocol):
         elif self._in_head:
             if now - self._head_began_at > patience.head_s:
                 self._refuse(patience.head_verdict)
-        elif self._in_body:
+        elif self._in_body and self._verdict is None:
             if now - self.seen_at > patience.body_s and not self.flow.read_paused:
                 self._refuse(patience.body_verdict)
         elif self._active is not None and not self._active.response_complete:
@@ -379,14 +393,3 @@ class HotProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def protocol_factory(routes: Mapping[bytes, HotRoute], service: Service) -> Callable[..., HotProtocol]:
-    """What uvicorn calls for each connection."""
-    comments = min((route.gate.keep_alive_s for route in routes.values()), default=float("inf"))
-    patience, heads = Patience.of(service.limits, comments), Heads()
-
-    def make(**uvicorn: Any) -> HotProtocol:
-        return HotProtocol(routes, service.slab, patience, heads, **uvicorn)
-
-    return make

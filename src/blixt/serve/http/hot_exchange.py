@@ -49,9 +49,7 @@ class HotExchange:
         "_held",
         "_protocol",
         "_request",
-        "_route",
         "_spoke_at",
-        "_submission",
         "block",
         "disconnected",
         "is_excessive",
@@ -60,7 +58,9 @@ class HotExchange:
         "noted",
         "response_complete",
         "response_started",
+        "route",
         "size",
+        "submission",
     )
     message_event = _Nobody()
 
@@ -82,8 +82,8 @@ class HotExchange:
         self.response_started = False
         self.response_complete = False
         self._protocol = protocol
-        self._route = route
-        self._submission = submission
+        self.route = route
+        self.submission = submission
         self._chunks: bytes | list[bytes] = b""
         self._request: Request | None = None
         self._held = False
@@ -100,7 +100,7 @@ class HotExchange:
         self.size = end = start + len(data)
         if self.block is not None:
             self.block.view[start:end] = data
-        elif end > self._route.max_payload_bytes:
+        elif end > self.route.max_payload_bytes:
             self._chunks = b""
             self.is_excessive = True
             self._protocol.has_excess(self)
@@ -111,13 +111,20 @@ class HotExchange:
         else:
             self._chunks.append(data)
 
+    def receive_whole(self, body: bytes) -> None:
+        """All of the body at once, within its bound, and it is this request's turn."""
+        self.size = len(body)
+        self.more_body = False
+        self._chunks = body
+        self.submit()
+
     def submit(self) -> None:
         """It is this request's turn, and the body is whole or known to be too large."""
         if self.response_complete:
             return
         self._began_at = self._spoke_at = monotonic()
         if self.is_excessive:
-            self._answer(failed(too_large(self._route.max_payload_bytes), self._route.error_body))
+            self._answer(failed(too_large(self.route.max_payload_bytes), self.route.error_body))
             return
         body: bytes | SlabBody
         if self.block is not None:
@@ -126,17 +133,17 @@ class HotExchange:
             body = self._chunks if isinstance(self._chunks, bytes) else b"".join(self._chunks)
             self._chunks = b""
         try:
-            if self._submission is PLAIN:
-                self._request = self._route.hub.submit(body, self)
+            if self.submission is PLAIN:
+                self._request = self.route.hub.submit(body, self)
             else:
-                asked = self._submission
-                self._request = self._route.hub.submit(
+                asked = self.submission
+                self._request = self.route.hub.submit(
                     body, self, priority=asked.priority, timeout_s=asked.timeout_s, meta=asked.meta
                 )
         except Rejected as rejected:
             if isinstance(body, SlabBody):
                 body.release()
-            self._answer(failed(rejected.failure, self._route.error_body))
+            self._answer(failed(rejected.failure, self.route.error_body))
 
     def leave(self) -> None:
         """The client has gone: the work stops, and nothing is sent any more."""
@@ -145,20 +152,20 @@ class HotExchange:
             self.block.release()
             self.block = None
         if self._request is not None and not self.response_complete:
-            self._route.hub.cancel(self._request)
+            self.route.hub.cancel(self._request)
             self._note(CLIENT_LEFT)
 
     def hold(self) -> None:
         """The client is behind: hold the stream."""
-        if self._request is not None and self._route.stream and not self._held:
+        if self._request is not None and self.route.stream and not self._held:
             self._held = True
-            self._route.hub.pause(self._request)
+            self.route.hub.pause(self._request)
 
     def keep_alive_comment(self, now: float) -> None:
         """A stream that is silent for long gets a comment, so that no proxy gives it up."""
-        if self._request is None or self._held or not self._route.stream:
+        if self._request is None or self._held or not self.route.stream:
             return
-        if now - self._spoke_at > self._route.gate.keep_alive_s:
+        if now - self._spoke_at > self.route.gate.keep_alive_s:
             self._spoke_at = now
             self._begin_stream()
             self._protocol.transport.write(_chunk(KEEP_ALIVE))
@@ -167,7 +174,7 @@ class HotExchange:
         """The client has caught up."""
         if self._request is not None and self._held:
             self._held = False
-            self._route.hub.resume(self._request)
+            self.route.hub.resume(self._request)
 
     # -- answering ------------------------------------------------------------------------------------------
 
@@ -175,15 +182,15 @@ class HotExchange:
         """Hub: the answer, or the next piece of it."""
         if self.disconnected or self.response_complete:
             return
-        if kind == _OK and len(payload) <= self._route.plain_bytes and _ID not in self.noted:
+        if kind == _OK and len(payload) <= self.route.plain_bytes and _ID not in self.noted:
             protocol = self._protocol
             end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
             protocol.transport.write(b"%b%d%b%b" % (protocol.heads().json, len(payload), end, payload))
             self._complete(200)
-        elif kind == _CHUNK or self.response_started or (kind == _END and self._route.stream):
+        elif kind == _CHUNK or self.response_started or (kind == _END and self.route.stream):
             self._deliver_piece(kind, payload)
         else:
-            self._answer(whole(kind, payload, self._route.error_body))
+            self._answer(whole(kind, payload, self.route.error_body))
 
     def _deliver_piece(self, kind: int, payload: bytes) -> None:
         if not self.response_started:
@@ -207,7 +214,7 @@ class HotExchange:
         status, body, headers = answer
         if status == 200:
             accepted = self.noted.get(b"accept-encoding")
-            body, headers = compressed(body, headers, accepted, self._route.gate.compress_over_bytes)
+            body, headers = compressed(body, headers, accepted, self.route.gate.compress_over_bytes)
         headers = [*headers, *self._echo(), (b"content-length", b"%d" % len(body))]
         self.response_started = True
         self.keep_alive &= all(value != b"close" for name, value in headers if name == b"connection")
@@ -222,16 +229,16 @@ class HotExchange:
 
     def _complete(self, status: int) -> None:
         self.response_started = self.response_complete = True
-        self._route.metrics.answered(status, monotonic() - self._began_at)
-        if self._route.gate.access_log is not None:
+        self.route.metrics.answered(status, monotonic() - self._began_at)
+        if self.route.gate.access_log is not None:
             self._note(status)
         self._protocol.on_hot_response_complete(self)
 
     def _note(self, status: int) -> None:
-        log = self._route.gate.access_log
+        log = self.route.gate.access_log
         if log is not None:
             took_s = monotonic() - self._began_at
-            log.record("POST", self._route.path, status, took_s, self._protocol.client, self.noted.get(_ID))
+            log.record("POST", self.route.path, status, took_s, self._protocol.client, self.noted.get(_ID))
 
 
 def _chunk(data: bytes) -> bytes:

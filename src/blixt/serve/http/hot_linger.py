@@ -28,7 +28,7 @@ class LingeringTransport:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.real = transport
-        self.write = transport.write
+        self.write: Callable[[bytes], None] = transport.write
         self.lingers = False
         self._must_wait = must_wait
         self._loop = loop
@@ -41,6 +41,7 @@ class LingeringTransport:
             self.real.close()
             return
         self.lingers = True
+        self.write = _drop
         if self.real.can_write_eof():
             self.real.write_eof()
         self.real.resume_reading()
@@ -52,3 +53,7 @@ class LingeringTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+
+def _drop(data: bytes) -> None:
+    """As every closed transport does with what is written late."""

@@ -24,7 +24,7 @@ class Tool:
 
     Attributes:
         path: Where its requests go.
-        wrapped: The body is the argument named "input", not the object of all arguments.
+        argument: The argument that is the body; empty: the body is the object of all arguments.
         media: The content type of the body; other than JSON and text it is base64 in the argument.
     """
 
@@ -32,18 +32,18 @@ class Tool:
     description: str
     schema: Mapping[str, Any]
     path: str
-    wrapped: bool = False
+    argument: str = ""
     media: str = JSON_TYPE
 
     def body(self, arguments: Mapping[str, Any]) -> bytes:
         """The request's body.
 
         Raises:
-            ValueError: "input" is missing, or not base64.
+            ValueError: The argument that is the body is missing, or not base64.
         """
-        if self.wrapped and "input" not in arguments:
-            raise ValueError("the argument 'input' is missing")
-        value = arguments["input"] if self.wrapped else arguments
+        if self.argument and self.argument not in arguments:
+            raise ValueError(f"the argument {self.argument!r} is missing")
+        value = arguments[self.argument] if self.argument else arguments
         if self.media == JSON_TYPE:
             return to_json(value)
         if self.media.startswith("text/"):
@@ -103,7 +103,8 @@ def _made(api: API, wish: MCP, known: Mapping[str, Any] | None, path: str, media
     schema = _rooted(wish.input_schema or known or {"type": "object"})
     wrapped = schema.get("type") != "object"
     name = wish.name or type(api).__name__
-    return Tool(name, _said(api, wish), _input(schema) if wrapped else schema, path, wrapped, media)
+    argument = "input" if wrapped else wish.body
+    return Tool(name, _said(api, wish), _input(schema) if wrapped else schema, path, argument, media)
 
 
 def _said(api: API, wish: MCP) -> str:

@@ -89,6 +89,6 @@ def _protocol(app: "ServeApp | Doorman", hot_lane: bool) -> Any:
     app.service.lanes |= {path: LaneChoice("cold", "a websocket") for path in sockets}
     if unfit is not None:
         return "auto"
-    from blixt.serve.http.hot import protocol_factory
+    from blixt.serve.http.hot_known import protocol_factory
 
     return protocol_factory(routes, app.service)
