@@ -6,7 +6,7 @@ import pytest
 from tests.llm.chat.test_templates import TEMPLATES, WEATHER
 
 from blixt.llm.chat.template import ChatTemplate
-from blixt.llm.errors import PromptError
+from blixt.llm.engine.grammar import compile_format
 from blixt.llm.server.prompt import Prompter
 from blixt.llm.server.requests import ChatBody
 from blixt.llm.tokenizer import Tokenizer
@@ -79,6 +79,32 @@ def test_a_developer_is_the_system_where_the_template_knows_none(tokenizer: Toke
     assert "<|im_start|>system\nBe brief." in text
 
 
-def test_free_tools_and_a_format_exclude_each_other(tokenizer: Tokenizer) -> None:
-    with pytest.raises(PromptError, match="only if tool_choice is 'none'"):
-        prompt(prompter(tokenizer, "qwen3"), HI, tools=[WEATHER], response_format={"type": "json_object"})
+def test_free_tools_beside_a_format_leave_the_choice_to_the_model(tokenizer: Tokenizer) -> None:
+    made = prompter(tokenizer, "qwen3")
+    body = ChatBody(model="m", messages=[HI], tools=[WEATHER], response_format={"type": "json_object"})
+    prepared = made.chat(body)
+    assert prepared.format is not None
+    assert [opening for opening, _ in prepared.format.branches] == ["", "<tool_call>\n"]
+    parts = prepared.parser.feed('<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}')
+    parts += prepared.parser.finish()
+    assert [part.call.name for part in parts if part.call is not None] == ["get_weather"]
+
+
+SELF_DEFINED = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/place"}},
+    "required": ["at"],
+    "$defs": {"place": {"type": "string", "enum": ["Bern"]}},
+}
+
+
+@pytest.mark.parametrize("choice", ["required", "auto"])
+def test_parameters_that_refer_to_their_own_definitions_compile(tokenizer: Tokenizer, choice: str) -> None:
+    tools = [{"type": "function", "function": {"name": name, "parameters": SELF_DEFINED}} for name in "fg"]
+    wanted = None if choice == "required" else {"type": "json_object"}
+    for template in ("qwen3", "{# tools <|python_tag|> #}", "{# tools [TOOL_CALLS] #}"):
+        made = prompter(tokenizer, template)
+        body = ChatBody(model="m", messages=[HI], tools=tools, tool_choice=choice, response_format=wanted)
+        prepared = made.chat(body)
+        assert prepared.format is not None
+        compile_format(prepared.format, tokenizer, len(tokenizer))

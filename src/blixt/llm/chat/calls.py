@@ -196,7 +196,7 @@ def read_deepseek(text: str) -> list[ToolCall]:
     for block in text.split("<｜tool▁call▁begin｜>")[1:]:
         body = block.partition("<｜tool▁call▁end｜>")[0]
         head, _, rest = body.partition("<｜tool▁sep｜>")
-        fenced = re.match(r"\s*(\S+)\s*```(?:json)?\s*(.*?)\s*```\s*$", rest, re.DOTALL)
+        fenced = re.match(r"\s*(\S+)\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*$", rest, re.DOTALL)
         name, arguments = (fenced[1], fenced[2]) if fenced else (head.strip(), rest.strip())
         value = json.loads(arguments)
         if not NAME.fullmatch(name) or not isinstance(value, dict):

@@ -32,7 +32,7 @@ from blixt.serve import StopFilter
 
 if TYPE_CHECKING:
     from blixt.llm.engine.adapters import AdapterSet
-    from blixt.llm.engine.grammar import Grammar
+    from blixt.llm.engine.grammar_state import GrammarState
 
 
 class Engine:
@@ -261,7 +261,7 @@ class Engine:
         self._requests[uid] = request
         self.scheduler.add(request)
 
-    def _grammar(self, sampling: Sampling, left: int) -> "Grammar | None":
+    def _grammar(self, sampling: Sampling, left: int) -> "GrammarState | None":
         if sampling.format is None or self.tokenizer is None:
             return None
         from blixt.llm.engine.grammar import compile_format

@@ -7,18 +7,20 @@ limit it steers towards the end, so that the text is whole when the tokens run o
 """
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from blixt.llm.engine.grammar_closing import Closing, Place
+from blixt.llm.engine.grammar_format import Format
 from blixt.llm.engine.grammar_pattern import quoted
 from blixt.llm.engine.grammar_schema import failing_place, prepare_schema
+from blixt.llm.engine.grammar_state import GrammarState, allowing
 from blixt.llm.engine.grammar_vocab import Vocabulary, vocabulary_of
 from blixt.llm.errors import FormatError, LLMError
 
@@ -28,77 +30,14 @@ if TYPE_CHECKING:
 
     from blixt.llm.tokenizer import Tokenizer
 
-Kind = Literal["json_schema", "json_object", "regex", "choice", "ebnf"]
-
 # Spaces and line breaks in a row inside JSON: enough to indent, too few to fill an answer with.
 _MAX_WHITESPACE = 20
 ANY_OBJECT = '{"type": "object", "additionalProperties": true}'
 
 
-@dataclass(frozen=True)
-class Format:
-    """What a generated text has to look like; make one with the methods named after the kinds.
-
-    Attributes:
-        kind: Which of them it is.
-        value: The JSON schema as text, the regular expression, the choices, or the EBNF grammar.
-
-    Example:
-        ```python
-        llm.generate("Paris or Rome?", format=Format.choice(["Paris", "Rome"]))
-        ```
-    """
-
-    kind: Kind
-    value: str | tuple[str, ...] = ""
-
-    @classmethod
-    def json_schema(cls, schema: Mapping[str, Any] | str | bool) -> "Format":
-        """JSON that a schema describes; properties come in the schema's order.
-
-        Raises:
-            FormatError: The schema is not JSON.
-        """
-        if isinstance(schema, str):
-            try:
-                schema = json.loads(schema)
-            except json.JSONDecodeError as error:
-                raise FormatError(f"the JSON schema is not JSON: {error}") from None
-        try:
-            return cls("json_schema", json.dumps(schema, ensure_ascii=False))
-        except TypeError as error:
-            raise FormatError(f"the JSON schema is not JSON: {error}") from None
-
-    @classmethod
-    def json_object(cls) -> "Format":
-        """Any JSON object."""
-        return cls("json_object")
-
-    @classmethod
-    def regex(cls, pattern: str) -> "Format":
-        """A text that matches a regular expression from its first to its last character."""
-        return cls("regex", pattern)
-
-    @classmethod
-    def choice(cls, choices: Sequence[str]) -> "Format":
-        """One of several texts.
-
-        Raises:
-            FormatError: There are none, or one is empty.
-        """
-        if not choices or "" in choices or isinstance(choices, str):
-            raise FormatError("a choice needs a list with at least one text, none of them empty")
-        return cls("choice", tuple(choices))
-
-    @classmethod
-    def ebnf(cls, grammar: str) -> "Format":
-        """A text that a context-free grammar derives from its rule `root`, in xgrammar's EBNF."""
-        return cls("ebnf", grammar)
-
-
 def compile_format(
     format: Format, tokenizer: "Tokenizer", vocab: int, eos: Sequence[int] | None = None
-) -> "Grammar":
+) -> GrammarState:
     """A fresh grammar for one request; what is costly to compile is kept for the next.
 
     Args:
@@ -115,6 +54,17 @@ def compile_format(
     if not ids:
         raise FormatError("structured output needs an end token, and the model has none")
     vocabulary = _vocabulary(tokenizer, vocab, ids)
+    if format.kind == "either":
+        from blixt.llm.engine.grammar_branches import Branch, Branches
+
+        made = [
+            Branch(
+                tuple(tokenizer.encode(opening, bos=False)) if opening else (),
+                None if form is None else Grammar(_compile(form, vocabulary), vocabulary),
+            )
+            for opening, form in format.branches
+        ]
+        return Branches(made, vocab)
     return Grammar(_compile(format, vocabulary), vocabulary)
 
 
@@ -156,7 +106,7 @@ class Compiled:
     usable: Tensor | None = None
 
 
-class Grammar:
+class Grammar(GrammarState):
     """Where one request's text stands in its format.
 
     Attributes:
@@ -169,6 +119,7 @@ class Grammar:
 
         self._matcher = GrammarMatcher(compiled.grammar)
         self._vocabulary = vocabulary
+        self.end_ids = vocabulary.end_ids
         self._usable = compiled.usable
         self._closing = compiled.closing
         self._places: list[Place | None] = [compiled.closing.start]  # one behind each accepted token
@@ -196,21 +147,6 @@ class Grammar:
         plan = self._plan()
         return None if plan is None else len(plan)
 
-    def check_room(self, left: int) -> None:
-        """Refuse a request whose answer could not be whole.
-
-        Args:
-            left: How many tokens it may generate.
-
-        Raises:
-            FormatError: Fewer than the shortest text takes.
-        """
-        if self.least is not None and self.least > left:
-            raise FormatError(
-                f"the shortest answer of this format takes {self.least} tokens, and there is room for {left}:"
-                " raise max_tokens, or shorten the prompt"
-            )
-
     def fill(self, row: Tensor, left: int) -> None:
         """Write which tokens may come next.
 
@@ -222,9 +158,7 @@ class Grammar:
         near = place is not None and place.cost >= left  # a byte takes a token at most
         plan = self._plan() if near else None
         if plan and len(plan) >= left:
-            row.zero_()
-            word, bit = divmod(plan[0], 32)
-            row[word] = 1 << bit if bit < 31 else -(1 << 31)
+            allowing(row.zero_(), plan[0])
             return
         self._matcher.fill_next_token_bitmask(row.view(1, -1))
         if self._usable is not None:
@@ -264,31 +198,6 @@ class Grammar:
             return self.accept(plan[0] if plan else self._vocabulary.end_ids[0], left)
         return token
 
-    def fill_draft(self, rows: Tensor, draft: Sequence[int], left: int) -> int:
-        """Write the rows of a guessed continuation, for speculation; the state stays where it was.
-
-        Args:
-            rows: Bitmask (1 + len(draft), ceil(V / 32)): row i is what may follow the first i guesses.
-            draft: Guessed tokens.
-            left: How many tokens may still be generated, the first guess included.
-
-        Returns:
-            How many of the guesses fit; rows behind them are not written.
-        """
-        start, fitting = len(self._places), 0
-        for index, token in enumerate(draft):
-            self.fill(rows[index], left - index)
-            # A guess that accept would swap ends the draft: what follows it cannot come true.
-            if not _allowed(rows[index], token) or self.accept(token, left - index) != token:
-                break
-            fitting += 1
-            if token in self._vocabulary.end_ids:
-                break
-        else:
-            self.fill(rows[fitting], left - fitting)
-        self.rollback(len(self._places) - start)
-        return fitting
-
     def rollback(self, count: int) -> None:
         """Take back the last `count` accepted tokens."""
         if count:
@@ -299,10 +208,6 @@ class Grammar:
         """The tokens that close the text from here; None when no way is known."""
         place, plan = self._places[at], self._plans[at]
         return plan if plan is not None or place is None else self._closing.tokens(place)
-
-
-def _allowed(row: Tensor, token: int) -> bool:
-    return bool((int(row[token // 32]) >> (token % 32)) & 1)
 
 
 def _end_ids(tokenizer: "Tokenizer") -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from blixt.llm.tokenizer import Detokenizer
 from blixt.serve import StopFilter
 
 if TYPE_CHECKING:
-    from blixt.llm.engine.grammar import Grammar
+    from blixt.llm.engine.grammar_state import GrammarState
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -109,7 +109,7 @@ class Request:
     cached: int = 0
     regime: int = 0
     drafts: list[int] = field(default_factory=list[int])
-    grammar: "Grammar | None" = None
+    grammar: "GrammarState | None" = None
     stop_ids: frozenset[int] = frozenset()
     detokenizer: Detokenizer | None = None
     stops: StopFilter | None = None

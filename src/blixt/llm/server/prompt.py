@@ -1,6 +1,5 @@
 """A request as the token ids a model goes on from, and what its answer is to be taken for."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +10,7 @@ from blixt.llm.chat.answers import AnswerKind, AnswerParser
 from blixt.llm.chat.calls import SYNTAXES, CallSyntax, read_object
 from blixt.llm.chat.messages import plain_messages
 from blixt.llm.chat.template import ChatTemplate
-from blixt.llm.errors import PromptError
+from blixt.llm.server.prompt_calls import FINAL, answer_or_call, call_format, retold, told
 from blixt.llm.server.requests import ChatBody, CompletionBody, forced_names, names_of
 from blixt.llm.tokenizer import Tokenizer
 
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 QUIET = ("none", "minimal")
 FORCED = CallSyntax("forced", "", "", read_object, bare=lambda text, names: True)
 TAGGED = SYNTAXES[0]
-TOOL_HELP = (
-    "You may call functions. To call one, write a JSON object with its name and arguments within tags:\n"
-    '<tool_call>\n{{"name": "function", "arguments": {{"argument": "value"}}}}\n</tool_call>\n'
-    "These are the functions:\n{tools}"
-)
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,7 @@ class Prompter:
         self.tokenizer = tokenizer
         self.template = template
         source = "" if template is None else template.literals
+        self._source = source
         self.kind = AnswerKind.of(source)
         self._takes_tools = "tools" in source
         self._takes_developer = "developer" in source
@@ -81,14 +76,15 @@ class Prompter:
         messages, names, forced = self._messages(request), names_of(request), forced_names(request)
         wanted, kind = format_of(request.response_format), self.kind
         tools = [tool for tool in request.tools or () if tool["function"]["name"] in names]
-        if wanted is not None and tools and not forced:
-            raise PromptError("response_format goes together with tools only if tool_choice is 'none'")
         if tools and not (self._takes_tools and (kind.harmony or kind.calls)):
-            messages, kind = _told(messages, tools), replace(kind, calls=TAGGED)
+            messages, kind = told(messages, tools), replace(kind, calls=TAGGED)
         text = self._render(request, messages, tools if self._takes_tools else None)
         if forced:
             text = _answering(text, kind) + (kind.calls.prefix if kind.calls else "")
-            wanted, kind = _call_format([t for t in tools if t["function"]["name"] in forced]), FORCED_KIND
+            wanted, kind = call_format([t for t in tools if t["function"]["name"] in forced]), FORCED_KIND
+        elif wanted is not None and tools:
+            text = text if kind.harmony else _answering(text, kind)
+            wanted = answer_or_call(wanted, tools, kind, self._source)
         elif wanted is not None:
             text, kind = _answering(text, kind), AnswerKind()
         parser = AnswerParser(kind, names, text)
@@ -101,7 +97,7 @@ class Prompter:
             for message in messages:
                 if message["role"] == "developer":
                     message["role"] = "system"
-        return messages if self._takes_tools else [_retold(message) for message in messages]
+        return messages if self._takes_tools else [retold(message) for message in messages]
 
     def _render(self, request: ChatBody, messages: list[dict[str, Any]], tools: Sequence[Any] | None) -> str:
         if self.template is None:
@@ -144,55 +140,10 @@ def _as_dict(message: Any) -> dict[str, Any]:
 def _answering(text: str, kind: AnswerKind) -> str:
     """The prompt, up to where the answer proper begins: not within reasoning."""
     if kind.harmony:
-        return text + "<|channel|>final<|message|>"
+        return text + FINAL
     if kind.thinking is not None and text.rstrip().endswith(kind.thinking[0]):
         return f"{text.rstrip()}\n\n{kind.thinking[1]}\n\n"
     return text
-
-
-def _told(messages: list[dict[str, Any]], tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """The conversation of a model whose template knows no tools: the system prompt tells of them."""
-    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
-    told = TOOL_HELP.format(tools=listed)
-    if messages and messages[0]["role"] == "system":
-        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{told}"}, *messages[1:]]
-    return [{"role": "system", "content": told}, *messages]
-
-
-def _retold(message: dict[str, Any]) -> dict[str, Any]:
-    """A message with calls, or a tool's answer, as plain messages."""
-    if message["role"] == "tool":
-        return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
-    texts = [json.dumps(_call_of(call), ensure_ascii=False) for call in calls]
-    written = "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in texts)
-    return {"role": message["role"], "content": f"{message.get('content') or ''}\n{written}".strip()}
-
-
-def _call_of(call: dict[str, Any]) -> dict[str, Any]:
-    function = cast("dict[str, Any]", call.get("function") or call)
-    return {"name": function.get("name"), "arguments": function.get("arguments")}
-
-
-def _call_format(tools: Sequence[Any]) -> "Format":
-    """JSON that is a call of one of some tools."""
-    from blixt.llm.engine.grammar import Format
-
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    return Format.json_schema(calls[0] if len(calls) == 1 else {"anyOf": calls})
 
 
 def format_of(wanted: dict[str, Any] | None) -> "Format | None":
