@@ -1,5 +1,6 @@
 """One batch: what training_step may return, closures, optimizers in the user's hands, compiled models."""
 
+import shutil
 import traceback
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,31 @@ def test_a_compiled_model_trains_to_the_same_weights_under_the_same_names(how: A
     pairs = zip(plain.parameters(), compiled.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
     assert "loss" in compiled.trainer.callback_metrics
+
+
+class Curved(Net):
+    """The smallest model of which the compiler has something to fuse."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.gelu(self.layer(x)) * 2
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler for CPUs needs a C++ compiler (g++)")
+def test_torchs_own_compiler_makes_a_model_that_trains_alike(trainer: Any) -> None:
+    from torch._dynamo.utils import counters
+
+    plain, compiled = Curved(), Curved()
+    compiled.load_state_dict(plain.state_dict())
+    counters.clear()
+    for module, options in ((plain, {}), (compiled, {"compile": True})):
+        trainer(max_epochs=1, **options).fit(module, make_loader(12, shuffle=False))
+    pairs = zip(plain.parameters(), compiled.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert counters["inductor"]
 
 
 def test_compiling_blocks_needs_blocks(trainer: Any) -> None:

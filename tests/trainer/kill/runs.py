@@ -18,10 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint
 from torch.utils.data import DataLoader, Dataset
 
 from blixt.fabric import agree
 from blixt.fabric.launch import launch_function
+from blixt.fabric.strategies import FSDPStrategy
 from blixt.trainer import Callback, ModelCheckpoint, Module, Trainer, seed_everything
 
 STEPS, BATCHES, VAL_BATCHES, VAL_EVERY, SAVE_EVERY = 20, 10, 3, 5, 2
@@ -35,26 +37,33 @@ class Kill:
     Attributes:
         at: "batch" (after the step, before its checkpoint), "validation" (in a validation batch), or of a
             checkpoint "torn" (while its bytes are written), "unnamed" (written, not renamed yet), "named"
-            (just renamed).
+            (just renamed); of one in shards also "shard" (this rank's is written) and "index" (all are).
         number: Which one, counted from 1.
         signal: SIGKILL or SIGTERM.
         rank: Who.
+        all: Whether the other ranks are struck at the same time.
     """
 
     at: str
     number: int
     signal: int = signal.SIGKILL
     rank: int = 0
+    all: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt at a run in a folder, which goes on from what an earlier one left there."""
+    """One attempt at a run in a folder, which goes on from what an earlier one left there.
+
+    Attributes:
+        sharded: Each rank has its part of the weights, and writes it.
+    """
 
     folder: str
     ranks: int
     workers: int
     kill: Kill | None = None
+    sharded: bool = False
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Job":
@@ -104,8 +113,9 @@ class Net(Module):
 class Killer(Callback):
     """Counts what happens in this attempt and strikes at its number."""
 
-    def __init__(self, kill: Kill | None, rank: int) -> None:
+    def __init__(self, kill: Kill | None, rank: int, folder: Path) -> None:
         self._kill = kill
+        self._pids = folder / "pids"
         self._mine = kill is not None and kill.rank == rank
         self._counts: dict[str, int] = {}
         self._struck = False
@@ -136,7 +146,16 @@ class Killer(Callback):
         if self.reached(at, number):
             assert self._kill is not None
             self._struck = True
+            if self._kill.all:
+                for pid in self._pids.glob("*"):
+                    if int(pid.name) != os.getpid():
+                        os.kill(int(pid.name), self._kill.signal)
             os.kill(os.getpid(), self._kill.signal)
+
+    def introduce(self) -> None:
+        """Let the other ranks know this process."""
+        self._pids.mkdir(parents=True, exist_ok=True)
+        (self._pids / str(os.getpid())).touch()
 
     def reached(self, at: str, number: int | None = None) -> bool:
         """Whether this is it."""
@@ -151,18 +170,27 @@ class Killer(Callback):
         if kill is not None and told and self._counts.get(kill.at, 0) >= kill.number:
             time.sleep(0.03)
 
-    def watch_renames(self) -> None:
-        """Strike between a checkpoint's last byte and its name, or right after it has its name."""
-        real = os.replace
+    def watch_files(self) -> None:
+        """Strike between the shards, the index and the last byte of a checkpoint, or when it has its name."""
+        os.replace = self._watched(os.replace, "unnamed", "named")  # a process of its own, so it may
+        os.rename = self._watched(os.rename, "unnamed", "named")
+        writer: Any = torch.distributed.checkpoint.FileSystemWriter
+        writer.write_data = self._watched(writer.write_data, None, "shard")
+        writer.finish = self._watched(writer.finish, "index", None)
 
-        def replace(source: Any, target: Any, **options: Any) -> None:
-            if str(target).endswith(".ckpt"):
-                self.count("unnamed")
-            real(source, target, **options)
-            if str(target).endswith(".ckpt"):
-                self.count("named")
+    def _watched(self, real: Callable[..., Any], before: str | None, after: str | None) -> Any:
+        def watched(*args: Any, **options: Any) -> Any:
+            counts = isinstance(args[0], torch.distributed.checkpoint.FileSystemWriter) or str(
+                args[1]
+            ).endswith(".ckpt")
+            if before and counts:
+                self.count(before)
+            result = real(*args, **options)
+            if after and counts:
+                self.count(after)
+            return result
 
-        os.replace = replace  # type: ignore[assignment] - this process is a child of its own
+        return watched
 
 
 def train(job: Job, *callbacks: Callback) -> None:
@@ -171,14 +199,16 @@ def train(job: Job, *callbacks: Callback) -> None:
     agree._POLL_S = 0.005
     rank = int(os.environ.get("RANK", "0"))
     folder = Path(job.folder)
-    killer = Killer(job.kill, rank)
+    killer = Killer(job.kill, rank, folder)
     if job.kill is not None:
-        killer.watch_renames()
+        killer.introduce()
+        killer.watch_files()
     seed_everything(11)
     module = Net(killer)
     trainer = Trainer(
         accelerator="cpu",
         devices=1 if job.ranks == 1 else "auto",
+        strategy=FSDPStrategy(state_dict_type="sharded") if job.sharded else "auto",
         max_epochs=STEPS // BATCHES,
         val_check_interval=VAL_EVERY,
         callbacks=[
@@ -195,8 +225,10 @@ def train(job: Job, *callbacks: Callback) -> None:
     training = DataLoader(Noisy(), size, shuffle=True, num_workers=job.workers)
     validation = DataLoader(torch.utils.data.Subset(Noisy(), range(VAL_BATCHES * size * job.ranks)), size)
     trainer.fit(module, training, validation, ckpt_path="auto")
+    parts = module.state_dict()
+    weights = {name: part.full_tensor() if job.sharded else part for name, part in parts.items()}
     if trainer.is_global_zero:
-        torch.save(module.state_dict(), folder / "weights.pt")
+        torch.save(weights, folder / "weights.pt")
 
 
 def attempt(job: Job) -> None:

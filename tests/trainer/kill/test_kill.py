@@ -7,6 +7,7 @@ BLIXT_KILL_MATRIX=full every single one is.
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,45 @@ def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
     server: Any, undisturbed: Any, tmp_path: Path, ranks: int, workers: int
 ) -> None:
     for index, kill in enumerate(chosen(ranks, workers)):
-        folder = tmp_path / str(index)
-        code = ask(server, Job(str(folder), ranks, workers, kill))
-        assert code in expected_codes(kill, ranks), f"{kill}: the first attempt ended with {code}"
-        if code == 143:
-            assert left(folder, ranks)[0] == left(folder, ranks)[-1], f"{kill}: left at different places"
-            prompt = kill.at != "validation" or ranks > 1 or left(folder, 1)[0]["validation"] == kill.number
-            assert prompt, f"{kill}: the validation went on"
-        finished = (folder / "weights.pt").exists()
-        assert not finished or kill.signal == signal.SIGTERM, f"{kill}: nobody was killed"
-        if not finished:
-            kept = sorted(folder.rglob("*.ckpt"))
-            assert kept or kill.number * _steps(kill) <= SAVE_EVERY, f"{kill}: nothing was saved"
-            assert ask(server, Job(str(folder), ranks, workers)) == 0, f"{kill}: could not go on"
-        assert same(torch.load(folder / "weights.pt"), undisturbed[ranks]), f"{kill}: other weights"
+        strike_and_go_on(server, Job(str(tmp_path / str(index)), ranks, workers, kill), undisturbed[ranks])
+
+
+@pytest.mark.timeout(3600 if FULL else 240)
+def test_ranks_that_are_killed_together_go_on_from_whole_shards_only(server: Any, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    assert ask(server, Job(str(whole), 2, 0, sharded=True)) == 0
+    weights = torch.load(whole / "weights.pt")
+    for index, kill in enumerate(places_of_shards()):
+        strike_and_go_on(server, Job(str(tmp_path / str(index)), 2, 0, kill, sharded=True), weights)
+
+
+def places_of_shards() -> list[Kill]:
+    """One rank, or all at once, killed in one save into shards, or in a step."""
+    last = SAVES if FULL else 2
+    kills = [Kill("batch", 7, rank=1, all=True)]
+    for save in range(2, last + 1):
+        kills += [Kill("torn", save, rank=1), Kill("shard", save, rank=1)]
+        kills += [Kill(at, save, all=True) for at in ("shard", "index", "unnamed", "named")]
+    return kills
+
+
+def strike_and_go_on(server: Any, job: Job, weights: dict[str, Any]) -> None:
+    """Run `job` until it is killed, then again; it must end with these weights."""
+    kill, folder = job.kill, Path(job.folder)
+    assert kill is not None
+    code = ask(server, job)
+    assert code in expected_codes(kill, job.ranks), f"{kill}: the first attempt ended with {code}"
+    if code == 143:
+        assert left(folder, job.ranks)[0] == left(folder, job.ranks)[-1], f"{kill}: left at different places"
+        prompt = kill.at != "validation" or job.ranks > 1 or left(folder, 1)[0]["validation"] == kill.number
+        assert prompt, f"{kill}: the validation went on"
+    finished = (folder / "weights.pt").exists()
+    assert not finished or kill.signal == signal.SIGTERM, f"{kill}: nobody was killed"
+    if not finished:
+        kept = sorted(folder.rglob("*.ckpt"))
+        assert kept or kill.number * _steps(kill) <= SAVE_EVERY, f"{kill}: nothing was saved"
+        assert ask(server, replace(job, kill=None)) == 0, f"{kill}: could not go on"
+    assert same(torch.load(folder / "weights.pt"), weights), f"{kill}: other weights"
 
 
 def left(folder: Path, ranks: int) -> list[dict[str, int]]:
