@@ -1,6 +1,8 @@
 """Values from worker to worker."""
 
 import os
+import resource
+import time
 
 import numpy as np
 import pytest
@@ -48,6 +50,28 @@ def test_a_discarded_value_is_gone_and_says_so(tmp_path):
     with pytest.raises(HTTPError) as error:
         unpack(payload)
     assert error.value.status == 410
+
+
+def test_a_large_value_travels_as_itself_where_there_is_no_room_for_it(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, before[1]))
+    try:
+        payload = pack(np.ones(100_000), str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
+    assert unpack(payload).sum() == 100_000
+
+
+def test_a_value_that_nobody_can_wait_for_any_more_is_swept_away(tmp_path):
+    folder = Folder(str(tmp_path))
+    left, fresh = pack(np.zeros(100_000), folder.path), pack(np.zeros(100_000), folder.path)
+    name = left[1:].decode()
+    os.utime(name, (time.time() - 100, time.time() - 100))
+    folder.sweep(90)
+    assert not os.path.exists(name)
+    assert unpack(fresh).sum() == 0
+    folder.close()
 
 
 def test_what_cannot_be_pickled_is_an_error_at_once():

@@ -129,7 +129,8 @@ def docker(
 
         for path in write(Image(file, port, gpu, tuple(extra or ()), requirements), force=force):
             say(f"wrote {path}")
-    say(f"docker build -t my-service {file.parent} && docker run -p {port}:{port} my-service")
+    gpus = "--gpus all " if gpu else ""
+    say(f"docker build -t my-service {file.parent} && docker run {gpus}-p {port}:{port} my-service")
 
 
 def _exists(file: Path) -> None:

@@ -1,5 +1,6 @@
 """A Dockerfile for a file that `blixt serve` serves: written next to it, for any builder to build."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ class Image:
         extras: Extras of blixt to install beside `serve`.
         requirements: The file of further requirements, in the same folder; `requirements.txt` when None and
             it exists.
+        command: What the container runs instead of `blixt serve` with the file.
 
     Raises:
         ConfigError: A file is missing, or the port is none.
@@ -33,6 +35,7 @@ class Image:
     gpu: bool = False
     extras: tuple[str, ...] = ()
     requirements: str | None = None
+    command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.file.is_file():
@@ -70,6 +73,8 @@ class Image:
         return lines
 
     def _service(self) -> list[str]:
+        served = ("blixt", "serve", self.file.name, "--host", "0.0.0.0", "--port", str(self.port))
+        command = self.command or served
         probe = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{self.port}/health', timeout=4)"
         return [
             "COPY . .",
@@ -77,7 +82,7 @@ class Image:
             "USER blixt",
             f"EXPOSE {self.port}",
             f'HEALTHCHECK --interval=10s --timeout=5s --start-period=120s CMD ["python", "-c", "{probe}"]',
-            f'CMD ["blixt", "serve", "{self.file.name}", "--host", "0.0.0.0", "--port", "{self.port}"]',
+            f"CMD {json.dumps(command)}",
         ]
 
 

@@ -86,19 +86,23 @@ def pack(value: Any, folder: str | None = None) -> bytes:
 
     Args:
         value: Anything that can be pickled.
-        folder: Where large values may lie; None: all travel in the message.
+        folder: Where large values may lie while there is room; None: all travel in the message.
     """
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, 5, buffer_callback=buffers.append)
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(head), *(raw.nbytes for raw in raws)]
     table = _COUNT.pack(len(sizes)) + struct.pack(f"<{len(sizes)}Q", *sizes)
-    if folder is None or sum(sizes) < LARGE_BYTES:
-        return b"".join((_INLINE, table, head, *raws))
-    path = os.path.join(folder, f"{os.getpid()}-{next(_count)}")
-    with open(path, "xb") as file:
-        file.writelines((table, head, *raws))
-    return _FILE + path.encode()
+    if folder is not None and sum(sizes) >= LARGE_BYTES:
+        path = os.path.join(folder, f"{os.getpid()}-{next(_count)}")
+        try:
+            with open(path, "xb") as file:
+                file.writelines((table, head, *raws))
+            return _FILE + path.encode()
+        except OSError:  # it is full: containers have 64 MB of it unless told otherwise
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+    return b"".join((_INLINE, table, head, *raws))
 
 
 def unpack(payload: "bytes | memoryview") -> Any:

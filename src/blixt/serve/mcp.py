@@ -16,6 +16,7 @@ class MCP:
         description: What it does, for the language model that may call it. Default: the class's docstring.
         input_schema: JSON schema of the tool's arguments, an object. Default: from the annotations of
             `decode_request` or `predict`; a body that is no object becomes an argument named "input".
+        body: Name of the argument that is the request's body. Default: all arguments are, as one object.
 
     Raises:
         ConfigError: The schema is not one of an object.
@@ -28,6 +29,7 @@ class MCP:
     name: str = ""
     description: str = ""
     input_schema: Mapping[str, Any] | None = None
+    body: str = ""
 
     def __post_init__(self) -> None:
         if self.input_schema is not None and self.input_schema.get("type") != "object":

@@ -66,6 +66,8 @@ class Words(ls.LitAPI):
         return request["prompt"]
 
     def predict(self, x):
+        if x == "die":
+            os._exit(3)
         yield from x.split()
 
     def encode_response(self, output):
@@ -147,6 +149,25 @@ class Embed(ls.LitAPI):
 
     def encode_response(self, output):
         return {"embeddings": output, "prompt_tokens": 4, "total_tokens": 4}
+
+
+class WrongEmbed(Embed):
+    def encode_response(self, output):
+        return "vectors" if output[0][0] == 3 else {"vectors": output}
+
+
+class Power(ls.LitAPI):
+    """Raises a number to a power."""
+
+    class Body(pydantic.BaseModel):
+        base: float
+        exponent: int = pydantic.Field(2, ge=0, description="how often")
+
+    def decode_request(self, request: Body, context):
+        return request.base**request.exponent
+
+    def predict(self, x):
+        return x
 
 
 class Locked(Square):

@@ -1,6 +1,8 @@
 """LitServe's names, arguments and answers on blixt's servers."""
 
 import contextlib
+import json
+import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +10,24 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import Field
 
 from blixt.compat import litserve as ls
-from blixt.compat.litserve.utils import add_ssl_context_from_env, wrap_litserve_start
+from blixt.compat.litserve import docker_builder
+from blixt.compat.litserve.__main__ import main as command_line
+from blixt.compat.litserve.mcp import MCP, extract_input_schema
+from blixt.compat.litserve.utils import (
+    add_log_handler,
+    add_ssl_context_from_env,
+    azip,
+    call_after_stream,
+    wrap_litserve_start,
+)
 from blixt.serve.testing import wait_until
 
 from . import apis
+
+pytestmark = pytest.mark.filterwarnings("ignore:Custom API path")
 
 
 @contextlib.contextmanager
@@ -45,6 +59,8 @@ def client():
         apis.Chat(spec=ls.OpenAISpec()),
         apis.Embed(spec=ls.OpenAIEmbeddingSpec()),
         apis.Locked(api_path="/locked"),
+        apis.WrongEmbed(spec=ls.OpenAIEmbeddingSpec(), api_path="/v2/embeddings"),
+        apis.Power(api_path="/tools/power", mcp=MCP()),
     ]
     with serving(some, timeout=20, model_metadata={"name": "m"}) as client:
         wait_until(lambda: client.get("/health").status_code == 200, 60, "all LitAPIs to be ready")
@@ -102,6 +118,12 @@ def test_a_stream_is_its_pieces_as_text(client):
     assert client.post("/words", json={"prompt": "do re dum"}).text == '{"word": "do"}\nre{"word": "dum"}\n'
 
 
+def test_a_stream_whose_worker_dies_just_ends(client):
+    answer = client.post("/words", json={"prompt": "die"})
+    assert (answer.status_code, answer.text) == (200, "")
+    assert client.post("/words", json={"prompt": "a b"}).text == "ab"
+
+
 def test_streams_of_a_batch_run_in_step(client):
     answers = ask(client, "/batched-words", {"prompt": "A B"}, {"prompt": "C D"})
     assert [answer.text for answer in answers] == ["ab", "cd"]
@@ -152,6 +174,51 @@ def test_embeddings_come_as_floats_or_base64(client):
     assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
     packed = client.post("/v1/embeddings", json={**body, "encoding_format": "base64"}).json()
     assert isinstance(packed["data"][0]["embedding"], str)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("one", "Expected response to be a dictionary"), ("three", "does not contain the key 'embeddings'")],
+)
+def test_an_answer_without_embeddings_raises_where_http_is_answered(client, text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        client.post("/v2/embeddings", json={"input": text, "model": "m"})
+
+
+def rpc(client, method, **params):
+    """Ask the MCP server."""
+    accepted = {"accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = client.post("/mcp/", json=body, headers=accepted)
+    assert answer.status_code == 200, answer.text
+    (data,) = [line for line in answer.text.splitlines() if line.startswith(("data: {", "{"))]
+    return json.loads(data.removeprefix("data: "))["result"]
+
+
+def test_a_litapi_is_a_tool_named_after_its_path_whose_argument_is_the_request(client):
+    (tool,) = rpc(client, "tools/list")["tools"]
+    assert (tool["name"], tool["description"]) == ("tools_power", "Raises a number to a power.")
+    schema = tool["inputSchema"]
+    assert (schema["properties"], schema["required"]) == ({"request": {"$ref": "#/$defs/Body"}}, ["request"])
+    assert schema["$defs"]["Body"]["properties"]["exponent"]["minimum"] == 0
+    answer = rpc(client, "tools/call", name="tools_power", arguments={"request": {"base": 3}})
+    assert answer["content"][0]["text"] == "9.0"
+
+
+def test_a_tools_arguments_are_a_functions_parameters():
+    def act(name: str, is_new: bool | None, many: list[int], age: int = 20, size=Field(gt=0, default=3)): ...
+
+    schema = extract_input_schema(act)
+    assert schema["required"] == ["name", "is_new", "many"]
+    assert schema["properties"] == {
+        "name": {"title": "Name", "type": "string"},
+        "is_new": {"title": "Is New", "type": "boolean", "nullable": True},
+        "many": {"title": "Many", "type": "array"},
+        "age": {"title": "Age", "type": "integer"},
+        "size": {"title": "Size", "type": "string", "exclusiveMinimum": 0, "default": 3},
+    }
+    with pytest.raises(RuntimeError, match="not connected to a LitAPI"):
+        MCP(description="Lonely.", input_schema={"x": "string"}, name="/a/b").as_tool()
 
 
 def test_authorize_guards_its_own_api_alone(client):
@@ -233,6 +300,50 @@ def test_a_batch_that_is_no_list_warns():
     api.pre_setup()
     with pytest.warns(UserWarning, match="returned a dict instead of a list"):
         assert api.unbatch({"a": 1, "b": 2}) == ["a", "b"]
+
+
+def test_the_docs_address_is_logged_unless_there_are_none(monkeypatch):
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    add_log_handler(handler)
+    for hidden in (False, True):
+        server = ls.LitServer(apis.Square(), accelerator="cpu", disable_openapi_url=hidden)
+        monkeypatch.setattr(server._server, "run", lambda *args, **settings: None)
+        server.run(port=8123, generate_client_file=False)
+    logging.getLogger("litserve").removeHandler(handler)
+    assert lines == ["Swagger UI is available at http://0.0.0.0:8123/docs"]
+
+
+def test_dockerize_writes_an_image_that_runs_the_script_unchanged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text(SCRIPT)
+    monkeypatch.setattr("sys.argv", ["litserve", "dockerize", "app.py", "--port", "8123"])
+    with pytest.warns(UserWarning, match="Make sure to install the required packages in the Dockerfile"):
+        command_line()
+    assert "Dockerfile created successfully" in capsys.readouterr().out
+    lines = (tmp_path / "Dockerfile").read_text().splitlines()
+    assert lines[-1] == 'CMD ["python", "-m", "blixt.compat.litserve", "app.py"]'
+    (tmp_path / "requirements.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match="must be in the current directory"):
+        docker_builder.dockerize("none.py")
+    assert docker_builder.color("hi", docker_builder.RED) == "\u001b[31mhi\u001b[0m"
+
+
+@pytest.mark.anyio
+async def test_helpers_for_async_streams():
+    async def count(*numbers):
+        for number in numbers:
+            if number == 3:
+                raise RuntimeError("three")
+            yield number
+
+    assert [pair async for pair in azip(count(1, 2), count(5))] == [(1, 5)]
+    with pytest.raises(RuntimeError, match="three"):
+        assert [pair async for pair in azip(count(3), count(5))]
+    called = []
+    assert [one async for one in call_after_stream(count(1, 3), called.append, "end")] == [1]
+    assert called == ["end"]
 
 
 def test_a_certificate_comes_from_the_environment(monkeypatch):

@@ -76,6 +76,8 @@ class LitAPI(metaclass=_TimedInit):
         self.stream = stream if spec is None else spec.stream
         self.enable_async = enable_async
         self.mcp = mcp
+        if mcp is not None:
+            mcp.connect(self)
         self._api_path = api_path
         self._loop = loop or "auto"
         self._spec = spec

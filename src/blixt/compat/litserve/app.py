@@ -1,5 +1,6 @@
 """What LitServe's servers answer besides the APIs: the front page, `/info`, and streams without events."""
 
+import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 INNER_INFO = "/_blixt/info"
 CRASHED = b"x-blixt-began"
+RAISED = "x-litserve-raised"
+"""Header of an answer that LitServe does not send: it raises a ValueError in the app, with this JSON text."""
 
 
 def add_routes(app: FastAPI, described: dict[str, Any], info_path: str) -> None:
@@ -49,7 +52,9 @@ def describe(server: "LitServer") -> dict[str, Any]:
 
 
 class LitAnswers:
-    """ASGI middleware: streams as plain text piece by piece, and 500 for a request whose worker died.
+    """ASGI middleware: LitServe's answers where a worker died, and streams as plain text piece by piece.
+
+    A worker that dies gives 500; in a stream, whose 200 LitServe sends before it begins, nothing more comes.
 
     Args:
         app: The app behind it.
@@ -65,39 +70,61 @@ class LitAnswers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        shaped = _Plain(send) if scope["path"] in self._streams else _Died(send)
+        if scope["path"] in self._streams:
+            await self._app(scope, receive, _Plain(send))
+            return
+        shaped = _Whole(send)
         await self._app(scope, receive, shaped)
+        if shaped.raised is not None:
+            raise ValueError(shaped.raised)
 
 
-class _Died:
-    """Turns the 503 of a request that died with its worker into LitServe's 500."""
+class _Whole:
+    """Turns the 503 of a request that died with its worker into a 500, and keeps back what is raised.
+
+    Attributes:
+        raised: What LitServe raises instead of answering.
+    """
 
     def __init__(self, send: Send) -> None:
+        self.raised: str | None = None
         self._send = send
 
     async def __call__(self, message: Message) -> None:
-        if message.get("status") == 503 and any(name == CRASHED for name, _ in message["headers"]):
+        headers: dict[bytes, bytes] = dict(message.get("headers", ()))
+        if RAISED.encode() in headers:
+            self.raised = json.loads(headers[RAISED.encode()])
+        if self.raised is not None:
+            return
+        if message.get("status") == 503 and CRASHED in headers:
             message = {**message, "status": 500}
         await self._send(message)
 
 
 class _Plain:
-    """Unwraps server-sent events; an error event ends the stream."""
+    """Unwraps server-sent events; an error event ends the stream, and so does the death of its worker."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._events: EventReader | None = None
+        self._died = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers: list[tuple[bytes, bytes]] = list(message["headers"])
-            if any(
+            self._died = message["status"] == 503 and any(name == CRASHED for name, _ in headers)
+            if self._died:
+                message = {**message, "status": 200}
+                headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"0")]
+            elif any(
                 value.startswith(b"text/event-stream") for name, value in headers if name == b"content-type"
             ):
                 self._events = EventReader()
                 headers = [pair for pair in headers if pair[0] != b"content-type"]
                 headers.append((b"content-type", b"text/plain; charset=utf-8"))
             message = {**message, "headers": headers}
+        elif message["type"] == "http.response.body" and self._died:
+            message = {**message, "body": b""}
         elif message["type"] == "http.response.body" and self._events is not None:
             events = self._events.feed(message.get("body", b""))
             data = b"".join(unwrap(event.data) for event in events if event.name != "error")

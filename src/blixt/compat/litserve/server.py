@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import secrets
 import sys
@@ -29,6 +30,7 @@ __all__ = ["LitServer", "Request", "Response"]
 
 LIT_SERVER_API_KEY = os.environ.get("LIT_SERVER_API_KEY")
 SHUTDOWN_API_KEY = os.environ.get("LIT_SHUTDOWN_API_KEY")
+logger = logging.getLogger("litserve.server")
 HOSTS = ("0.0.0.0", "127.0.0.1", "::")
 MOVED = ("max_batch_size", "batch_timeout", "stream", "api_path", "loop", "spec")
 
@@ -100,6 +102,7 @@ class LitServer:
         self.model_metadata = _json(model_metadata)
         self.max_payload_size = max_payload_size
         self.track_requests = track_requests
+        self._has_docs = not disable_openapi_url
         self.workers_per_device = workers_per_device
         self._take_moved(moved)
         self._prepare()
@@ -143,6 +146,12 @@ class LitServer:
     def lit_api(self) -> LitAPI:
         """The first LitAPI."""
         return self.litapi_connector[0]
+
+    @staticmethod
+    def device_identifiers(accelerator: str, device: int | Sequence[int]) -> list[str]:
+        """Names of devices, as torch knows them."""
+        indexes = device if isinstance(device, Sequence) else [device]
+        return [f"{accelerator}:{index}" for index in indexes]
 
     @property
     def devices(self) -> list[Any]:
@@ -189,6 +198,8 @@ class LitServer:
             configure_logging(use_rich=True)
         if generate_client_file:
             self.generate_client_file(number)
+        if self._has_docs:
+            logger.info("Swagger UI is available at http://%s:%s/docs", host, number)
         self._server.fronts = num_api_servers or 1
         try:
             tls = {name: str(path) for name, path in add_ssl_context_from_env(kwargs).items()}

@@ -1,15 +1,17 @@
 """Helpers that LitServe's users call: logging, tests, breakpoints."""
 
+import asyncio
 import base64
 import dataclasses
 import importlib.util
 import logging
 import os
 import pdb
+import pickle
 import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -53,12 +55,44 @@ def configure_logging(
 
 def _handler(format: str, stream: TextIO, use_rich: bool) -> logging.Handler:
     if use_rich:
-        from rich.logging import RichHandler
+        with suppress(ImportError):
+            from rich.logging import RichHandler
 
-        return RichHandler(rich_tracebacks=True)
+            return RichHandler(rich_tracebacks=True)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter(format))
     return handler
+
+
+async def azip(*streams: AsyncIterable[Any]) -> AsyncIterator[tuple[Any, ...]]:
+    """Async iterables in step, until the shortest ends; all are asked at once."""
+    iterators = [aiter(stream) for stream in streams]
+    while True:
+        items = await asyncio.gather(*(anext(one) for one in iterators), return_exceptions=True)
+        for item in items:
+            if isinstance(item, StopAsyncIteration):
+                return
+            if isinstance(item, BaseException):
+                raise item
+        yield tuple(items)
+
+
+async def call_after_stream(
+    streamer: AsyncIterable[Any], callback: Callable[..., Any], *args: Any, **kwargs: Any
+) -> AsyncIterator[Any]:
+    """A stream, and a call when it has ended, in whatever way; what it raises is logged and ends it."""
+    try:
+        async for item in streamer:
+            yield item
+    except Exception:
+        logging.getLogger(__name__).exception("a stream failed")
+    finally:
+        callback(*args, **kwargs)
+
+
+def dump_exception(exception: Exception) -> bytes:
+    """An exception as bytes that `pickle` reads."""
+    return pickle.dumps(exception)
 
 
 def set_log_level(level: int | str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import inspect
+import json
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -13,6 +14,7 @@ from blixt.serve import HTTPError, Spec
 from blixt.serve.codec import to_json
 from blixt.serve.specs.base import Call, Endpoint
 
+from ..app import RAISED
 from ..hooks import is_generator
 from .base import LitSpec
 from .openai import unprocessable
@@ -25,6 +27,7 @@ ONE_INPUT = (
     "The OpenAIEmbedding spec does not support dynamic batching when client-side batching is used. "
     "To resolve this, either set `max_batch_size=1` or send a single input from the client."
 )
+SHAPE = "Let encode_response return {'embeddings': [...]}, which may hold 'prompt_tokens' and 'total_tokens'."
 
 
 class EmbeddingRequest(BaseModel):
@@ -98,11 +101,11 @@ class _Wire(Spec):
         return EmbeddingRequest.model_validate_json(body)
 
     def encoder(self, api: Any) -> Callable[[Any, Any], Any] | None:
-        """The adapter's, checked."""
+        """The adapter's, looked through."""
         from blixt.serve.plan import hook_of
 
         encode = hook_of(api, "encode_response")
-        return lambda output, context: checked(encode(output, context))
+        return lambda output, context: told(encode(output, context))
 
     def _parse(self, body: bytes) -> Call:
         try:
@@ -114,19 +117,16 @@ class _Wire(Spec):
         return _Call(body, request)
 
 
-def checked(output: Any) -> dict[str, Any]:
-    """A LitAPI's answer, which must be a dict with embeddings.
+def told(output: Any) -> dict[str, Any]:
+    """A LitAPI's answer, or what is wrong with it, for the front to raise.
 
-    Raises:
-        HTTPError: 500, saying what it was instead.
+    LitServe raises it in the process that answers HTTP, where a test client sees it.
     """
     if not isinstance(output, dict):
-        raise HTTPError(
-            500, f"Expected encode_response to return a dict with 'embeddings', got {type(output).__name__}."
-        )
+        return {"wrong": f"Expected response to be a dictionary, but got type {type(output)}. {SHAPE}"}
     answer = cast(dict[str, Any], output)
     if "embeddings" not in answer:
-        raise HTTPError(500, f"The response does not contain the key 'embeddings': {sorted(answer)}.")
+        return {"wrong": f"The response does not contain the key 'embeddings'. {SHAPE}"}
     return answer
 
 
@@ -138,8 +138,14 @@ class _Call(Call):
         self._request = request
 
     def whole(self, outputs: list[list[bytes]]) -> bytes:
-        """The embeddings in OpenAI's shape."""
+        """The embeddings in OpenAI's shape.
+
+        Raises:
+            HTTPError: The LitAPI's answer holds none: to be raised as a ValueError, see `app.RAISED`.
+        """
         answer = msgspec.json.decode(outputs[0][0])
+        if "wrong" in answer and "embeddings" not in answer:
+            raise HTTPError(500, "Internal Server Error", {RAISED: json.dumps(answer["wrong"])})
         vectors: list[Any] = answer["embeddings"]
         if vectors and not isinstance(vectors[0], list):
             vectors = [vectors]
