@@ -104,7 +104,7 @@ class TokenDataset(Rows[Any]):
         self.length = block_size + overlap
         self.tokens = snapshot.tokens(self.column)
         self._first_token = [0, *accumulate(shard.tokens[self.column] for shard in snapshot.shards)]
-        self._bounds_of_shards = np.array(self._first_token)
+        self._bounds_of_shards: Int = np.array(self._first_token)
         self._starts: dict[int, Int] = {}
         self._packed: Int | None = None
         if documents == "pack":
@@ -191,12 +191,12 @@ class TokenDataset(Rows[Any]):
 
     def _fill(self, lows: Int, sizes: Int, out: Block) -> None:
         """Copy the blocks: those of full length that lie in one shard in one gather for each shard."""
-        shards = np.searchsorted(self._bounds_of_shards, lows, "right") - 1
+        shards: Int = np.searchsorted(self._bounds_of_shards, lows, "right") - 1
         apart = (lows + self.length > self._bounds_of_shards[shards + 1]) | (sizes < self.length)
         together = np.flatnonzero(~apart)
         for shard in set(shards[together].tolist()):
             places: Int = together[shards[together] == shard]
-            starts: Int = lows[places] - self._first_token[shard]
+            starts: Int = lows[places] - self._bounds_of_shards[shard]
             reader = self.shards[shard]
             out[places] = reader.stream(self.column).windows(starts, self.length)
             reader.confirm()
