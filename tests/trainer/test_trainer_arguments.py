@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blixt.fabric import ConfigError
-from blixt.trainer import CSVLogger, Interval, ModelCheckpoint, Trainer
+from blixt.trainer import CSVLogger, DataModule, Interval, ModelCheckpoint, Trainer
 from blixt.trainer.callbacks.timer import Timer
 
 from .samples import Classifier, make_loader
@@ -158,6 +158,48 @@ def test_hyperparameters_are_only_logged_when_wanted(trainer: Any, tmp_path: Pat
         logger = Params(tmp_path)
         trainer(max_epochs=1, logger=logger, enable_autolog_hparams=wanted).fit(Classifier(), make_loader(4))
         assert bool(seen) == wanted
+
+
+class Rows(DataModule):
+    def __init__(self, dropout: float = 0.2, rows: int = 4) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def train_dataloader(self) -> Any:
+        return make_loader(self.hparams.rows)
+
+
+class Drawn(CSVLogger):
+    """Remembers what a fit gives it before its first batch."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.given: list[Any] = []
+
+    def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
+        self.given.append(dict(params))
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        self.given.append(model)
+        torch.rand(())
+
+
+def test_loggers_get_the_hyper_parameters_of_both_and_may_draw_the_model(
+    trainer: Any, tmp_path: Path
+) -> None:
+    module, logger = Classifier(), Drawn(tmp_path)
+    before = torch.get_rng_state()
+    trainer(max_steps=1, logger=logger, num_sanity_val_steps=0, limit_train_batches=0).fit(
+        module, datamodule=Rows()
+    )
+    assert logger.given == [{"dropout": 0.2, "rows": 4, "learning_rate": 0.05}, module]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_one_name_for_two_hyper_parameters_is_refused(trainer: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="other values under dropout") as error:
+        trainer(max_steps=1, logger=Drawn(tmp_path)).fit(Classifier(), datamodule=Rows(dropout=0.5))
+    assert isinstance(error.value, RuntimeError)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One batch: what training_step may return, closures, optimizers in the user's hands, compiled models."""
 
 import shutil
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any
@@ -256,7 +257,10 @@ class Curved(Net):
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler for CPUs needs a C++ compiler (g++)")
+COMPILER = shutil.which("g++") and Path(sysconfig.get_path("include"), "Python.h").exists()
+
+
+@pytest.mark.skipif(not COMPILER, reason="torch's compiler for CPUs needs g++ and Python's header files")
 def test_torchs_own_compiler_makes_a_model_that_trains_alike(trainer: Any) -> None:
     from torch._dynamo.utils import counters
 

@@ -21,6 +21,7 @@ from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
 from blixt.trainer.fit import Leave, Run, fit, is_over, owes_validation, validates_in
 from blixt.trainer.hooks import HookPlan, overridden, profiled, watched
+from blixt.trainer.hparams import logged_hparams
 from blixt.trainer.loader_stage import LoaderStage
 from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Page
@@ -261,14 +262,13 @@ class FitStage(LoaderStage):
     def _log_hyperparameters(self, module: Module) -> None:
         if not (self.config.enable_autolog_hparams and self.loggers):
             return
-        merged: dict[str, Any] = {}
-        for owner in (self.datamodule, module):
-            if owner is not None and owner.hparams and getattr(owner, "_log_hyperparams", True):
-                merged.update(owner.hparams)
+        merged = logged_hparams(self.datamodule, module)
         if self.is_global_zero:
             for logger in self.loggers:
                 if merged:
                     logger.log_hyperparams(merged)
+                with isolate_rng(self.fabric.device):  # who draws the operations runs the model once
+                    logger.log_graph(module)
                 logger.save()
 
     def _say_why_over(self, run: Run) -> None:

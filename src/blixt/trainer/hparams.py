@@ -199,3 +199,42 @@ def _warn_of_modules(owner: str, values: Any) -> None:
                 f"checkpoint anyway. Use save_hyperparameters(ignore=[{name!r}]).",
                 stacklevel=3,
             )
+
+
+class ClashError(ConfigError, RuntimeError):
+    """Module and data module call different things by one name."""
+
+
+def logged_hparams(datamodule: HyperparametersMixin | None, module: HyperparametersMixin) -> dict[str, Any]:
+    """The hyper parameters of both, as loggers get them: one table.
+
+    Raises:
+        ClashError: When a name has one value here and another there.
+    """
+    found = [
+        dict(owner.hparams)
+        for owner in (datamodule, module)
+        if owner is not None and owner.hparams and getattr(owner, "_log_hyperparams", True)
+    ]
+    if len(found) == 2:
+        clashing = [
+            name for name, value in found[0].items() if name in found[1] and value is not found[1][name]
+        ]
+        clashing = [name for name in clashing if not _alike(found[0][name], found[1][name])]
+        if clashing:
+            reason = f"module and data module have other values under {', '.join(clashing)}"
+            fix = (
+                "Rename one of the two, or leave one out with save_hyperparameters(ignore=..., logger=False)"
+            )
+            raise ClashError("fit(datamodule)", type(datamodule).__name__, reason, fix)
+    merged = {name: value for values in found for name, value in values.items()}
+    merged.pop("_class_path", None)
+    return merged
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal; those that cannot say so count as equal."""
+    try:
+        return one is other or (type(one) is type(other) and bool(one == other))
+    except (RuntimeError, ValueError):  # of arrays, each element says so
+        return str(one) == str(other)
