@@ -61,9 +61,7 @@ class Inbox:
     def take(self) -> list[Message]:
         """The next frame's live requests, marked as begun; cancelled ones are answered END."""
         frame = self.frames.popleft()
-        begin = self.channel.begin
-        for message in frame:
-            begin(message[0])
+        self.channel.begin_all(frame)
         if not self._cancelled:
             return frame
         return [message for message in frame if not self._drop(message[0])]
