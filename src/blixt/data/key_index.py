@@ -12,7 +12,7 @@ import numpy as np
 from blixt.data.crypto import Encryption
 from blixt.data.crypto import Key as SecretKey
 from blixt.data.errors import SchemaError
-from blixt.data.key_of import KeyOf, key_bytes, shown
+from blixt.data.key_of import KeyOf, key_bytes, key_getter, shown
 from blixt.data.key_segment import Entries, read_entries, write_segment
 from blixt.data.keys import DUPLICATES, Keys
 from blixt.data.manifest import KeysInfo, Snapshot
@@ -151,6 +151,17 @@ def column_entries(store: Store, file: str, key: KeyOf, secret: SecretKey | None
     values: Any = reader.gather(key, np.arange(reader.rows))
     keys = [key_bytes(value) for value in (values.tolist() if isinstance(values, np.ndarray) else values)]
     return Entries([file], [0] * len(keys), range(len(keys)), keys)
+
+
+def key_entries(store: Store, file: str, key: KeyOf, secret: SecretKey | None) -> Entries:
+    """Return the keys of a shard: its column, or what a function makes of each of its samples."""
+    if isinstance(key, str):
+        return column_entries(store, file, key, secret)
+    reader = open_file(store, f"shards/{file}", secret)
+    get = key_getter(key)
+    return Entries(
+        [file], [0] * reader.rows, range(reader.rows), [get(reader.sample(row)) for row in range(reader.rows)]
+    )
 
 
 def _check_column(schema: Schema, name: str) -> None:

@@ -66,6 +66,10 @@ class Subset(Rows[T]):
         """Tell the dataset which of its rows will be read soon."""
         self.source.plan_ahead(self._in_source(rows))
 
+    def in_source(self, row: int) -> int:
+        """Return the number that a row has in the dataset it is from."""
+        return int(self._chosen[row])
+
     def _in_source(self, rows: Int) -> Int:
         if isinstance(self._chosen, range):
             return self._chosen.start + rows * self._chosen.step

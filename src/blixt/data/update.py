@@ -13,8 +13,8 @@ import numpy as np
 from blixt.data.crypto import Encryption
 from blixt.data.encode import compile_encoder
 from blixt.data.errors import ConflictError, DataError, KeyNotFoundError, SchemaError
-from blixt.data.key_index import column_entries, put_segment, refuse_duplicates
-from blixt.data.key_of import Key, key_bytes, key_getter, shown
+from blixt.data.key_index import key_entries, put_segment, refuse_duplicates
+from blixt.data.key_of import Key, KeyOf, key_bytes, key_getter, shown
 from blixt.data.key_segment import Entries
 from blixt.data.keys import DUPLICATES, Keys
 from blixt.data.manifest import KeysInfo, Snapshot
@@ -119,7 +119,7 @@ def delete(
 
 def index_keys(
     place: Place,
-    column: str,
+    column: KeyOf,
     *,
     duplicates: str = "error",
     encrypt: Encryption | None = None,
@@ -128,7 +128,7 @@ def index_keys(
 
     Args:
         place: the dataset.
-        column: a column of text, whole numbers or bytes.
+        column: a column of text, whole numbers or bytes, or a function from a sample to its key.
         duplicates: what a key that occurs more than once means: `"error"`, `"first"` or `"last"`.
         encrypt: how the dataset is encrypted; the table of keys is too.
 
@@ -144,8 +144,8 @@ def index_keys(
     def change(base: Snapshot | None) -> Snapshot:
         snapshot = base or load(store)
         files = snapshot.shards.files()
-        entries = Entries.joined(column_entries(store, file, column, secret) for file in files)
-        info = KeysInfo(column, duplicates, ())
+        entries = Entries.joined(key_entries(store, file, column, secret) for file in files)
+        info = KeysInfo(column if isinstance(column, str) else None, duplicates, ())
         refuse_duplicates(info, entries)
         segment = put_segment(store, entries, snapshot.dataset_id, encrypt)
         return _next(snapshot, snapshot.shards, replace(info, segments=(segment,)))

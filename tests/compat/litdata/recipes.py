@@ -38,3 +38,16 @@ def write_file(item: int, output_dir: str) -> None:
 
 def table_length(part: Any) -> dict[str, int]:
     return {"rows": part.metadata.num_rows}
+
+
+def track(i: int) -> dict[str, Any]:
+    frames = np.arange(3 + i)
+    return {
+        "score": frames.astype(np.float32) + i,
+        "features": torch.from_numpy(np.stack([frames, frames * i], 1).astype(np.float32)),
+        "valid": frames % 2 == 0,
+    }
+
+
+def text_of(row: dict[str, Any]) -> str:
+    return f"{row['id']} {row['text']}"

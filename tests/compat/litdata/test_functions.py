@@ -31,7 +31,7 @@ from blixt.compat.litdata.__main__ import folder
 from blixt.compat.litdata.core.raw import FileMetadata
 from blixt.compat.litdata.core.readers import ParquetReader
 from blixt.compat.litdata.streaming import Cache
-from blixt.compat.litdata.utilities.encryption import FernetEncryption, RSAEncryption
+from blixt.compat.litdata.utilities.encryption import FernetEncryption
 from compat.litdata import recipes
 
 SCRIPT = """
@@ -124,8 +124,6 @@ def test_an_encrypted_and_compressed_dataset_opens_with_its_password(tmp_path: P
     assert StreamingDataset(str(tmp_path / "o"), encryption=loaded)[3]["i"] == 3
     with pytest.raises(Exception, match="encrypted"):
         StreamingDataset(str(tmp_path / "o"))[0]
-    with pytest.raises(UnsupportedArgument, match="RSAEncryption"):
-        RSAEncryption("x")
 
 
 def test_map_writes_files_and_walk_finds_them(tmp_path: Path) -> None:

@@ -106,6 +106,24 @@ def litdata_newest(write: Any, tree: Any, with_tensors: Any) -> None:
         return {"graph": Data(x=torch.full((i + 2, 2), float(i)), edge_index=edges), "tiff": tiff}
 
     write("graph", graph, 3)
+    litdata_keys_and_windows(write)
+
+
+def litdata_keys_and_windows(write: Any) -> None:
+    """RSA, and records of which windows are read."""
+    import torch
+    from litdata.streaming.temporal import TemporalArrayLoader
+    from litdata.utilities.encryption import RSAEncryption
+
+    key = RSAEncryption(password="correct horse")
+    folder = write("rsa-sample", lambda i: {"id": i, "x": torch.full((1, 2), i)}, 4, encryption=key)
+    key.save(str(folder / "key.json"))
+
+    def record(i: int) -> dict[str, Any]:
+        made = samples.record(i)
+        return {**made, "features": torch.from_numpy(made["features"])}
+
+    write("temporal", record, 5, item_loader=TemporalArrayLoader([["score", "valid"]]))
 
 
 def mds(out: Path) -> None:

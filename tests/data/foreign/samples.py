@@ -83,3 +83,13 @@ COLUMN_ENCODINGS = {name: name for name in columns(0) if not name.startswith("ar
     "array_typed": "ndarray:float32",
     "array_shaped": "ndarray:uint8:2,3",
 }
+
+
+def record(i: int) -> dict[str, Any]:
+    """Arrays of as many frames."""
+    frames = np.arange(3 + i)
+    return {
+        "score": frames.astype(np.float32) + i,
+        "features": np.stack([frames, frames * i], 1).astype(np.float32),
+        "valid": frames % 2 == 0,
+    }

@@ -66,10 +66,11 @@ class ParquetSource:
 
     def read(self, part: int, rows: list[int], stored: bool) -> list[Any]:
         """Return rows of a row group as dicts."""
-        table = self._group(part)
+        table = self.table(part)
         return samples(table.take(rows), stored, media_columns(table.schema), self._optional)
 
-    def _group(self, part: int) -> Any:
+    def table(self, part: int) -> Any:
+        """Return a row group as a `pyarrow.Table`; those used last are at hand."""
         with self._lock:
             if part not in self._kept:
                 if len(self._kept) >= _KEPT_GROUPS:

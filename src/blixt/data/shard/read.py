@@ -160,6 +160,19 @@ class ShardReader:
             self.confirm()
             raise
 
+    def value_sizes(self, name: str) -> Rows:
+        """Return how many bytes each value of a variable column takes; the values are not looked at.
+
+        Raises:
+            KeyError: when there is no such variable column.
+        """
+        if self._heap is None or name not in self._variable:
+            raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
+        ends, place, width = self._heap.offsets.all(), self._variable.index(name), len(self._variable)
+        sizes = ends[place + 1 :: width].astype(np.int64) - ends[place:-1:width].astype(np.int64)
+        self.confirm()
+        return sizes
+
     def stored(self, row: int) -> list[Any]:
         """Return one row as `ShardWriter.write_values` takes it: nothing is decoded."""
         return [self._columns[column.name].stored(row) for column in self.schema.columns]

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from blixt.data.store.credentials import Credentials
 from blixt.data.store.errors import NotFoundError, StoreError
@@ -36,7 +36,7 @@ class HubStore(WebStore):
             raise StoreError(f"{location} names no dataset; write hf://datasets/owner/name/folder")
         name, _, revision = name.partition("@")
         self._repository = f"{owner}/{name}"
-        self._revision = quote(revision or "main", safe="")
+        self._revision = quote(unquote(revision) or "main", safe="")  # refs%2Fconvert%2Fparquet
         self._folder = folder
         self._endpoint = endpoint.rstrip("/")
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from blixt.compat.litdata.core.crypto import FernetEncryption
+from blixt.compat.litdata.core.crypto import encryption_of
 from blixt.compat.litdata.core.dataset import StreamingDataset
 from blixt.compat.litdata.core.loaders import BaseItemLoader, TokensLoader
 from blixt.compat.litdata.core.places import Dir, location_of
 from blixt.compat.litdata.core.write import document, stored
 from blixt.data import DatasetWriter
-from blixt.data.crypto import Encryption
 
 
 class Cache:
@@ -43,8 +42,8 @@ class Cache:
             self._options["chunk_size"] = chunk_size
         if chunk_bytes is not None:
             self._options["chunk_bytes"] = chunk_bytes
-        if isinstance(encryption, FernetEncryption):
-            self._options["encrypt"] = Encryption(encryption.key)
+        if encryption is not None:
+            self._options["encrypt"] = encryption_of(encryption)
         self._writer: DatasetWriter | None = None
         self._written = 0
         self._reader: StreamingDataset | None = None

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blixt.compat.litdata.core.refuse import UnsupportedArgument
+from blixt.data.crypto import Encryption as OurEncryption
+from blixt.data.crypto import Key
 from blixt.data.foreign.litdata.fernet import derive_key, fernet_of
+from blixt.data.foreign.optional import need
 
 Level = Literal["sample", "chunk"]
 
@@ -35,8 +38,7 @@ class FernetEncryption(Encryption):
     algorithm = "fernet"
 
     def __init__(self, password: str, level: Level = "sample") -> None:
-        if level not in ("sample", "chunk"):
-            raise ValueError("The provided `level` should be either `sample` or `chunk`")
+        _check_level(level)
         self.password, self.level = password, level
         self._use(os.urandom(16))
 
@@ -80,14 +82,149 @@ class FernetEncryption(Encryption):
 
 
 class RSAEncryption(Encryption):
-    """RSA of every sample: not supported."""
+    """A pair of RSA keys, the private one locked with a password.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise UnsupportedArgument(
-            "RSAEncryption is not supported by blixt.compat.litdata; use FernetEncryption, or blixt.data's "
-            "encrypt=Encryption(key) with a key that you keep encrypted by RSA"
-        )
+    LitData encrypts every sample (or chunk) with the public key. What is written here is sealed block by
+    block with a random key, which only the private key opens; so samples may have any size.
+
+    Args:
+        password: locks the private key where it is saved.
+        level: what LitData's files encrypt as one.
+
+    Raises:
+        ValueError: for another level.
+    """
+
+    algorithm = "rsa"
+
+    def __init__(self, password: str, level: Level = "sample") -> None:
+        _check_level(level)
+        self.password, self.level = password, level
+        self.private_key: Any = _rsa().generate_private_key(public_exponent=65537, key_size=2048)
+        self.public_key: Any = self.private_key.public_key()
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return encrypted bytes, of at most 190.
+
+        Raises:
+            AttributeError: without the public key.
+        """
+        if not self.public_key:
+            raise AttributeError("Public key not found.")
+        return self.public_key.encrypt(data, _oaep())
 
     def decrypt(self, data: bytes) -> bytes:
-        """Not reached: there is no instance."""
-        raise AssertionError(data)
+        """Return the plain bytes.
+
+        Raises:
+            AttributeError: without the private key.
+        """
+        if not self.private_key:
+            raise AttributeError("Private key not found.")
+        return self.private_key.decrypt(data, _oaep())
+
+    def ours(self) -> OurEncryption:
+        """Return how our writer encrypts: with a new key, which travels as its id, locked."""
+        key = os.urandom(32)
+        return OurEncryption(key, base64.b64encode(self.encrypt(key)).decode())
+
+    def key_for(self, key_id: str) -> bytes:
+        """Return the key that travelled as an id."""
+        return self.decrypt(base64.b64decode(key_id))
+
+    def state_dict(self) -> dict[str, str]:
+        """Return what an index says of it."""
+        return {"algorithm": self.algorithm, "level": self.level}
+
+    def save(self, file_path: str | Path) -> None:
+        """Write both keys, the private one locked with the password."""
+        Path(file_path).write_text(json.dumps(self.__getstate__()))
+
+    @classmethod
+    def load(cls, file_path: str | Path, password: str) -> "RSAEncryption":
+        """Make it from what `save` wrote."""
+        made = cls.__new__(cls)
+        made.__setstate__({**json.loads(Path(file_path).read_text()), "password": password})
+        return made
+
+    def save_keys(self, private_key_path: str | Path, public_key_path: str | Path) -> None:
+        """Write each key to a file of its own.
+
+        Raises:
+            AttributeError: when one is not there.
+        """
+        state = self.__getstate__()
+        if not state["private_key"] or not state["public_key"]:
+            raise AttributeError("Keys not found.")
+        Path(private_key_path).write_text(state["private_key"])
+        Path(public_key_path).write_text(state["public_key"])
+
+    def load_keys(self, private_key_path: str | Path, public_key_path: str | Path, password: str) -> None:
+        """Take the keys of two files in the place of those here."""
+        keys = {"private_key": private_key_path, "public_key": public_key_path}
+        texts = {name: Path(path).read_text() for name, path in keys.items()}
+        self.__setstate__({**texts, "password": password, "level": self.level})
+
+    def __getstate__(self) -> dict[str, Any]:
+        pem = _serialization()
+        lock = pem.BestAvailableEncryption(self.password.encode()) if self.password else pem.NoEncryption()
+        private, public = self.private_key, self.public_key
+        return {
+            "private_key": private
+            and private.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.TraditionalOpenSSL, lock).decode(),
+            "public_key": public
+            and public.public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo).decode(),
+            "password": self.password,
+            "level": self.level,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pem = _serialization()
+        self.password, self.level = state["password"] or "", state["level"]
+        private, public = state["private_key"], state["public_key"]
+        password = self.password.encode() or None
+        self.private_key = pem.load_pem_private_key(private.encode(), password) if private else None
+        self.public_key = pem.load_pem_public_key(public.encode()) if public else None
+
+
+def encryption_of(given: Any) -> OurEncryption | None:
+    """Return how our writer encrypts, for one of LitData's encryptions.
+
+    Raises:
+        UnsupportedArgument: for one of the user's own.
+    """
+    if given is None:
+        return None
+    if isinstance(given, FernetEncryption):
+        return OurEncryption(given.key)
+    if isinstance(given, RSAEncryption):
+        return given.ours()
+    raise UnsupportedArgument(
+        f"encryption={type(given).__name__} is not supported; FernetEncryption and RSAEncryption are"
+    )
+
+
+def key_of(given: Any) -> Key | None:
+    """Return the key by which our reader opens what `encryption_of` sealed; None for other encryptions."""
+    if isinstance(given, FernetEncryption):
+        return given.key
+    return given.key_for if isinstance(given, RSAEncryption) else None
+
+
+def _check_level(level: str) -> None:
+    if level not in ("sample", "chunk"):
+        raise ValueError("The provided `level` should be either `sample` or `chunk`")
+
+
+def _rsa() -> Any:
+    return need("cryptography.hazmat.primitives.asymmetric.rsa", "data")
+
+
+def _serialization() -> Any:
+    return need("cryptography.hazmat.primitives.serialization", "data")
+
+
+def _oaep() -> Any:
+    padding = need("cryptography.hazmat.primitives.asymmetric.padding", "data")
+    sha256 = need("cryptography.hazmat.primitives.hashes", "data").SHA256()
+    return padding.OAEP(padding.MGF1(sha256), sha256, None)

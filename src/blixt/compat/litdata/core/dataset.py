@@ -1,7 +1,9 @@
 """LitData's `StreamingDataset`."""
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, PyT
 from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.read import open_rows
 from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
+from blixt.compat.litdata.core.temporal import TemporalArrayLoader, frame_counts, read_window
 from blixt.data import Rows, Subset
 from blixt.data.subset import split, subset
 
@@ -114,6 +117,55 @@ class StreamingDataset(StreamingBase):
         found: Any = self.rows
         return self.transform(self._convert(found.get(key)))
 
+    def frame_counts(self) -> list[int]:
+        """Return how many frames each record has, where they were written with `TemporalArrayLoader`.
+
+        Raises:
+            ValueError: where they were not.
+        """
+        return frame_counts(self.rows)
+
+    def read_window(
+        self,
+        index: int,
+        start: int,
+        frames: int,
+        fields: Sequence[str] | None = None,
+        *,
+        max_concurrent_reads: int = 8,
+    ) -> dict[str, Any]:
+        """Return fields (all when None) of a record at the frames `[start, start + frames)`, as copies.
+
+        Raises:
+            IndexError: when the window does not lie within the record.
+            ValueError: when there is no such field, or samples are not dicts of arrays.
+        """
+        del max_concurrent_reads  # one range holds them all
+        for name, value in (("index", index), ("start", start), ("frames", frames)):
+            if type(value) is not int:
+                raise TypeError(f"{name} must be an integer.")
+        if index < 0 or start < 0 or frames < 1:
+            raise IndexError("index/start must be nonnegative and frames must be positive.")
+        if index >= len(self.rows):
+            raise IndexError("Unknown record index.")
+        return read_window(self.rows, self._whole, index, start, frames, fields)
+
+    async def aread_window(
+        self,
+        index: int,
+        start: int,
+        frames: int,
+        fields: Sequence[str] | None = None,
+        *,
+        max_concurrent_reads: int = 8,
+    ) -> dict[str, Any]:
+        """Return what `read_window` does, read in another thread."""
+        read = partial(self.read_window, max_concurrent_reads=max_concurrent_reads)
+        return await asyncio.to_thread(read, index, start, frames, fields)
+
+    def _whole(self, index: int) -> Any:
+        return self._convert(self.rows.item(index))
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a state; with `force_override_state_dict` shuffle and seed stay as given here."""
         mine = {name: value for name, value in self.rows.state_dict().items() if name in ("shuffle", "seed")}
@@ -129,10 +181,11 @@ def _check(shuffle: Any, subsample: Any, item_loader: Any, transform: Any) -> No
         raise ValueError(f"Shuffle should be a boolean. Found {shuffle}")
     if not isinstance(subsample, float) or subsample <= 0.0:
         raise ValueError("subsample must be a float with value greater than 0.")
-    if item_loader is not None and type(item_loader) not in (PyTreeLoader, TokensLoader, ParquetLoader):
+    known = (PyTreeLoader, TokensLoader, ParquetLoader, TemporalArrayLoader)
+    if item_loader is not None and type(item_loader) not in known:
         raise UnsupportedArgument(
-            f"item_loader={type(item_loader).__name__} is not supported here; PyTreeLoader, TokensLoader and "
-            "ParquetLoader are"
+            f"item_loader={type(item_loader).__name__} is not supported here; "
+            f"{', '.join(kind.__name__ for kind in known)} are"
         )
     if not all(map(callable, _listed(transform))):
         raise ValueError(f"Transform should be a callable or a list of callables. Found {transform}")

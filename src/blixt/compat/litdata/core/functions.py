@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blixt import data
-from blixt.compat.litdata.core.crypto import FernetEncryption
+from blixt.compat.litdata.core.crypto import encryption_of
 from blixt.compat.litdata.core.loader import StreamingDataLoader
 from blixt.compat.litdata.core.loaders import BaseItemLoader, PyTreeLoader, TokensLoader
 from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.readers import BaseReader, Read
 from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
+from blixt.compat.litdata.core.temporal import TemporalArrayLoader
 from blixt.compat.litdata.core.write import Stored
 from blixt.data.build.mapping import map as map_files
 from blixt.data.errors import DatasetExistsError
@@ -80,9 +81,10 @@ def optimize(
     )
     _check_optimize(inputs, queue, mode, chunk_size, chunk_bytes, batch_size, weights)
     refuse("optimize", _STUDIO, num_nodes=num_nodes if num_nodes != 1 else None, machine=machine)
-    if item_loader is not None and type(item_loader) not in (PyTreeLoader, TokensLoader):
+    if item_loader is not None and type(item_loader) not in (PyTreeLoader, TokensLoader, TemporalArrayLoader):
         raise UnsupportedArgument(
-            f"item_loader={type(item_loader).__name__} is not supported; TokensLoader is"
+            f"item_loader={type(item_loader).__name__} is not supported; TokensLoader and "
+            "TemporalArrayLoader are"
         )
     is_tokens = isinstance(item_loader, TokensLoader)
     function, items = _with_reader(
@@ -94,7 +96,7 @@ def optimize(
         "weights": weights,
         "batch_size": batch_size,
         "compress": compression,
-        "encrypt": _encryption(encryption),
+        "encrypt": encryption_of(encryption),
         "num_workers": num_workers,
         "fast_dev_run": fast_dev_run,
         "num_downloaders": num_downloaders,
@@ -110,7 +112,11 @@ def optimize(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         data.optimize(
-            Stored(function, is_tokens),
+            Stored(
+                function,
+                is_tokens,
+                item_loader.check if isinstance(item_loader, TemporalArrayLoader) else None,
+            ),
             items,
             location_of(output_dir),
             keep_data_ordered=keep_data_ordered is not False,
@@ -160,18 +166,6 @@ def _start_method(fn: Any) -> str | None:
     except (pickle.PicklingError, AttributeError, TypeError):
         return "fork"
     return None
-
-
-def _encryption(encryption: Any) -> Any:
-    if encryption is None:
-        return None
-    if not isinstance(encryption, FernetEncryption):
-        raise UnsupportedArgument(
-            f"encryption={type(encryption).__name__} is not supported; FernetEncryption is"
-        )
-    from blixt.data.crypto import Encryption
-
-    return Encryption(encryption.key)
 
 
 def _with_reader(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from blixt.compat.litdata.core.refuse import refuse
-
 
 class BaseItemLoader:
     """The base of what says how items lie in a dataset. Loaders of your own have no counterpart here."""
@@ -41,12 +39,3 @@ class ParquetLoader(BaseItemLoader):
     ) -> None:
         del pre_load_chunk, low_memory
         self.columns = columns
-
-
-class TemporalArrayLoader(BaseItemLoader):
-    """Time windows inside long arrays: not supported."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        refuse(
-            "TemporalArrayLoader", "store one array per row and slice it", field_groups=args or kwargs or True
-        )

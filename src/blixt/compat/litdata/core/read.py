@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from blixt.compat.litdata.core.crypto import FernetEncryption
+from blixt.compat.litdata.core.crypto import key_of
 from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, TokensLoader
 from blixt.data import Dataset, Rows, TokenDataset
 from blixt.data.foreign import LitDataDataset, LitDataTokens, MDSDataset, ParquetDataset
@@ -38,18 +38,19 @@ def open_rows(
     own = {name: serializer.deserialize for name, serializer in (serializers or {}).items()}
     kind = _kind(location, access)
     block_size = item_loader.block_size if isinstance(item_loader, TokensLoader) else None
+    if kind == "parquet":
+        return ParquetDataset(location, **_foreign(access), **ordering), same
     if kind == "mds":
         return MDSDataset(location, decoders=own, **_foreign(access), **ordering), same
     if kind == "litdata":
         if block_size is not None:
             return LitDataTokens(location, block_size, **_foreign(access), **ordering), _to_tensor
         decrypt = encryption.decrypt if encryption is not None else None
-        decoders = {**_LITDATA, **own}
-        return (
-            LitDataDataset(location, decrypt=decrypt, decoders=decoders, **_foreign(access), **ordering),
-            same,
+        found = LitDataDataset(
+            location, decrypt=decrypt, decoders={**_LITDATA, **own}, **_foreign(access), **ordering
         )
-    key = encryption.key if isinstance(encryption, FernetEncryption) else None
+        return found, same if found.temporal is None else _TensorFields(found.temporal.tensors)
+    key = key_of(encryption)
     if block_size is not None:
         tokens = TokenDataset(location, block_size, overlap=0, key=key, **access, **ordering)
         return WholeBlocks(tokens), _tokens_as(tokens)
@@ -72,6 +73,8 @@ def _kind(location: str, access: dict[str, Any]) -> str:
     try:
         index = json.loads(store.get("index.json"))
     except NotFoundError:
+        if location.startswith("hf://"):
+            return "parquet"  # a dataset of the hub needs no index
         raise ValueError(
             f"The provided dataset `{location}` doesn't contain any index.json file. HINT: Did you "
             "write it with optimize?"
@@ -139,6 +142,16 @@ class _TokensAs:
 
     def __call__(self, block: Any) -> Any:
         return _to_tensor(block.astype(self._dtype))
+
+
+class _TensorFields:
+    """Some fields of a record as tensors; travels to workers."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        return {name: _to_tensor(array) if name in self._names else array for name, array in record.items()}
 
 
 def _tokens_as(tokens: TokenDataset) -> Convert:

@@ -1,13 +1,16 @@
 """LitData's smaller helpers: keyed updates, listings, tar members."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from blixt.compat.litdata.core.places import location_of
+from blixt.compat.litdata.core.refuse import refuse
 from blixt.compat.litdata.core.write import stored
-from blixt.data import DatasetNotFoundError, info, update
+from blixt.data import index_keys, update
 from blixt.data.build.tars import TarSamples
+from blixt.data.snapshot import load
+from blixt.data.store import open_store
 
 _EXTENSIONS = {
     "text": ("txt",),
@@ -60,13 +63,37 @@ def dataset_update(input_dir: str) -> DatasetUpdate:
     return DatasetUpdate(input_dir)
 
 
-def is_complete_dataset(input_dir: str) -> bool:
-    """Whether there is a dataset to read."""
-    try:
-        info(location_of(input_dir))
-    except DatasetNotFoundError:
-        return False
-    return True
+def build_keys_index(
+    input_dir: str,
+    key_fn: Callable[[Any], Any],
+    *,
+    output_dir: str | None = None,
+    overwrite: bool = False,
+    verbose: bool = True,
+    num_shards: int = 1,
+) -> str:
+    """Give a dataset keys that it was written without; return the folder where they are.
+
+    Args:
+        input_dir: the dataset.
+        key_fn: makes the key of a sample.
+        output_dir: nothing but `input_dir`: keys belong to a version of the dataset.
+        overwrite: replace keys that are there.
+        verbose, num_shards: of no meaning here.
+
+    Raises:
+        FileExistsError: when it has keys and `overwrite` was not given.
+        UnsupportedArgument: for another `output_dir`.
+    """
+    del verbose, num_shards
+    refuse("build_keys_index", output_dir=None if output_dir == input_dir else output_dir)
+    place = location_of(input_dir)
+    if load(open_store(place)).keys is not None and not overwrite:
+        raise FileExistsError(
+            f"Key index already exists under {input_dir}. Pass overwrite=True to replace it."
+        )
+    index_keys(place, key_fn)
+    return f"{place}/keys"
 
 
 def list_media_folder(root: str, kind: str = "image", drop_labels: bool = False) -> list[dict[str, Any]]:

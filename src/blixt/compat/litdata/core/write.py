@@ -106,10 +106,13 @@ class Stored:
     Args:
         fn: returns a sample, or yields some; None is no sample.
         tokens: samples are documents of a token stream.
+        check: hears each sample before it is stored, and raises for one that does not fit.
     """
 
-    def __init__(self, fn: Callable[[Any], Any], tokens: bool) -> None:
-        self._fn, self._tokens = fn, tokens
+    def __init__(
+        self, fn: Callable[[Any], Any], tokens: bool, check: Callable[[Any], None] | None = None
+    ) -> None:
+        self._fn, self._tokens, self._check = fn, tokens, check
 
     def __call__(self, item: Any) -> Iterator[Any]:
         """Yield what the function makes of an input, as our writer takes it."""
@@ -117,6 +120,8 @@ class Stored:
         samples: Any = made if isgenerator(made) else (made,)
         for sample in samples:
             if sample is not None:
+                if self._check is not None:
+                    self._check(sample)
                 yield document(sample) if self._tokens else stored(sample)
 
     def __repr__(self) -> str:

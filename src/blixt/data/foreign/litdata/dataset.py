@@ -62,6 +62,8 @@ class LitDataDataset(ForeignDataset):
             decoders=decoders or {},
             region_of_interest=region_of_interest,
         )
+        self.temporal = source.temporal
+        """How its records lie, where they are long arrays of which windows can be read."""
         super().__init__(source, **rows)
 
 

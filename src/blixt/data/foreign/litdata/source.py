@@ -16,6 +16,7 @@ from blixt.data.foreign.files import Files, read_text
 from blixt.data.foreign.litdata import chunk as chunks
 from blixt.data.foreign.litdata.fernet import Decrypt
 from blixt.data.foreign.litdata.leaves import Decode, decoder
+from blixt.data.foreign.litdata.temporal import Temporal
 from blixt.data.foreign.litdata.tree import compile_tree
 from blixt.data.foreign.rows import check_rows
 from blixt.data.store import Store
@@ -101,6 +102,8 @@ class LitDataSource:
 
     def _setup(self) -> None:
         index = self.index
+        schema = index.config.get("temporal_schema")
+        self.temporal = None if schema is None else Temporal(schema)
         self._build = compile_tree(index.config.get("data_spec"))
         self._decoders = {
             stored: list(starmap(decoder, ((name, *self._coding, stored) for name in index.formats)))
@@ -111,7 +114,7 @@ class LitDataSource:
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without what is open or compiled."""
-        left = ("_build", "_decoders", "_open", "_lock")
+        left = ("temporal", "_build", "_decoders", "_open", "_lock")
         return {key: value for key, value in self.__dict__.items() if key not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -134,9 +137,16 @@ class LitDataSource:
         items = chunk.read((first + row for row in rows), stored)
         if isinstance(chunk, chunks.RowChunk):
             return items
+        if self.temporal is not None:
+            return [self.temporal.window(memoryview(item)) for item in items]
         if self.index.is_tokens:
             return [self._document(item, stored) for item in items]
         return [self._sample(item, stored) for item in items]
+
+    def record(self, part: int, row: int) -> memoryview:
+        """Return the stored bytes of a sample; those of a long array of which only a window is wanted."""
+        check_rows([row], self.chunk(part).count, self.where(part))
+        return memoryview(self.chunk(part).read([self.region[part][0] + row], True)[0])
 
     def chunk(self, part: int) -> chunks.Chunk:
         """Open a chunk; those used last are at hand."""

@@ -1,0 +1,3 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.complete import ChunkWaitTimeoutError as ChunkWaitTimeoutError

@@ -1,0 +1,3 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.temporal import TemporalArrayLoader as TemporalArrayLoader

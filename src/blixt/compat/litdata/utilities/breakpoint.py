@@ -1,0 +1,3 @@
+"""As in LitData."""
+
+from blixt.compat.litdata.core.debugger import breakpoint as breakpoint
