@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.llm.smollm2 import CONTINUATIONS, smollm2_dir, smollm2_gguf
 
 from blixt.llm.cache import KVCache
-from blixt.llm.config import LayerSpec, ModelConfig, MoESpec, RopeSpec
+from blixt.llm.config import LayerSpec, MLASpec, ModelConfig, MoESpec, RopeSpec
 from blixt.llm.errors import ConfigError, LLMError, WeightsError
 from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
@@ -237,11 +237,41 @@ def test_tensors_are_called_as_llama_cpp_calls_them(name: str) -> None:
     assert plain <= known
 
 
+def test_latent_attention_is_read_as_older_files_have_it_too(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    mla = MLASpec(kv_rank=32, rope_dim=8, nope_dim=16, v_dim=8)
+    moe = MoESpec(4, 2, 32, score="sigmoid", correction=True, shared_d_ff=32)
+    sizes = BASE | {"vocab": len(tokenizer), "kv_heads": 4}
+    rope = RopeSpec(interleaved=True)
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(**sizes, model_type="deepseek_v3", mla=mla, moe=moe, rope=rope, tie=False)).eval()
+    save_checkpoint(model, tmp_path / "hf")
+    tokenizer.save(tmp_path / "hf")
+    new = GGUFFile(convert(tmp_path / "hf", tmp_path / "new.gguf", format="f32"))
+    assert {"blk.1.attn_k_b.weight", "blk.1.attn_v_b.weight"} <= new.infos.keys()
+    old = gguf.GGUFWriter(tmp_path / "old.gguf", "deepseek2")
+    before = {"attention.head_count_kv": 4, "attention.key_length": 24, "attention.value_length": 8}
+    metadata = new.metadata | {f"deepseek2.{key}": value for key, value in before.items()}
+    for key, value in metadata.items():
+        if not key.endswith("_mla"):
+            add_value(old, key, value)
+    for name in new.infos:
+        if not name.endswith(("attn_k_b.weight", "attn_v_b.weight")):
+            old.add_tensor(name, new.get(name).numpy())
+    for layer, block in enumerate(model.blocks):
+        old.add_tensor(f"blk.{layer}.attn_kv_b.weight", block.attn.kv_b.weight.detach().numpy())
+    old.write_header_to_file()
+    old.write_kv_data_to_file()
+    old.write_tensors_to_file()
+    old.close()
+    for name in ("new", "old"):
+        assert torch.equal(load_checkpoint(tmp_path / f"{name}.gguf")(TOKENS), model(TOKENS)), name
+
+
 def test_what_gguf_cannot_say_is_refused_with_the_field() -> None:
     windowed = ModelConfig(**BASE, model_type="mistral", layer_specs=(LOCAL, LOCAL))
     assert describe(windowed)["general.architecture"] == "llama"
-    with pytest.raises(ConfigError, match=r"model_type='deepseek_v3' is not written as GGUF"):
-        written_as("deepseek_v3")
+    with pytest.raises(ConfigError, match=r"model_type='nanochat' is not written as GGUF"):
+        written_as("nanochat")
     with pytest.raises(ConfigError, match=r"RopeSpec\(kind='dynamic'\): GGUF has no way"):
         describe(ModelConfig(**BASE, rope=RopeSpec("dynamic", original_context=32)))
 

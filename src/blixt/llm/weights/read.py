@@ -145,7 +145,7 @@ def plan_for(model: GPT, source: Source) -> Plan:
     shapes = {name: slot.tensor.shape for name, slot in targets(model).items()}
     metadata = metadata_of(source)
     if metadata is not None:
-        rules = gguf_rules(model.config, arch_of(metadata)[1], shapes)
+        rules = gguf_rules(model.config, arch_of(metadata)[1], shapes, source.infos)
     else:
         rules = family_rules(model.config)
     return Plan(source, rules, model.config, shapes)

@@ -41,6 +41,31 @@ _SOFTCAPS = {
 }
 
 
+_LOCAL_EXPERTS = {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"}
+_ROUTED = {
+    "leading_dense_block_count": "first_k_dense_replace",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_count": "n_routed_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_shared_count": "n_shared_experts",
+    "expert_weights_scale": "routed_scaling_factor",
+    "expert_group_count": "n_group",
+    "expert_group_used_count": "topk_group",
+}
+
+
+def _without(*theirs: str) -> dict[str, str]:
+    """The usual keys but some, by their names in `config.json`."""
+    return {ours: name for ours, name in LLAMA_KEYS.items() if name not in theirs}
+
+
+_DEEPSEEK_KEYS = (
+    _without("num_key_value_heads", "head_dim", "sliding_window")
+    | _ROUTED
+    | {"attention.kv_lora_rank": "kv_lora_rank", "rope.dimension_count": "qk_rope_head_dim"}
+)
+
+
 @dataclass(frozen=True)
 class Arch:
     """One value of `general.architecture`.
@@ -54,6 +79,8 @@ class Arch:
         fused: q, k, v are one tensor.
         fused_mlp: Gate and up are one tensor.
         eps: The key of the norms' epsilon.
+        names: Our names of a block's parts to the file's, where these differ from those of most.
+        names_parallel: The same for blocks with two norms side by side.
     """
 
     model_type: str
@@ -64,6 +91,8 @@ class Arch:
     fused: bool = False
     fused_mlp: bool = False
     eps: str = "attention.layer_norm_rms_epsilon"
+    names: dict[str, str] = field(default_factory=dict[str, str])
+    names_parallel: dict[str, str] = field(default_factory=dict[str, str])
 
 
 _GEMMA = {"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh"}
@@ -122,33 +151,94 @@ ARCHS: dict[str, Arch] = {
     "gpt2": Arch(
         "gpt2", "GPT2LMHeadModel", _GPT2_KEYS, {"activation_function": "gelu_new"}, fused=True, eps=_LAYER_EPS
     ),
+    "falcon": Arch(
+        "falcon",
+        "FalconForCausalLM",
+        _without("intermediate_size", "num_key_value_heads", "head_dim", "sliding_window", "rms_norm_eps")
+        | {
+            "feed_forward_length": "ffn_hidden_size",
+            "attention.head_count_kv": "num_kv_heads",
+            _LAYER_EPS: "layer_norm_epsilon",
+        },
+        {"alibi": False, "activation": "gelu"},
+        fused=True,
+        eps=_LAYER_EPS,
+        names_parallel={"attn_norm": "attn_norm_2", "mlp_norm": "attn_norm"},
+    ),
+    "gptneox": Arch(
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        _without("num_key_value_heads", "head_dim", "sliding_window", "rms_norm_eps")
+        | {"use_parallel_residual": "use_parallel_residual", _LAYER_EPS: "layer_norm_eps"},
+        {"hidden_act": "gelu"},
+        fused=True,
+        eps=_LAYER_EPS,
+    ),
+    "phi2": Arch(
+        "phi",
+        "PhiForCausalLM",
+        _without("head_dim", "sliding_window", "rms_norm_eps") | {_LAYER_EPS: "layer_norm_eps"},
+        {"hidden_act": "gelu_new"},
+        eps=_LAYER_EPS,
+    ),
+    "chatglm": Arch("glm", "GlmForCausalLM", _NO_WINDOW, fused_mlp=True),
+    "glm4": Arch("glm4", "Glm4ForCausalLM", _NO_WINDOW, fused_mlp=True),
+    "glm4moe": Arch(
+        "glm4_moe",
+        "Glm4MoeForCausalLM",
+        _without("num_hidden_layers", "sliding_window") | _ROUTED | {"expert_weights_norm": "norm_topk_prob"},
+        names={"mlp_norm": "post_attention_norm"},
+    ),
+    "gpt-oss": Arch(
+        "gpt_oss",
+        "GptOssForCausalLM",
+        LLAMA_KEYS | _LOCAL_EXPERTS,
+        {"attention_bias": True},
+        names={"mlp_norm": "post_attention_norm"},
+    ),
+    "llama4": Arch(
+        "llama4_text",
+        "Llama4ForCausalLM",
+        _NO_WINDOW
+        | _LOCAL_EXPERTS
+        | {
+            "feed_forward_length": "intermediate_size_mlp",
+            "expert_feed_forward_length": "intermediate_size",
+            "interleave_moe_layer_step": "interleave_moe_layer_step",
+        },
+        {"attention_chunk_size": 8192, "no_rope_layer_interval": 4, "attn_temperature_tuning": True},
+    ),
+    "deepseek2": Arch("deepseek_v2", "DeepseekV2ForCausalLM", _DEEPSEEK_KEYS),
 }
 
-MIXTRAL = Arch(
-    "mixtral",
-    "MixtralForCausalLM",
-    _NO_WINDOW | {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
-    pairs=True,
-)
+DEEPSEEK_V3 = Arch("deepseek_v3", "DeepseekV3ForCausalLM", _DEEPSEEK_KEYS)
+
+MIXTRAL = Arch("mixtral", "MixtralForCausalLM", _NO_WINDOW | _LOCAL_EXPERTS, pairs=True)
 MISTRAL = Arch("mistral", "MistralForCausalLM", _NO_WINDOW, pairs=True)
 _WRITTEN_AS = {arch.model_type: name for name, arch in ARCHS.items()} | {
     "mixtral": "llama",
     "mistral": "llama",
+    "deepseek_v3": "deepseek2",
 }
+_VARIANTS = {"mixtral": MIXTRAL, "mistral": MISTRAL, "deepseek_v3": DEEPSEEK_V3}
+_SIGMOID = 2
 
 
-def arch_named(name: str, experts: int = 0) -> Arch:
+def arch_named(name: str, experts: int = 0, gating: int = 0) -> Arch:
     """The architecture of a file.
 
     Args:
         name: `general.architecture`.
         experts: `llama.expert_count`; a Llama with experts is a Mixtral.
+        gating: `deepseek2.expert_gating_func`; with a sigmoid it is a DeepSeek V3.
 
     Raises:
         ConfigError: It is not one that is read.
     """
     if name == "llama" and experts:
         return MIXTRAL
+    if name == "deepseek2" and gating == _SIGMOID:
+        return DEEPSEEK_V3
     if name not in ARCHS:
         raise ConfigError(
             f"GGUF of general.architecture={name!r} is not read; there are {', '.join(sorted(ARCHS))}"
@@ -167,4 +257,4 @@ def written_as(model_type: str) -> tuple[str, Arch]:
             f"model_type={model_type!r} is not written as GGUF; {', '.join(sorted(_WRITTEN_AS))} are"
         )
     name = _WRITTEN_AS[model_type]
-    return name, {"mixtral": MIXTRAL, "mistral": MISTRAL}.get(model_type, ARCHS[name])
+    return name, _VARIANTS.get(model_type, ARCHS[name])

@@ -8,6 +8,7 @@ from blixt.llm.errors import ConfigError
 from blixt.llm.weights.counts import check_layers
 from blixt.llm.weights.gguf.archs import Arch, arch_named
 from blixt.llm.weights.gguf.rope import rope_scaling
+from blixt.llm.weights.gguf.special import special
 from blixt.llm.weights.source import Source
 
 _REQUIRED = (
@@ -17,8 +18,6 @@ _REQUIRED = (
     "feed_forward_length",
     "attention.head_count",
 )
-# Kept in llama.cpp's code rather than in the file: the layers whose scores are scaled by d / heads.
-_SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 
 
 def arch_of(metadata: Mapping[str, Any]) -> tuple[str, Arch]:
@@ -28,7 +27,10 @@ def arch_of(metadata: Mapping[str, Any]) -> tuple[str, Arch]:
         ConfigError: It names none, or one that is not read.
     """
     name = str(metadata.get("general.architecture", ""))
-    return name, arch_named(name, int(metadata.get(f"{name}.expert_count", 0)))
+    experts, gating = (
+        int(metadata.get(f"{name}.{key}", 0)) for key in ("expert_count", "expert_gating_func")
+    )
+    return name, arch_named(name, experts, gating)
 
 
 def to_config(metadata: Mapping[str, Any], source: Source) -> ModelConfig:
@@ -63,8 +65,7 @@ def to_hf_config(metadata: Mapping[str, Any], source: Source) -> dict[str, Any]:
     hf |= _shapes(source) | _token_ids(metadata) | arch.fixed
     if scaling := rope_scaling(values, source):
         hf["rope_scaling"] = scaling
-    hf |= _SPECIAL.get(name, _nothing)(values, source)
-    return hf
+    return hf | special(name, values, source)
 
 
 def _shapes(source: Source) -> dict[str, Any]:
@@ -83,68 +84,3 @@ def _token_ids(metadata: Mapping[str, Any]) -> dict[str, Any]:
     distinct = list(dict.fromkeys(ends))
     eos = distinct[0] if len(distinct) == 1 else distinct or None
     return {"bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"), "eos_token_id": eos}
-
-
-def _nothing(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    return {}
-
-
-def _alternating(layers: int, every: int) -> list[str]:
-    """Every so many layers one sees everything, the others a window."""
-    return ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(layers)]
-
-
-def _query_scalar(name: str, values: Mapping[str, Any]) -> int:
-    if (name, values["block_count"]) in _SCALED_BY_WIDTH:
-        return int(values["embedding_length"]) // int(values["attention.head_count"])
-    return int(values["attention.key_length"])
-
-
-def _gemma2(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    return {
-        "layer_types": _alternating(values["block_count"], 2),
-        "query_pre_attn_scalar": _query_scalar("gemma2", values),
-    }
-
-
-def _gemma3(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    return {
-        "layer_types": _alternating(
-            values["block_count"], int(values.get("attention.sliding_window_pattern", 6))
-        ),
-        "query_pre_attn_scalar": _query_scalar("gemma3", values),
-        "rope_local_base_freq": float(values.get("rope.freq_base_swa", 10_000.0)),
-    }
-
-
-def _cohere2(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    return {"layer_types": _alternating(values["block_count"], 4)}
-
-
-def _partial(values: Mapping[str, Any]) -> dict[str, Any]:
-    width = values.get("attention.key_length") or values["embedding_length"] // values["attention.head_count"]
-    turned = values.get("rope.dimension_count", width)
-    return {"partial_rotary_factor": turned / width}
-
-
-def _phi3(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    original = values.get("rope.scaling.original_context_length", values["context_length"])
-    return {**_partial(values), "original_max_position_embeddings": original}
-
-
-def _stablelm(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    return {
-        **_partial(values),
-        "use_qkv_bias": "blk.0.attn_q.bias" in source.infos,
-        "use_parallel_residual": "blk.0.ffn_norm.weight" not in source.infos,
-        "qk_layernorm": "blk.0.attn_q_norm.weight" in source.infos,
-    }
-
-
-_SPECIAL = {
-    "gemma2": _gemma2,
-    "gemma3": _gemma3,
-    "cohere2": _cohere2,
-    "phi3": _phi3,
-    "stablelm": _stablelm,
-}

@@ -11,6 +11,7 @@ from blixt.llm.errors import ConfigError
 from blixt.llm.specs import RopeSpec
 from blixt.llm.weights.gguf.archs import Arch, written_as
 from blixt.llm.weights.gguf.rope import FREQS, LONG, SHORT, llama3_divisors
+from blixt.llm.weights.gguf.special import SIGMOID, SOFTMAX
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:
@@ -44,16 +45,38 @@ def _values(config: ModelConfig, arch: Arch) -> Iterator[tuple[str, Any]]:
     yield "context_length", config.context
     yield "embedding_length", config.d
     yield "block_count", config.layers
-    yield "feed_forward_length", config.d_ff
+    yield "feed_forward_length", _dense_width(config)
     yield "attention.head_count", config.heads
-    yield "attention.head_count_kv", config.kv_heads
-    yield "attention.key_length", config.head_dim
-    yield "attention.value_length", config.head_dim
+    yield from _heads(config)
     yield arch.eps, float(config.norm_eps)
+    if "use_parallel_residual" in arch.keys:
+        yield "use_parallel_residual", config.norm_place != "pre"
     yield from _windows(config)
     yield from _rope(config)
     yield from _scales(config, arch)
-    yield from _experts(config)
+    yield from _experts(config, arch)
+
+
+def _dense_width(config: ModelConfig) -> int:
+    return next((spec.d_ff for spec in config.specs if spec.mlp != "moe"), config.d_ff)
+
+
+def _heads(config: ModelConfig) -> Iterator[tuple[str, Any]]:
+    if config.mla is None:
+        yield "attention.head_count_kv", config.kv_heads
+        yield "attention.key_length", config.head_dim
+        yield "attention.value_length", config.head_dim
+        return
+    mla = config.mla
+    if mla.q_rank:
+        yield "attention.q_lora_rank", mla.q_rank
+    yield "attention.kv_lora_rank", mla.kv_rank
+    # In the latent space, where llama.cpp attends, there is one key for all heads.
+    yield "attention.head_count_kv", 1
+    yield "attention.key_length", mla.kv_rank + mla.rope_dim
+    yield "attention.value_length", mla.kv_rank
+    yield "attention.key_length_mla", mla.nope_dim + mla.rope_dim
+    yield "attention.value_length_mla", mla.v_dim
 
 
 def _windows(config: ModelConfig) -> Iterator[tuple[str, Any]]:
@@ -75,6 +98,8 @@ def _rope(config: ModelConfig) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"RopeSpec(kind={rope.kind!r}): GGUF has no way to say this")
     if rope.original_context and rope.kind != "llama3":
         yield "rope.scaling.original_context_length", rope.original_context
+    if rope.kind == "yarn" and rope.mscale_all_dim:
+        yield "rope.scaling.yarn_log_multiplier", 0.1 * rope.mscale_all_dim
     if rope.kind == "longrope" and rope.attention_factor:
         yield "rope.scaling.attn_factor", float(rope.attention_factor)
 
@@ -93,14 +118,26 @@ def _scales(config: ModelConfig, arch: Arch) -> Iterator[tuple[str, Any]]:
         yield "logit_scale", float(config.logits_scale)
 
 
-def _experts(config: ModelConfig) -> Iterator[tuple[str, Any]]:
-    if config.moe is None:
+def _experts(config: ModelConfig, arch: Arch) -> Iterator[tuple[str, Any]]:
+    moe = config.moe
+    if moe is None:
         return
-    yield "expert_count", config.moe.experts
-    yield "expert_used_count", config.moe.top_k
-    yield "expert_feed_forward_length", config.moe.d_ff
-    if config.moe.shared_d_ff:
-        yield "expert_shared_feed_forward_length", config.moe.shared_d_ff
+    yield "expert_count", moe.experts
+    yield "expert_used_count", moe.top_k
+    yield "expert_feed_forward_length", moe.d_ff
+    sparse = [index for index, spec in enumerate(config.specs) if spec.mlp == "moe"]
+    if "interleave_moe_layer_step" in arch.keys:
+        yield "interleave_moe_layer_step", sparse[0] + 1
+    elif "expert_shared_count" in arch.keys:
+        yield "leading_dense_block_count", sparse[0] if sparse else config.layers
+        yield "expert_shared_count", moe.shared_d_ff // moe.d_ff
+        yield "expert_weights_scale", float(moe.scale)
+        yield "expert_weights_norm", moe.normalise
+        yield "expert_gating_func", SIGMOID if moe.score == "sigmoid" else SOFTMAX
+        yield "expert_group_count", moe.groups
+        yield "expert_group_used_count", moe.top_groups
+    elif moe.shared_d_ff:
+        yield "expert_shared_feed_forward_length", moe.shared_d_ff
 
 
 def _main(config: ModelConfig) -> LayerSpec:

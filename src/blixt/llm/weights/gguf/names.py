@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.weights.gguf.archs import Arch
+from blixt.llm.weights.ops import regroup, split
 from blixt.llm.weights.rules import Add, Op, Pairs, Reshape, Rule, RuleTable, Same, Skip, Split
 
 _WHOLE = {"embed": "token_embd", "pos_embed": "position_embd", "norm": "output_norm", "head": "output"}
@@ -16,6 +21,11 @@ _BLOCK = {
     "attn.out": "attn_output",
     "attn.q_norm": "attn_q_norm",
     "attn.k_norm": "attn_k_norm",
+    "attn.q_a": "attn_q_a",
+    "attn.q_a_norm": "attn_q_a_norm",
+    "attn.q_b": "attn_q_b",
+    "attn.kv_a": "attn_kv_a_mqa",
+    "attn.kv_a_norm": "attn_kv_a_norm",
     "attn_post_norm": "post_attention_norm",
     "mlp_norm": "ffn_norm",
     "mlp_post_norm": "post_ffw_norm",
@@ -33,13 +43,43 @@ _LAYER = re.compile(r"blocks\.(\d+)\.")
 _SKIPPED = (r"rope_freqs\.weight", r"rope_factors_(long|short)\.weight")
 
 
-def gguf_rules(config: ModelConfig, arch: Arch, names: Collection[str]) -> RuleTable:
+@dataclass(frozen=True)
+class Latent:
+    """Keys and values from the latent: one matrix with the heads' keys and values in turn, or two.
+
+    llama.cpp keeps the keys' part transposed, as attention in the latent space multiplies by it.
+
+    Attributes:
+        heads: Of them.
+        nope: Width of a head's key without its turned part.
+        v: Width of a head's value.
+    """
+
+    heads: int
+    nope: int
+    v: int
+
+    def load(self, theirs: list[Tensor]) -> list[Tensor]:
+        """(H, R, nope) and (H, v, R) to (H * (nope + v), R)."""
+        keys, values = theirs
+        return [torch.cat([keys.transpose(1, 2), values], 1).flatten(0, 1)]
+
+    def save(self, ours: list[Tensor]) -> list[Tensor]:
+        """(H * (nope + v), R) to (H, R, nope) and (H, v, R)."""
+        keys, values = split(regroup(ours[0], 0, (self.heads, -1)), (self.nope, self.v), 1)
+        return [keys.transpose(1, 2), values]
+
+
+def gguf_rules(
+    config: ModelConfig, arch: Arch, names: Collection[str], there: Collection[str] = ()
+) -> RuleTable:
     """The rules of one model.
 
     Args:
         config: The model's.
         arch: Of the file.
         names: The model's own tensors, as `GPT.empty(config)` has them.
+        there: The file's tensors, which may be laid out as older files are; none for a new file.
     """
     layers: dict[str, list[int]] = {}
     for name in names:
@@ -55,18 +95,31 @@ def gguf_rules(config: ModelConfig, arch: Arch, names: Collection[str]) -> RuleT
     ]
     if "head.weight" not in layers:
         rules.append(Rule("head.weight", "output.weight"))
-    return [*rules, *(Skip(pattern) for pattern in _SKIPPED)]
+    if config.mla is not None:
+        rules.append(_latent(config, there))
+    draft = rf"blk\.{config.layers}\..*"  # layers that predict further tokens
+    return [*rules, *(Skip(pattern) for pattern in (*_SKIPPED, draft))]
+
+
+def _latent(config: ModelConfig, there: Collection[str]) -> Rule:
+    assert config.mla is not None
+    ours, old = "blocks.{i}.attn.kv_b.weight", "blk.{i}.attn_kv_b.weight"
+    if old.replace("{i}", "0") in there:
+        return Rule(ours, old)
+    both = ("blk.{i}.attn_k_b.weight", "blk.{i}.attn_v_b.weight")
+    return Rule(ours, both, Latent(config.heads, config.mla.nope_dim, config.mla.v_dim))
 
 
 def _candidates(config: ModelConfig, arch: Arch, ours: Collection[str]) -> Iterator[Rule]:
     """Rules for whatever a model may have; the caller keeps those of tensors it does have."""
     fused = _fused(config, arch)
+    side_by_side = arch.names_parallel if config.norm_place == "parallel" else {}
     yield from fused
     taken = {name for rule in fused for name in rule.ours}
     for suffix in ("weight", "bias"):
         for name, theirs in _WHOLE.items():
             yield Rule(f"{name}.{suffix}", f"{theirs}.{suffix}", _op(config, arch, name))
-        for name, theirs in _BLOCK.items():
+        for name, theirs in (_BLOCK | arch.names | side_by_side).items():
             mine = f"blocks.{{i}}.{name}.{suffix}"
             if mine not in taken:
                 yield Rule(mine, f"blk.{{i}}.{theirs}.{suffix}", _op(config, arch, name))

@@ -11,6 +11,7 @@ from blixt.llm.weights.source import Source
 
 FREQS, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_LLAMA4 = _LLAMA3 | {"high_freq_factor": 1.0}
 
 
 def rope_scaling(values: Mapping[str, Any], source: Source) -> dict[str, Any]:
@@ -52,10 +53,11 @@ def llama3_divisors(base: float, dim: int, scaling: Mapping[str, Any]) -> Tensor
 
 def _by_divisors(divisors: Tensor, values: Mapping[str, Any]) -> dict[str, Any]:
     """Llama 3's parameters where they explain the divisors, else the divisors themselves."""
-    scaling: dict[str, Any] = {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}
     base = float(values.get("rope.freq_base", 10_000.0))
-    if torch.allclose(llama3_divisors(base, 2 * len(divisors), scaling), divisors.float(), rtol=1e-3):
-        return scaling
+    for bands in (_LLAMA3, _LLAMA4):
+        scaling: dict[str, Any] = {"rope_type": "llama3", "factor": float(divisors.max()), **bands}
+        if torch.allclose(llama3_divisors(base, 2 * len(divisors), scaling), divisors.float(), rtol=1e-3):
+            return scaling
     return {**_longrope(divisors, divisors), "attention_factor": 1.0}
 
 
