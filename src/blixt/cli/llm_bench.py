@@ -6,6 +6,7 @@ import typer
 
 from blixt.cli.failure import room
 from blixt.cli.llm_errors import ERRORS
+from blixt.cli.llm_threads import set_threads
 from blixt.cli.options import Json
 from blixt.cli.output import print_json, say
 
@@ -22,6 +23,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Time a model on random prompts, each round once."""
+    set_threads()
     with room("llm", *ERRORS):
         from blixt import llm
 

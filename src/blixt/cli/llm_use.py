@@ -7,6 +7,7 @@ import typer
 
 from blixt.cli.failure import room
 from blixt.cli.llm_errors import ERRORS
+from blixt.cli.llm_threads import set_threads
 from blixt.cli.options import Json
 from blixt.cli.output import print_json
 
@@ -39,6 +40,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Continue a prompt, printing as it goes."""
+    set_threads()
     with room("llm", *ERRORS):
         from blixt import llm
 
@@ -84,6 +86,7 @@ def serve(
     max_tokens: Annotated[int | None, typer.Option(help="Bound of answers without one.", min=1)] = None,
 ) -> None:
     """Serve a model with the OpenAI API (chat, completions, responses, embeddings)."""
+    set_threads(share=workers)
     with room("llm", *ERRORS):
         from blixt import llm
 
@@ -129,6 +132,7 @@ def chat(
         "speculate": speculate,
         "chat_template": chat_template,
     }
+    set_threads()
     with room("llm", *ERRORS):
         from blixt import llm
 

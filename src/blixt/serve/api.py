@@ -177,6 +177,14 @@ class API:
         """
         return True
 
+    def metrics_text(self) -> str:
+        """More lines for `/metrics`, as Prometheus text that ends with a line break.
+
+        Runs in the front process, which has not called `setup`: what workers know reaches it through memory
+        that both have.
+        """
+        return ""
+
     def priority(self, request: "Incoming", /) -> int:
         """How urgent a request is, -10 to 10. Runs in the front, before the request waits: keep it quick."""
         return 0

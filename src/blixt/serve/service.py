@@ -217,10 +217,9 @@ class Service:
         return [why for running in self.running if (why := running.pool.waiting_for()) is not None]
 
     async def healthy(self) -> bool:
-        """Whether it is ready and every API's own `health` agrees."""
-        if not self.ready:
-            return False
-        return all(await asyncio.gather(*(running.health.healthy() for running in self.running)))
+        """Whether it is ready and every API's own `health` agrees; that is asked from the start."""
+        answers = await asyncio.gather(*(running.health.healthy() for running in self.running))
+        return self.ready and all(answers)
 
     def describe(self) -> list[dict[str, Any]]:
         """What `/info` tells about every API."""
@@ -230,7 +229,8 @@ class Service:
         """Prometheus text over all APIs and processes."""
         for running in self.running:
             running.metrics.refresh()
-        return render(
+        own = "".join(running.api.metrics_text() for running in self.running)
+        return own + render(
             ((path_of(running.api), self._cells(index)) for index, running in enumerate(self.running)),
             blixt.__version__,
             1 if self.team is None else self.team.fronts,

@@ -177,3 +177,19 @@ def test_a_killed_worker_fails_its_requests_and_is_replaced(
     smollm2.wait_ready(60)
     assert smollm2.worker_pids() != [pid]
     assert asked(chatter, max_tokens=4).choices[0].message.content
+
+
+def test_the_engine_tells_what_it_does_in_the_metrics(smollm2: RunningServer, chatter: openai.OpenAI) -> None:
+    for _ in range(2):  # the second finds the first one's prompt in the cache
+        chatter.completions.create(model="smollm2", prompt="def f(x):" * 20, max_tokens=3, temperature=0)
+    text = httpx.get(f"{smollm2.url}/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("blixt_llm_"))
+    found = {name.partition("{")[0].removeprefix("blixt_llm_"): float(v) for name, v in values.items()}
+    assert found["running"] == found["waiting"] == 0
+    assert 0 <= found["blocks_used"] < found["blocks_total"]
+    assert found["generated_tokens_total"] >= 6
+    assert found["prompt_tokens_total"] > found["cached_tokens_total"] > 0
+    assert found["ttft_seconds_count"] >= 2
+    assert found["tpot_seconds_sum"] > 0
+    assert found["queue_seconds_count"] == found["ttft_seconds_count"]
+    assert found["preemptions_total"] == 0

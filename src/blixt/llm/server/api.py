@@ -6,6 +6,7 @@ from typing import Any
 
 from blixt.llm.chat.template import ChatTemplate
 from blixt.llm.errors import EngineFull, LLMError
+from blixt.llm.server.gauges import EnginePage
 from blixt.llm.server.options import ServeOptions
 from blixt.llm.server.prompt import Prepared
 from blixt.llm.server.requests import ChatBody, CompletionBody, EmbeddingBody, LLMRequest
@@ -36,6 +37,7 @@ class ChatAPI(API):
         )
         self.directory = str(directory)
         self.model_name = model_name
+        self._page = EnginePage.create()
 
     def setup(self, device: str) -> None:
         """Load the model onto the worker's device; what is wrong with it is said without a traceback."""
@@ -67,6 +69,7 @@ class ChatAPI(API):
             kv_bytes=options.kv_bytes,
         )
         self.engine = self.llm.engine
+        self._page.claim()
         tokenizer = self.llm.tokenizer
         self.prompter = Prompter(tokenizer, template_of(options.chat_template, self.llm))
         self.hidden = tokenizer.special_ids | {*tokenizer.eos, *self.llm.model.config.eos}
@@ -95,6 +98,7 @@ class ChatAPI(API):
         """A client has left: its blocks are free at once."""
         self._turns.pop(uid, None)
         self.engine.cancel(uid)
+        self._page.write(self.engine.stats())
 
     def has_capacity(self) -> bool:
         """Whether another request may join."""
@@ -124,7 +128,12 @@ class ChatAPI(API):
                 if update.finish_reason is None:
                     self.engine.cancel(update.uid)
             outputs.append(Output(update.uid, piece, finished=turn.done))
+        self._page.write(self.engine.stats())
         return outputs
+
+    def metrics_text(self) -> str:
+        """Front: what the engines of all workers do, for `/metrics`."""
+        return self._page.text(self.model_name)
 
     def _begin(self, uid: str, request: ChatBody | CompletionBody) -> Turn:
         chat = isinstance(request, ChatBody)
