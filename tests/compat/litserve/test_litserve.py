@@ -242,6 +242,15 @@ def test_a_health_check_that_raises_is_not_ready():
         assert (answer.status_code, answer.text) == (503, "not ready")
 
 
+def test_health_is_asked_before_the_workers_are_ready(tmp_path):
+    with serving(apis.Gated(tmp_path)) as client:
+        answer = client.get("/health")
+        assert (answer.status_code, answer.text) == (503, "not ready")
+        assert (tmp_path / "asked").exists()
+        (tmp_path / "open").touch()
+        wait_until(lambda: client.get("/health").text == "ok", 60, "the worker to be ready")
+
+
 def test_keys_come_from_the_modules_variable(monkeypatch):
     monkeypatch.setattr("blixt.compat.litserve.server.LIT_SERVER_API_KEY", "abcd")
     with serving(apis.Square()) as client:
@@ -302,17 +311,22 @@ def test_a_batch_that_is_no_list_warns():
         assert api.unbatch({"a": 1, "b": 2}) == ["a", "b"]
 
 
-def test_the_docs_address_is_logged_unless_there_are_none(monkeypatch):
+def test_the_docs_address_is_logged_unless_there_are_none_and_uvicorns_line_is_printed(monkeypatch, capfd):
+    def run(host, port, *, on_listening, **settings):
+        on_listening(f"http://{host}:{port}")
+
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     add_log_handler(handler)
     for hidden in (False, True):
         server = ls.LitServer(apis.Square(), accelerator="cpu", disable_openapi_url=hidden)
-        monkeypatch.setattr(server._server, "run", lambda *args, **settings: None)
-        server.run(port=8123, generate_client_file=False)
+        monkeypatch.setattr(server._server, "run", run)
+        server.run(port=8123, generate_client_file=False, log_level="error" if hidden else "info")
     logging.getLogger("litserve").removeHandler(handler)
     assert lines == ["Swagger UI is available at http://0.0.0.0:8123/docs"]
+    said = capfd.readouterr().err
+    assert said == "INFO:     Uvicorn running on http://0.0.0.0:8123 (Press CTRL+C to quit)\n"
 
 
 def test_dockerize_writes_an_image_that_runs_the_script_unchanged(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import secrets
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -204,7 +205,8 @@ class LitServer:
         try:
             tls = {name: str(path) for name, path in add_ssl_context_from_env(kwargs).items()}
             options: dict[str, Any] = {**kwargs, **tls}
-            self._server.run(host, number, log_level=log_level, **options)
+            told = partial(_say_running, log_level)
+            self._server.run(host, number, log_level=log_level, on_listening=told, **options)
         except SystemExit as error:
             if error.code == SetupFailed.exit_code:
                 message = "One or more workers failed to start. Shutting down LitServe"
@@ -313,6 +315,12 @@ def _limits(max_payload_size: float | None) -> Limits:
     if max_payload_size is None:
         return dataclasses.replace(limits, max_payload_bytes=sys.maxsize)
     return dataclasses.replace(limits, max_payload_bytes=int(max_payload_size))
+
+
+def _say_running(log_level: str, address: str) -> None:
+    """What uvicorn says when it listens, for scripts that wait for the line."""
+    if log_level in ("info", "debug", "trace"):
+        print(f"INFO:     Uvicorn running on {address} (Press CTRL+C to quit)", file=sys.stderr, flush=True)
 
 
 def _port(port: str | int) -> int:
