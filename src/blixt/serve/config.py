@@ -19,6 +19,7 @@ class Limits:
     begun `max_requests` requests, or holds more than `max_memory_bytes`, is replaced once its successor is
     ready; 0 means never. A client has `receive_timeout_s` for a request's
     headers, may pause so long in a body, and a connection without a request lives `keep_alive_s`.
+    `max_queue_bytes` bounds the bodies of an API that wait, and once more those that are still arriving.
     """
 
     timeout_s: float = 30.0

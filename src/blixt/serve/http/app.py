@@ -23,6 +23,7 @@ from blixt.serve.http.lane import Lane
 from blixt.serve.http.middleware import Guard, Middleware, stack
 from blixt.serve.http.openai import SpecLane
 from blixt.serve.http.plain import add_plain_routes, openai_shaped
+from blixt.serve.http.room import Room
 from blixt.serve.http.routes import lanes_of
 from blixt.serve.http.web import Web
 from blixt.serve.http.websocket import SocketLane
@@ -119,6 +120,7 @@ class ServeApp(FastAPI):
             partial(self.service.of, api),
             _always if own else self._authorized,
             self.service.limits.max_payload_bytes,
+            Room(self.service.limits.max_queue_bytes),
             self.web.compress_over_bytes,
             self.web.keep_alive_s,
             None if own else self.web.authenticate,
@@ -165,7 +167,7 @@ class ServeApp(FastAPI):
         return sockets
 
     def _guard(self) -> Middleware:
-        gate = Gate(self._nobody, self._authorized, 0, authenticate=self.web.authenticate)
+        gate = Gate(self._nobody, self._authorized, 0, Room(0), authenticate=self.web.authenticate)
         over = self.web.compress_over_bytes
         return Middleware(
             Guard, lanes=self.lanes, gate=gate, open_paths=self.web.open_paths, compress_over_bytes=over

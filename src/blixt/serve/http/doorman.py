@@ -19,6 +19,7 @@ from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import RawHeaders, Receive, Scope, Send
 from blixt.serve.http.gate import Gate
 from blixt.serve.http.lane import Lane
+from blixt.serve.http.room import Room
 from blixt.serve.http.routes import lanes_of
 from blixt.serve.http.web import Web
 from blixt.serve.service import Service
@@ -123,6 +124,7 @@ class Doorman:
             partial(self.service.of, api),
             self._authorized,
             self.service.limits.max_payload_bytes,
+            Room(self.service.limits.max_queue_bytes),
             self.web.compress_over_bytes,
             self.web.keep_alive_s,
             self.web.authenticate,

@@ -7,6 +7,7 @@ from typing import Any
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import HTTPError
+from blixt.serve.http.room import NO_ROOM, Room
 from blixt.serve.tracing import Trace
 
 Scope = MutableMapping[str, Any]
@@ -49,11 +50,11 @@ class Exchange:
         self._watch: asyncio.Task[None] | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
 
-    async def body(self, limit_bytes: int) -> bytes:
-        """The whole body.
+    async def body(self, limit_bytes: int, room: Room) -> bytes:
+        """The whole body, which takes room while it arrives.
 
         Raises:
-            HTTPError: 413 if it is larger than the limit.
+            HTTPError: 413 if it is larger than the limit, 429 if there is no room for it.
             ClientGone: The client left while it sent.
         """
         for name, value in self.headers:
@@ -61,17 +62,22 @@ class Exchange:
                 raise _too_large(limit_bytes)
         chunks: list[bytes] = []
         size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > limit_bytes:
-                raise _too_large(limit_bytes)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunk = message.get("body", b"")
+                if size + len(chunk) > limit_bytes:
+                    raise _too_large(limit_bytes)
+                if not room.take(len(chunk)):
+                    raise HTTPError(NO_ROOM.status, NO_ROOM.detail, NO_ROOM.headers)
+                size += len(chunk)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            room.give(size)
 
     def watch(self, on_gone: Callable[[], None], after_s: float = 0.0) -> None:
         """Call `on_gone` if the client leaves; end with `unwatch`.

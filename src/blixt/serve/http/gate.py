@@ -10,6 +10,7 @@ from blixt.serve.api import API
 from blixt.serve.errors import HTTPError
 from blixt.serve.http.access_log import AccessLog
 from blixt.serve.http.auth import Authenticate, Headers, sent_keys
+from blixt.serve.http.room import Room
 from blixt.serve.service import Running
 from blixt.serve.tracing import Tracing
 
@@ -25,6 +26,7 @@ class Gate:
         find: The running side of the API; asked per request because a server may start and stop again.
         authorized: Whether headers carry a key.
         max_payload_bytes: Bound on a body.
+        room: Bound on all bodies that are still arriving.
         compress_over_bytes: Whole answers above this size are gzipped for those who accept it; 0: none.
         keep_alive_s: A stream gets a comment after so long a silence.
         authenticate: Says whether a bearer token is good, in case the keys do not.
@@ -37,6 +39,7 @@ class Gate:
     find: Callable[[], Running]
     authorized: Callable[[Headers], bool]
     max_payload_bytes: int
+    room: Room
     compress_over_bytes: int = 1000
     keep_alive_s: float = 15.0
     authenticate: Authenticate | None = None

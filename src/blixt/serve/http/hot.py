@@ -270,7 +270,7 @@ class HotProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             if isinstance(cycle, HotExchange):
                 self._activate(cycle)
-                if not cycle.more_body or cycle.is_excessive:
+                if not cycle.more_body or cycle.refusal is not None:
                     cycle.submit()
             else:
                 self._start_asgi_task(cycle, app)
@@ -338,6 +338,7 @@ class HotProtocol(HttpToolsProtocol):
         else:
             if cycle is not None:
                 self.pipeline.popleft()
+                cycle.leave()
             if not self.pipeline and (self._active is None or self._active.response_complete):
                 self._pronounce(verdict)
 

@@ -7,12 +7,14 @@ reads there. To the hub it is a sink.
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from blixt.serve.errors import Failure
 from blixt.serve.http.access_log import CLIENT_LEFT
 from blixt.serve.http.answers import Answer, failed, streamed, too_large, whole
 from blixt.serve.http.compress import compressed
 from blixt.serve.http.exchange import SSE, RawHeaders
 from blixt.serve.http.hot_routes import HotRoute
 from blixt.serve.http.meta import PLAIN, Submission, request_id
+from blixt.serve.http.room import NO_ROOM
 from blixt.serve.http.sse import KEEP_ALIVE
 from blixt.serve.request import Rejected, Request
 from blixt.serve.slab import SlabBody
@@ -47,15 +49,16 @@ class HotExchange:
         "_began_at",
         "_chunks",
         "_held",
+        "_held_bytes",
         "_protocol",
         "_request",
         "_spoke_at",
         "block",
         "disconnected",
-        "is_excessive",
         "keep_alive",
         "more_body",
         "noted",
+        "refusal",
         "response_complete",
         "response_started",
         "route",
@@ -77,7 +80,7 @@ class HotExchange:
         self.block: SlabBody | None = None
         self.size = 0
         self.more_body = True
-        self.is_excessive = False
+        self.refusal: Failure | None = None  # of a body that is, or would be, too much
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
@@ -87,6 +90,7 @@ class HotExchange:
         self._chunks: bytes | list[bytes] = b""
         self._request: Request | None = None
         self._held = False
+        self._held_bytes = 0  # room that the body takes while it arrives
         self._began_at = 0.0
         self._spoke_at = 0.0
 
@@ -97,19 +101,38 @@ class HotExchange:
         if self.response_complete:
             return
         start = self.size
-        self.size = end = start + len(data)
+        end = start + len(data)
         if self.block is not None:
             self.block.view[start:end] = data
+        elif self.refusal is not None:
+            return
         elif end > self.route.max_payload_bytes:
-            self._chunks = b""
-            self.is_excessive = True
-            self._protocol.has_excess(self)
+            self._refuse(too_large(self.route.max_payload_bytes))
+            return
+        elif not self.route.gate.room.take(len(data)):
+            self._refuse(NO_ROOM)
+            return
         elif not start:
             self._chunks = data
         elif isinstance(self._chunks, bytes):
             self._chunks = [self._chunks, data]
         else:
             self._chunks.append(data)
+        if self.block is None:
+            self._held_bytes = end
+        self.size = end
+
+    def _refuse(self, failure: Failure) -> None:
+        self._forget_body()
+        self.refusal = failure
+        self._protocol.has_excess(self)
+
+    def _forget_body(self) -> None:
+        """Give the room back that the body has taken."""
+        self._chunks = b""
+        if self._held_bytes:
+            self.route.gate.room.give(self._held_bytes)
+            self._held_bytes = 0
 
     def receive_whole(self, body: bytes) -> None:
         """All of the body at once, within its bound, and it is this request's turn."""
@@ -123,15 +146,15 @@ class HotExchange:
         if self.response_complete:
             return
         self._began_at = self._spoke_at = monotonic()
-        if self.is_excessive:
-            self._answer(failed(too_large(self.route.max_payload_bytes), self.route.error_body))
+        if self.refusal is not None:
+            self._answer(failed(self.refusal, self.route.error_body))
             return
         body: bytes | SlabBody
         if self.block is not None:
             body, self.block = self.block, None
         else:
             body = self._chunks if isinstance(self._chunks, bytes) else b"".join(self._chunks)
-            self._chunks = b""
+            self._forget_body()
         try:
             if self.submission is PLAIN:
                 self._request = self.route.hub.submit(body, self)
@@ -151,6 +174,7 @@ class HotExchange:
         if self.block is not None:
             self.block.release()
             self.block = None
+        self._forget_body()
         if self._request is not None and not self.response_complete:
             self.route.hub.cancel(self._request)
             self._note(CLIENT_LEFT)

@@ -59,7 +59,7 @@ class Lane:
             headers = exchange.headers
             if not (self.gate.authorized(headers) or await self.gate.authenticated(headers)):
                 raise HTTPError(401, MISSING, {"www-authenticate": "Bearer"})
-            body = await exchange.body(self.gate.max_payload_bytes)
+            body = await exchange.body(self.gate.max_payload_bytes, self.gate.room)
             began = time.monotonic()
             running = self.choose(body).find()
             await self.handle(exchange, running, body)
