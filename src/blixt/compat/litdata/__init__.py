@@ -15,23 +15,9 @@ from blixt.compat.litdata.core.functions import index_parquet_dataset, map, merg
 from blixt.compat.litdata.core.hub import index_hf_dataset, optimize_hf
 from blixt.compat.litdata.core.loader import StreamingDataLoader, litdata_collate
 from blixt.compat.litdata.core.loaders import ParquetLoader, TokensLoader
-from blixt.compat.litdata.core.media import (
-    Audio,
-    File,
-    Graph,
-    Image,
-    Jpeg,
-    JpegArray,
-    Mesh,
-    Nifti,
-    Pdf,
-    Pil,
-    Tensor,
-    Text,
-    Tiff,
-    Video,
-)
+from blixt.compat.litdata.core.media import Audio, File, Graph, Mesh, Nifti, Pdf, Tensor, Text, Tiff, Video
 from blixt.compat.litdata.core.mixing import CombinedStreamingDataset, ParallelStreamingDataset
+from blixt.compat.litdata.core.pictures import Image, Jpeg, JpegArray, Pil
 from blixt.compat.litdata.core.raw import StreamingRawDataset
 from blixt.compat.litdata.core.refuse import UnsupportedArgument
 from blixt.compat.litdata.core.temporal import TemporalArrayLoader

@@ -14,11 +14,13 @@ from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.readers import BaseReader, Read
 from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
 from blixt.compat.litdata.core.temporal import TemporalArrayLoader
-from blixt.compat.litdata.core.write import Stored
+from blixt.compat.litdata.core.write import OTHER_CONFIG, Stored
 from blixt.data.build.mapping import map as map_files
 from blixt.data.errors import DatasetExistsError
 from blixt.data.foreign import ParquetDataset
 from blixt.data.merge import merge
+from blixt.data.schema import Schema
+from blixt.data.snapshot import load
 from blixt.data.store import open_store
 
 __all__ = ["ALL_DONE", "map", "merge_datasets", "optimize", "walk"]
@@ -110,12 +112,14 @@ def optimize(
         **store_arguments(storage_options),
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    check = item_loader.check if isinstance(item_loader, TemporalArrayLoader) else None
     try:
         data.optimize(
             Stored(
                 function,
                 is_tokens,
-                item_loader.check if isinstance(item_loader, TemporalArrayLoader) else None,
+                check,
+                _columns(output_dir, storage_options) if mode == "overwrite" else None,
             ),
             items,
             location_of(output_dir),
@@ -127,6 +131,18 @@ def optimize(
             f"The provided output_dir already contains an optimized dataset ({problem}). HINT: Set "
             "`mode='append'` or `mode='overwrite'`."
         ) from problem
+    except data.BuildError as problem:
+        if OTHER_CONFIG in str(problem):
+            raise ValueError(OTHER_CONFIG) from problem
+        raise
+
+
+def _columns(place: str | Path | Dir, storage_options: dict[str, Any] | None) -> Schema | None:
+    """Return the columns of the dataset that is overwritten, if there is one of ours."""
+    try:
+        return load(open_store(location_of(place), **store_arguments(storage_options))).schema
+    except (data.DatasetNotFoundError, data.FormatError):
+        return None
 
 
 def _check_optimize(

@@ -13,11 +13,11 @@ from blixt.compat.litdata.core.places import location_of
 from blixt.compat.litdata.core.refuse import refuse
 
 
-def litdata_collate(samples: list[Any]) -> Any:
+def litdata_collate(items: list[Any]) -> Any:
     """Make a batch: torch's `default_collate`, and `torch_geometric`'s for its graphs."""
-    if samples and type(samples[0]).__module__.startswith("torch_geometric"):
-        return import_module("torch_geometric.data").Batch.from_data_list(samples)
-    return _collate(samples)
+    if items and type(items[0]).__module__.startswith("torch_geometric"):
+        return import_module("torch_geometric.data").Batch.from_data_list(items)
+    return _collate(items)
 
 
 class StreamingDataLoader(DataLoader[Any]):

@@ -1,13 +1,14 @@
 """LitData's typed wrappers (`Image(path=...)`, `Text(text=...)` ...), turned into ours when written."""
 
-import io
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
 
 import numpy as np
 
-from blixt.compat.litdata.core.refuse import UnsupportedArgument
+from blixt.compat.litdata.core.refuse import refuse
 from blixt.data import types
+from blixt.data.codecs.video import encode_video
 
 
 @dataclass
@@ -43,96 +44,16 @@ class Media:
 
 
 @dataclass
-class Image(Media):
-    """An image: a file, an array (or tensor) or a PIL image."""
+class Tiff(Media):
+    """A TIFF: a file, an array or a PIL image."""
 
     array: Any = None
     image: Any = None
-    mode: str | None = None
-    format: str | None = None
-    quality: int | None = None
-    max_quality: int | None = None
 
     def stored(self) -> Any:
         """Return what our writer takes."""
-        picture = self._picture()
-        if picture is None:
-            if self.quality is not None or self.mode or self.format:
-                raise UnsupportedArgument(
-                    f"{type(self).__name__} of a file keeps the file: quality=, mode= and format= need "
-                    "array= or image="
-                )
-            return self._wrapped(self.content())
-        out = io.BytesIO()
-        picture = picture.convert(self.mode) if self.mode else picture
-        kind = self.format or self._default
-        options = (
-            {"quality": self.quality or self.max_quality or 95} if kind.upper() in ("JPEG", "JPG") else {}
-        )
-        picture.save(out, "JPEG" if kind.upper() == "JPG" else kind, **options)
-        return self._wrapped(out.getvalue())
-
-    _default = "PNG"
-
-    def _wrapped(self, content: Any) -> Any:
-        return types.Image(content)
-
-    def _picture(self) -> Any:
-        if self.image is not None:
-            return self.image
-        if self.array is None:
-            return None
-        from PIL import Image as Pillow
-
-        return Pillow.fromarray(np.asarray(self.array))
-
-
-@dataclass
-class Jpeg(Image):
-    """A JPEG."""
-
-    _default = "JPEG"
-
-    def _wrapped(self, content: Any) -> Any:
-        return types.Jpeg(content)
-
-
-@dataclass
-class Pil(Image):
-    """An image that is read back as a PIL image."""
-
-    def _wrapped(self, content: Any) -> Any:
-        return types.Png(content)
-
-    def stored(self) -> Any:
-        """Return what our writer takes."""
-        if self._picture() is None:
-            from PIL import Image as Pillow
-
-            return Pil(image=Pillow.open(io.BytesIO(self.data())), mode=self.mode).stored()
-        return super().stored()
-
-
-@dataclass
-class JpegArray:
-    """Several JPEGs; every sample must have as many."""
-
-    images: list[Any] = field(default_factory=list[Any])
-
-    def stored(self) -> Any:
-        """Return what our writer takes."""
-        return [image.stored() if isinstance(image, Media) else types.Jpeg(image) for image in self.images]
-
-
-@dataclass
-class Tiff(Media):
-    """A TIFF: a file or an array."""
-
-    array: Any = None
-
-    def stored(self) -> Any:
-        """Return what our writer takes."""
-        return types.Tiff(self.content() if self.array is None else np.asarray(self.array))
+        pixels = self.image if self.array is None else self.array
+        return types.Tiff(self.content() if pixels is None else np.asarray(pixels))
 
 
 @dataclass
@@ -141,9 +62,16 @@ class Audio(Media):
 
     array: Any = None
     sampling_rate: int | None = None
+    num_channels: int | None = None
+    stream_index: int | None = None
 
     def stored(self) -> Any:
-        """Return what our writer takes."""
+        """Return what our writer takes.
+
+        Raises:
+            UnsupportedArgument: for what LitData's decoder is told.
+        """
+        refuse("Audio", "choose when reading", num_channels=self.num_channels, stream_index=self.stream_index)
         if self.array is None:
             return types.Audio(self.content())
         return types.Audio(np.asarray(self.array), rate=self.sampling_rate)
@@ -151,11 +79,30 @@ class Audio(Media):
 
 @dataclass
 class Video(Media):
-    """A video file."""
+    """A video: a file, or an array of frames, which becomes an MP4."""
+
+    array: Any = None
+    fps: float = 25.0
+    stream_index: int | None = None
+    dimension_order: str = "NCHW"
+    num_ffmpeg_threads: int = 1
+    seek_mode: str = "approximate"
+    device: str = "cpu"
 
     def stored(self) -> Any:
-        """Return what our writer takes."""
-        return types.Video(self.content())
+        """Return what our writer takes.
+
+        Raises:
+            UnsupportedArgument: for what LitData's decoder is told.
+        """
+        gpu = None if self.device == "cpu" else self.device
+        refuse("Video", "choose when reading", stream_index=self.stream_index, device=gpu)
+        if self.array is None:
+            return types.Video(self.content())
+        frames = np.asarray(self.array)
+        return types.Video(
+            encode_video(frames.transpose(0, 2, 3, 1) if self.dimension_order == "NCHW" else frames, self.fps)
+        )
 
 
 @dataclass
@@ -176,6 +123,17 @@ class Tensor(Media):
     array: Any = None
     dtype: Any = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's shape.
+
+        Raises:
+            AttributeError: when there is no array.
+        """
+        if self.array is None:
+            raise AttributeError("Tensor.shape requires array=")
+        return tuple(self.array.shape)
+
     def stored(self) -> Any:
         """Return what our writer takes."""
         import torch
@@ -188,28 +146,91 @@ class Tensor(Media):
         return types.Tensor(tensor if self.dtype is None else tensor.to(self.dtype))
 
 
+_GRAPH_FIELDS = ("x", "edge_index", "edge_attr", "y", "pos", "batch")
+
+
 @dataclass
 class Graph:
-    """A graph: a `torch_geometric` one as `data`, or its tensors."""
+    """A graph: its tensors, and a `torch_geometric` one or a dict as `data`, which the tensors override."""
 
+    x: Any = None
+    edge_index: Any = None
+    edge_attr: Any = None
+    y: Any = None
+    pos: Any = None
+    batch: Any = None
     data: Any = None
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the graph's tensors by name.
+
+        Raises:
+            TypeError: when `data` is something else than a graph.
+        """
+        whole: Any = {} if self.data is None else self.data
+        whole = whole.to_dict() if hasattr(whole, "to_dict") else whole
+        if not isinstance(whole, dict):
+            raise TypeError("Graph.data= must be a PyG Data, a dict, or omitted.")
+        given = {name: getattr(self, name) for name in _GRAPH_FIELDS if getattr(self, name) is not None}
+        return {**cast("dict[str, Any]", whole), **given}
+
+    def to_pyg(self) -> Any:
+        """Return it as a `torch_geometric` graph."""
+        return import_module("torch_geometric.data").Data.from_dict(self.to_mapping())
+
     def stored(self) -> Any:
-        """Return what our writer takes."""
-        return types.Graph(self.data)
+        """Return what our writer takes; a graph of `torch_geometric` comes back, where that is installed."""
+        try:
+            return types.Graph(self.to_pyg())
+        except ImportError:
+            return types.Graph(self.to_mapping())
 
 
 class File(Media):
     """Any file, kept as it is."""
 
 
+@dataclass
 class Mesh(Media):
-    """A mesh file, kept as it is."""
+    """A mesh: a file, or one of trimesh."""
+
+    mesh: Any = None
+    file_type: str = "glb"
+
+    def stored(self) -> Any:
+        """Return what our writer takes."""
+        if self.mesh is None:
+            return self.data()
+        made = self.mesh.export(file_type=self.file_type)
+        return made.encode() if isinstance(made, str) else made
 
 
+@dataclass
 class Pdf(Media):
-    """A PDF, kept as it is."""
+    """A PDF: a file, or one that pdfplumber opened."""
+
+    pdf: Any = None
+
+    def stored(self) -> Any:
+        """Return what our writer takes."""
+        if self.pdf is None:
+            return self.data()
+        self.pdf.stream.seek(0)
+        return self.pdf.stream.read()
 
 
+@dataclass
 class Nifti(Media):
-    """A NIfTI file, kept as it is."""
+    """A NIfTI volume: a file, an image of nibabel, or an array and its affine."""
+
+    image: Any = None
+    array: Any = None
+    affine: Any = None
+
+    def stored(self) -> Any:
+        """Return what our writer takes."""
+        image = self.image
+        if image is None and self.array is not None:
+            affine = np.eye(4) if self.affine is None else self.affine
+            image = import_module("nibabel").Nifti1Image(np.asarray(self.array), affine)
+        return self.data() if image is None else image.to_bytes()

@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from blixt.compat.litdata.core.media import JpegArray, Media
+from blixt.compat.litdata.core.media import Media
+from blixt.compat.litdata.core.pictures import JpegArray
 from blixt.data import types
+from blixt.data.schema import Schema, infer
 
+OTHER_CONFIG = "The config of the optimized dataset is different from the original one."
 _PLAIN = (bool, int, float, str)
 _IMAGES = (".png", ".webp", ".bmp", ".gif")
 _JPEGS = (".jpg", ".jpeg")
@@ -107,12 +110,17 @@ class Stored:
         fn: returns a sample, or yields some; None is no sample.
         tokens: samples are documents of a token stream.
         check: hears each sample before it is stored, and raises for one that does not fit.
+        like: the columns that samples must have.
     """
 
     def __init__(
-        self, fn: Callable[[Any], Any], tokens: bool, check: Callable[[Any], None] | None = None
+        self,
+        fn: Callable[[Any], Any],
+        tokens: bool,
+        check: Callable[[Any], None] | None = None,
+        like: Schema | None = None,
     ) -> None:
-        self._fn, self._tokens, self._check = fn, tokens, check
+        self._fn, self._tokens, self._check, self._like = fn, tokens, check, like
 
     def __call__(self, item: Any) -> Iterator[Any]:
         """Yield what the function makes of an input, as our writer takes it."""
@@ -122,7 +130,17 @@ class Stored:
             if sample is not None:
                 if self._check is not None:
                     self._check(sample)
-                yield document(sample) if self._tokens else stored(sample)
+                made_of = document(sample) if self._tokens else stored(sample)
+                if self._like is not None:
+                    self._compare(made_of, self._like)
+                yield made_of
+
+    def _compare(self, sample: Any, like: Schema) -> None:
+        """Refuse the first sample, when it has other columns than the dataset that is overwritten."""
+        self._like = None
+        found = infer(sample)
+        if (found.columns, found.structure) != (like.columns, like.structure):
+            raise ValueError(OTHER_CONFIG)
 
     def __repr__(self) -> str:
         return f"{getattr(self._fn, '__qualname__', self._fn)!r} {self._tokens}"
