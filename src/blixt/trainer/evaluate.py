@@ -9,7 +9,8 @@ import torch
 
 from blixt.fabric import ConfigError, Fabric
 from blixt.fabric.agree import AFTER
-from blixt.trainer.hooks import HookPlan
+from blixt.trainer.complete import check_batch_hook
+from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook, Page
 from blixt.trainer.module import Module
@@ -95,6 +96,9 @@ class Evaluation:
         self._several = len(self.loaders) > 1
         name = f"{kind}_step"
         self._arguments = _arguments_of(getattr(module, name), name, self._several)
+        for hook, leading in ((f"on_{kind}_batch_start", 2), (f"on_{kind}_batch_end", 3)):
+            if overridden(module, hook, Module):
+                check_batch_hook(getattr(module, hook), hook, leading, self._several)
         step = fabric.precision.wrap(evaluation_step(module, fabric, name), fabric.device)
         self._step = profile(step, f"[Strategy]{type(fabric.strategy).__name__}.{name}")
         self._before = hooks.of(f"on_{kind}_batch_start")

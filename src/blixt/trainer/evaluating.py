@@ -5,6 +5,7 @@ from typing import Any
 
 from blixt.fabric import ConfigError
 from blixt.trainer import checkpoint as checkpoints
+from blixt.trainer.complete import needed, refuse_former_hooks
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.evaluate import Kind
 from blixt.trainer.fitting import FitStage
@@ -69,13 +70,15 @@ class EvaluateStage(FitStage):
 def check_evaluation(fn: TrainerFn, module: Module, datamodule: DataModule | None, given: Any) -> None:
     """Say what is missing before anything is prepared."""
     kind = KINDS[fn]
+    refuse_former_hooks(module)
+    needed(fn.value, module, f"{kind}_step")
     name = f"{SHORT[kind]}_dataloader"
     in_data = datamodule is not None and overridden(datamodule, name, DataModule)
     if given is None and not in_data and not overridden(module, name, Module):
         reason = f"there is nothing to {fn.value}"
         raise ConfigError(f"{fn.value}(dataloaders)", None, reason, f"Give a loader, or write {name}")
     step = f"{kind}_step"
-    needed = overridden(module, step, Module) or (kind == "predict" and overridden(module, "forward", Module))
-    if not needed:
+    by_forward = kind == "predict" and overridden(module, "forward", Module)
+    if not by_forward and not overridden(module, step, Module):
         reason = f"it says nothing about what to do with a batch to {fn.value}"
         raise ConfigError(f"{fn.value}(model)", type(module).__name__, reason, f"Write {step}")

@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import torch
 
-from blixt.fabric import ConfigError, isolate_rng
+from blixt.fabric import isolate_rng
 from blixt.trainer import checkpoint as checkpoints
 from blixt.trainer.callback import Callback, let_callbacks_log
 from blixt.trainer.callbacks.timed import TimedDecision
 from blixt.trainer.combined_steps import takes_iterator, until_drawn_up
 from blixt.trainer.compiling import Compile, compiled
+from blixt.trainer.complete import can_validate, check_fit
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
@@ -96,9 +97,10 @@ class FitStage(LoaderStage):
     def _fit(
         self, module: Module, train: Any, val: Any, path: str | None, weights_only: bool | None
     ) -> Leave:
-        _check_fit(module, self.datamodule, train)
+        check_fit(module, self.datamodule, train)
         self.should_stop = self.received_sigterm = False
-        self._validates = _can_validate(module, self.datamodule, val)
+        wanted = self.config.limit_val_batches > 0
+        self._validates = can_validate(module, self.datamodule, val, wanted)
         self._given = {"train": train, "val": val}
         self._may_make_train = True
         content = self._restored_modules(path, weights_only)
@@ -321,30 +323,3 @@ class FitStage(LoaderStage):
 def _time_left(run: Run, interval_s: float) -> float:
     """Seconds to the next validation."""
     return interval_s - (time.monotonic() - run.validated_at)
-
-
-def _check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None:
-    """Say what is missing before anything is prepared."""
-    if not overridden(module, "training_step", Module):
-        reason = "it says nothing about what a step is"
-        raise ConfigError("fit(model)", type(module).__name__, reason, "Write training_step")
-    if given is None and not _has_loader("train", module, datamodule):
-        reason = "there is nothing to train on"
-        raise ConfigError("fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader")
-    if module.automatic_optimization and not overridden(module, "configure_optimizers", Module):
-        reason = "it has no configure_optimizers, so nothing would be trained"
-        raise ConfigError(
-            "fit(model)", type(module).__name__, reason, "Write configure_optimizers and return an optimizer"
-        )
-
-
-def _can_validate(module: Module, datamodule: DataModule | None, given: Any) -> bool:
-    has_loader = given is not None or _has_loader("val", module, datamodule)
-    return has_loader and overridden(module, "validation_step", Module)
-
-
-def _has_loader(stage: str, module: Module, datamodule: DataModule | None) -> bool:
-    name = f"{stage}_dataloader"
-    if datamodule is not None and overridden(datamodule, name, DataModule):
-        return True
-    return overridden(module, name, Module)

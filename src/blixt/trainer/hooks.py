@@ -16,8 +16,10 @@ Hook = Callable[..., Any]
 
 
 def overridden(item: object, name: str, base: type) -> bool:
-    """Whether `item` brings its own method `name` instead of the one of `base`."""
-    return name in vars(item) or getattr(type(item), name, None) is not getattr(base, name, None)
+    """Whether `item` brings its own method `name` instead of the one of `base`; None on it is none."""
+    if name in vars(item):
+        return vars(item)[name] is not None
+    return getattr(type(item), name, None) is not getattr(base, name, None)
 
 
 class HookPlan:

@@ -212,7 +212,7 @@ def logged_hparams(datamodule: HyperparametersMixin | None, module: Hyperparamet
         ClashError: When a name has one value here and another there.
     """
     found = [
-        dict(owner.hparams)
+        dict(owner.hparams_initial)
         for owner in (datamodule, module)
         if owner is not None and owner.hparams and getattr(owner, "_log_hyperparams", True)
     ]

@@ -4,7 +4,7 @@ These are views: they hold nothing but the trainer, and every number comes from 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blixt.trainer.config import at_least
 
@@ -238,6 +238,11 @@ class PredictionLoop(EvaluationLoop):
     @keep_indices.setter
     def keep_indices(self, keep: bool) -> None:
         self.trainer.keeps_indices = keep
+
+    @property
+    def predictions(self) -> list[Any]:
+        """What the last `predict` returned; [] when it kept nothing."""
+        return self.trainer.predictions
 
     @property
     def current_batch_indices(self) -> list[int] | None:

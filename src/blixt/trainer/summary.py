@@ -1,5 +1,6 @@
 """What a module is made of: layers, parameters, shapes and floating-point operations."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -56,7 +57,7 @@ class ModelSummary:
     """
 
     def __init__(self, model: nn.Module, max_depth: int = 1) -> None:
-        if max_depth < -1:
+        if not isinstance(max_depth, int) or max_depth < -1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(
                 "ModelSummary(max_depth)", max_depth, "it counts levels", "Use -1 for all of them"
             )
@@ -117,12 +118,22 @@ class ModelSummary:
     @property
     def total_parameters(self) -> int:
         """All parameters; shared and sharded ones count once, lazy ones not at all."""
-        return sum(_numel(p) for p in self._model.parameters() if not is_lazy(p))
+        return self._count(lambda p: True)
 
     @property
     def trainable_parameters(self) -> int:
         """Those that are trained."""
-        return sum(_numel(p) for p in self._model.parameters() if p.requires_grad and not is_lazy(p))
+        return self._count(lambda p: p.requires_grad)
+
+    def _count(self, wanted: Callable[[nn.Parameter], bool]) -> int:
+        parameters = list(self._model.parameters())
+        if any(is_lazy(p) for p in parameters):
+            warnings.warn(
+                "The module has lazy layers: their parameters (UninitializedParameter) are not counted "
+                "before the first batch.",
+                stacklevel=3,
+            )
+        return sum(_numel(p) for p in parameters if wanted(p) and not is_lazy(p))
 
     @property
     def total_layer_params(self) -> int:
@@ -284,10 +295,10 @@ def _numel(parameter: nn.Parameter) -> int:
 
 def _shape(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return list(value.shape)
+        return list(value.shape) or "?"
     if isinstance(value, (list, tuple)):
         shapes = [_shape(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        return shapes[0] if len(shapes) == 1 else shapes
+        return (shapes[0] if len(shapes) == 1 else shapes) or "?"
     return "?"
 
 

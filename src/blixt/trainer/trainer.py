@@ -193,6 +193,7 @@ class Trainer(EvaluateStage):
         self.lr_scheduler_configs = []
         self.optimizer_handles = []
         self.should_stop = self.received_sigterm = self.keeps_indices = False
+        self.predictions: list[Any] = []
         self.datamodule: DataModule | None = None
         self.ckpt_path: str | None = None
         self._module = self._model = self._hooks = self._train = self._run = None
@@ -312,8 +313,12 @@ class Trainer(EvaluateStage):
             weights_only: See `fit`.
         """
         fn, keep = TrainerFn.PREDICTING, return_predictions is not False
+        self.predictions = []
         result, _ = self._run_evaluation(fn, model, dataloaders, ckpt_path, datamodule, weights_only, keep)
-        return (result[0] if len(result) == 1 else result) if keep else None
+        if not keep:
+            return None
+        self.predictions = result[0] if len(result) == 1 else result
+        return self.predictions
 
     def save_checkpoint(
         self, filepath: PathLike, weights_only: bool | None = None, storage_options: Any = None

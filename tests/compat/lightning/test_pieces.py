@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from argparse import Namespace
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from blixt.compat.lightning.own import (
     parsing,
     precisions,
     registries,
+    saving,
     spike,
     stats,
     types,
@@ -233,3 +235,15 @@ def test_numbers_that_a_module_logs_together_reach_a_logger_together() -> None:
     module.log_dict({"int": 1, "tensor": torch.tensor(0.5)})
     module.log_dict({"left": 1}, logger=False)
     assert rows == [{"int": 1, "tensor": 0.5}]
+
+
+def test_hyper_parameters_in_yaml_are_plain_values(tmp_path: Path) -> None:
+    class Kind(str, Enum):
+        SMALL = "s"
+
+    with pytest.warns(UserWarning, match="'kind_of_number' is no YAML"):
+        saving.save_hparams_to_yaml(
+            tmp_path / "a.yaml", {"lr": 0.1, "kind": Kind.SMALL, "kind_of_number": torch.float32}
+        )
+    read = saving.load_hparams_from_yaml(tmp_path / "a.yaml")
+    assert read == {"lr": 0.1, "kind": "SMALL", "kind_of_number": "dtype"}

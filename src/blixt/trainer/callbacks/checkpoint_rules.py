@@ -61,7 +61,7 @@ def make_triggers(steps: int | None, interval: timedelta | str | None, epochs: i
 
 def folder_of(dirpath: str | os.PathLike[str] | None) -> str | None:
     """The folder of checkpoints: a whole path, or a URL as it is."""
-    if dirpath is None:
+    if not dirpath:
         return None
     folder = os.fspath(dirpath)
     return os.path.realpath(os.path.expanduser(folder)) if files.is_local(folder) else folder

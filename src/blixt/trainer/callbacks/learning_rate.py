@@ -64,11 +64,13 @@ class LearningRateMonitor(Callback):
         self._taken = -1
         self.lrs = {name: [] for _, names in self._named(trainer, None) for name in names}
         if self.log_momentum and not any(_has_momentum(optimizer) for optimizer in trainer.optimizers):
-            warnings.warn("No optimizer has momentum: LearningRateMonitor sends 0.", stacklevel=2)
+            warnings.warn(
+                "No optimizer has momentum: LearningRateMonitor sends 0.", RuntimeWarning, stacklevel=2
+            )
 
     def on_train_batch_start(self, trainer: "Trainer", module: "Module", batch: Any, batch_idx: int) -> None:
         """Take the values with which the coming step learns, if its row will be written."""
-        every, step = trainer.config.log_every_n_steps, trainer.counters.global_step
+        every, step = trainer.config.log_every_n_steps, trainer.counters.optimizer_steps
         if self.logging_interval != "epoch" and every and (step + 1) % every == 0 and step != self._taken:
             self._taken = step
             self._send(trainer, "step" if self.logging_interval is None else None)

@@ -4,10 +4,13 @@ import csv
 import os
 from argparse import Namespace
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+
+from blixt.fabric import rank_zero_warn
 
 Plain = str | os.PathLike[str]
 
@@ -18,7 +21,7 @@ def _mapping(hparams: object) -> dict[str, Any]:
 
 
 def save_hparams_to_yaml(config_yaml: Plain, hparams: Mapping[str, Any] | Namespace) -> None:
-    """Write hyper-parameters; values that YAML cannot hold are written as their names.
+    """Write hyper-parameters; of an enum its member's name, of what YAML cannot hold its own, with a warning.
 
     Raises:
         RuntimeError: When the folder does not exist.
@@ -28,11 +31,13 @@ def save_hparams_to_yaml(config_yaml: Plain, hparams: Mapping[str, Any] | Namesp
         raise RuntimeError(f"Missing folder: {path.parent}.")
     plain: dict[str, Any] = {}
     for name, value in _mapping(hparams).items():
+        held = value.name if isinstance(value, Enum) else value
         try:
-            yaml.safe_dump(value)
-            plain[name] = value
+            yaml.safe_dump(held)
+            plain[name] = held
         except yaml.YAMLError:
             plain[name] = getattr(value, "__name__", type(value).__name__)
+            rank_zero_warn(f"The hyper-parameter {name!r} is no YAML: only {plain[name]} is written.")
     path.write_text(yaml.safe_dump(plain))
 
 

@@ -1,0 +1,129 @@
+"""What a module has to bring for each call of the Trainer, and what it must not bring any more."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from blixt.fabric import ConfigError
+from blixt.trainer.datamodule import DataModule
+from blixt.trainer.hooks import overridden
+from blixt.trainer.module import Module
+
+_FORMER = {
+    f"{stage}_epoch_end": (f"{stage}_step", f"on_{stage}_epoch_end")
+    for stage in ("training", "validation", "test")
+}
+_FORMER["training_epoch_end"] = ("training_step", "on_train_epoch_end")
+
+
+class FormerHookError(ConfigError, NotImplementedError):
+    """A hook that Lightning called before 2.0, and nobody calls now."""
+
+
+def refuse_former_hooks(module: Module) -> None:
+    """Name hooks that would silently never run.
+
+    Raises:
+        FormerHookError: For `training_epoch_end` and its kin.
+    """
+    for name, (step, instead) in _FORMER.items():
+        if callable(getattr(module, name, None)):
+            reason = "nobody calls it, and no list of outputs is kept"
+            fix = f"Keep in {step} what you need, in a list of the module, and read it in {instead}"
+            raise FormerHookError(f"{type(module).__name__}()", name, reason, fix)
+
+
+def needed(call: str, module: Module, name: str) -> Callable[..., Any]:
+    """The module's method, which the call cannot do without.
+
+    Raises:
+        ConfigError: When it is None, which some set to go without it.
+    """
+    method = getattr(module, name)
+    if method is None:
+        reason = f"its {name} is None"
+        raise ConfigError(f"{call}(model)", type(module).__name__, reason, f"Write {name}")
+    return method
+
+
+def check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None:
+    """Say what is missing before anything is prepared.
+
+    Args:
+        module: To train.
+        datamodule: Where loaders may come from.
+        given: The training loaders that were given.
+
+    Raises:
+        ConfigError: When there is no step, no data or no optimizer.
+    """
+    refuse_former_hooks(module)
+    if not overridden(module, "training_step", Module):
+        reason = "it says nothing about what a step is"
+        raise ConfigError("fit(model)", type(module).__name__, reason, "Write training_step")
+    if given is None and not has_loader("train", module, datamodule):
+        reason = "there is nothing to train on"
+        raise ConfigError("fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader")
+    if module.automatic_optimization and not overridden(module, "configure_optimizers", Module):
+        reason = "it has no configure_optimizers, so nothing would be trained"
+        fix = "Write configure_optimizers and return an optimizer"
+        raise ConfigError("fit(model)", type(module).__name__, reason, fix)
+
+
+def has_loader(stage: str, module: Module, datamodule: DataModule | None) -> bool:
+    """Whether module or data module bring a loader of their own."""
+    name = f"{stage}_dataloader"
+    if datamodule is not None and overridden(datamodule, name, DataModule):
+        return True
+    return overridden(module, name, Module)
+
+
+def can_validate(module: Module, datamodule: DataModule | None, given: Any, wanted: bool = True) -> bool:
+    """Whether a fit validates: there are batches, and a step for them. Half of it is told.
+
+    Args:
+        module: Of the fit.
+        datamodule: Of the fit.
+        given: Loaders that were given to it.
+        wanted: Whether validation is asked for at all.
+    """
+    loader = given is not None or has_loader("val", module, datamodule)
+    step = overridden(module, "validation_step", Module)
+    if wanted and loader != step:
+        missing = (
+            ("validation_step", "there is a loader for it")
+            if loader
+            else ("val_dataloader", "there is a step")
+        )
+        warnings.warn(
+            f"fit will not validate: {missing[1]}, but no {missing[0]}. Write one, or say "
+            "Trainer(limit_val_batches=0).",
+            stacklevel=2,
+        )
+    return loader and step
+
+
+def check_batch_hook(method: Callable[..., Any], name: str, leading: int, several: bool) -> None:
+    """Compare what a hook of the module takes with what it will be given.
+
+    Args:
+        method: The module's own.
+        name: Of the hook.
+        leading: How many arguments come before `dataloader_idx`.
+        several: Whether `dataloader_idx` is given, because there are several loaders.
+
+    Raises:
+        ConfigError: When they do not fit.
+    """
+    parameters = inspect.signature(method).parameters.values()
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if several and not takes_all and len(places) <= leading:
+        reason = "several loaders are given and it takes no dataloader_idx"
+        raise ConfigError(
+            f"{name}()", f"{len(places)} argument(s)", reason, "Add the argument dataloader_idx=0"
+        )
+    if not several and len([p for p in places if p.default is p.empty]) > leading:
+        reason = "only one loader is given and it asks for more"
+        raise ConfigError(f"{name}()", places[leading].name, reason, "Leave it out, or give it a default")
