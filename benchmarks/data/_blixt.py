@@ -1,5 +1,6 @@
 """blixt.data as a competitor."""
 
+import statistics
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.data._measure import Reader, main
+from numpy.random import default_rng  # here, since imports are not measured
 
 import blixt.data.loader.worker  # noqa: F401  imports are not measured, in no system
 from blixt.data import Dataset, Jpeg, Loader, TokenDataset
@@ -104,7 +106,7 @@ def tensors(folder: Path, options: dict[str, Any]) -> Iterator[int]:
 def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
     """Read single samples at random places."""
     dataset = Dataset(**where(folder, "images", options), decode=False)
-    places = np.random.default_rng(1).integers(len(dataset), size=options["count"]).tolist()
+    places = default_rng(1).integers(len(dataset), size=options["count"]).tolist()
     times: list[float] = []
     for place in places:
         start = time.perf_counter()
@@ -112,7 +114,7 @@ def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
         times.append(time.perf_counter() - start)
         assert sample["label"] == place
         yield 1
-    return {"p50_us": float(np.median(times)) * 1e6}
+    return {"p50_us": statistics.median(times) * 1e6}
 
 
 READERS: dict[str, Reader] = {

@@ -4,6 +4,7 @@ LitData 0.2.76 refuses S3 endpoints over plain http once obstore is installed: i
 hard-coded without `allow_http`. `raw` and `tokens` from S3 add that option; nothing else is changed.
 """
 
+import statistics
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +17,7 @@ import simplejpeg
 import torch
 from benchmarks.data._measure import Reader, main
 from litdata import StreamingDataLoader, StreamingDataset, TokensLoader, optimize
+from numpy.random import default_rng
 
 BATCH, BLOCK, SHARDS = 64, 2048, 8
 
@@ -136,7 +138,7 @@ def tensors(folder: Path, options: dict[str, Any]) -> Iterator[int]:
 
 def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
     dataset = StreamingDataset(str(folder / "litdata-images"))
-    places = np.random.default_rng(1).integers(len(dataset), size=options["count"]).tolist()
+    places = default_rng(1).integers(len(dataset), size=options["count"]).tolist()
     times: list[float] = []
     for place in places:
         start = time.perf_counter()
@@ -144,7 +146,7 @@ def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
         times.append(time.perf_counter() - start)
         assert sample["label"] == place
         yield 1
-    return {"p50_us": float(np.median(times)) * 1e6}
+    return {"p50_us": statistics.median(times) * 1e6}
 
 
 READERS: dict[str, Reader] = {

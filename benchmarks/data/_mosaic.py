@@ -1,6 +1,7 @@
 """mosaicml-streaming as a competitor: MDS shards in torch's DataLoader, in an environment of `_peers`."""
 
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import simplejpeg
 import torch
 from benchmarks.data._measure import Reader, main
+from numpy.random import default_rng
 from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import clean_stale_shared_memory
 
@@ -103,7 +105,7 @@ def tensors(folder: Path, options: dict[str, Any]) -> Iterator[int]:
 
 def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
     dataset = dataset_of(folder, "images", {**options, "shuffle": False})
-    places = np.random.default_rng(1).integers(dataset.num_samples, size=options["count"]).tolist()
+    places = default_rng(1).integers(dataset.num_samples, size=options["count"]).tolist()
     times: list[float] = []
     for place in places:
         start = time.perf_counter()
@@ -111,7 +113,7 @@ def access(folder: Path, options: dict[str, Any]) -> Iterator[int]:
         times.append(time.perf_counter() - start)
         assert sample["label"] == place
         yield 1
-    return {"p50_us": float(np.median(times)) * 1e6}
+    return {"p50_us": statistics.median(times) * 1e6}
 
 
 READERS: dict[str, Reader] = {

@@ -127,6 +127,8 @@ class Dataset(Rows[Any]):
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice | str | bytes) -> Any:
         """Return the sample at an index, the samples of a slice, or the sample of a key (text or bytes)."""
+        if type(index) is int and 0 <= index < self._rows and not self.shuffle:
+            return self.item(index)
         if isinstance(index, (str, bytes)):
             return self.get(index)
         return super().__getitem__(index)

@@ -95,6 +95,11 @@ class Blocks:
             block = find(1, block + 1, end)
         self._admit(pending)
 
+    def touch_one(self, block: int) -> None:
+        """See that a block is here and whole."""
+        if self._pending[block]:
+            self._admit([block])
+
     def touch_some(self, blocks: Iterable[int]) -> None:
         """See that these blocks are here and whole."""
         self._admit([block for block in blocks if self._pending[block]])
@@ -227,7 +232,9 @@ class Table:
         if values is None:
             values = self._unpack()
         elif self.blocks.left:
-            self.blocks.touch_bytes(8 * index, 8 * index + 16)
+            grain = self.blocks.section.block_bytes // 8
+            self.blocks.touch_one(index // grain)
+            self.blocks.touch_one((index + 1) // grain)
         numbers = self._numbers
         return numbers[index], numbers[index + 1]
 

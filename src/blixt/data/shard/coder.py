@@ -1,6 +1,7 @@
 """What happens to a block between memory and file: zstd if it helps, then AES-GCM if a key is given."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from blixt.data.crypto import TAG_BYTES, Cipher
@@ -39,11 +40,7 @@ class BlockCoder:
     """
 
     def __init__(self, level: int | None = None, cipher: Cipher | None = None) -> None:
-        import zstandard
-
-        self._compress = (
-            None if level is None else zstandard.ZstdCompressor(level, write_content_size=True).compress
-        )
+        self._compress = None if level is None else _compressor(level)
         self._cipher = cipher
         self.packs = level is not None or cipher is not None
 
@@ -76,6 +73,12 @@ class BlockCoder:
         if len(data) != raw_size:
             raise CorruptionError(f"it holds {len(data)} bytes and not {raw_size}")
         return memoryview(data)
+
+
+def _compressor(level: int) -> Callable[[Any], bytes]:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level, write_content_size=True).compress
 
 
 def _decompress(data: Any, raw_size: int) -> bytes:

@@ -87,8 +87,7 @@ class FixedColumn:
         if values is None:
             values, row = self._block(row // self._block_rows), row % self._block_rows
         elif self._blocks.left:
-            block = row // self._block_rows
-            self._blocks.touch(block, block + 1)
+            self._blocks.touch_one(row // self._block_rows)
         if self._is_python:
             return values.item(row)
         if self._tensor_dtype is not None:

@@ -69,7 +69,7 @@ class Heap:
         block = bisect_right(self._first_rows, row) - 1
         blocks = self.blocks
         if blocks.left:
-            blocks.touch(block, block + 1)
+            blocks.touch_one(block)
         begin = self._bounds[block]
         if not begin <= low <= high <= self._bounds[block + 1]:
             raise self._misplaced(row)

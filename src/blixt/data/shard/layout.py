@@ -12,7 +12,7 @@ MAJOR, MINOR = 1, 0
 ALIGNMENT = 64
 BLOCK_BYTES = 1 << 20
 """About how many bytes a block holds: the grain of checksums, compression, encryption and remote reads."""
-HEAP_BLOCK_BYTES = 1 << 16
+HEAP_BLOCK_BYTES = 1 << 15
 """The same for rows of variable columns: smaller, since a shuffled batch touches a block for each row."""
 PACKED_HEAP_BLOCK_BYTES = 1 << 18
 """The same where blocks are compressed or encrypted, which pays off only for more bytes at once."""
