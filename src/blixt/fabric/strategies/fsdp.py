@@ -1,5 +1,6 @@
 """Every process keeps a shard of each parameter; units of the model are gathered when they run (FSDP2)."""
 
+import operator
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -16,7 +17,7 @@ from blixt.fabric.mesh import Parallel
 from blixt.fabric.strategies.base import Launcher, NoSync, StateFormat
 from blixt.fabric.strategies.materialize import materialize
 from blixt.fabric.strategies.mesh_group import MeshStrategy
-from blixt.fabric.strategies.units import Policy, choose_units
+from blixt.fabric.strategies.units import Policy, choose_units, topmost
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
@@ -114,10 +115,22 @@ class FSDPStrategy(MeshStrategy):
             module, self.activation_checkpointing_policy, "activation_checkpointing_policy"
         ):
             recompute(part)
-        for unit in [*choose_units(module, self.auto_wrap_policy), module]:
+        for unit in [*self._units_of(module), module]:
             self._shard_unit(unit, mesh, device)
         self._sharded.append(cast("FSDPModule", module))
         return module
+
+    def _units_of(self, module: nn.Module) -> list[nn.Module]:
+        """What gathers its parameters by itself, below the root.
+
+        The root gathers what is left once in a step. A step that goes forward and back several times, as with
+        two optimizers, needs that at every pass: then what the root calls are units as well.
+        """
+        chosen = choose_units(module, self.auto_wrap_policy)
+        if getattr(module, "automatic_optimization", True):
+            return chosen
+        called = partial(operator.contains, topmost(module))
+        return chosen + [unit for unit in choose_units(module, called) if unit not in chosen]
 
     def _shard_unit(self, unit: nn.Module, mesh: Any, device: torch.device) -> None:
         """One unit at a time gets its memory and its values, so that the whole model never needs to fit."""

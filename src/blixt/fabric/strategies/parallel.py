@@ -125,15 +125,19 @@ class ParallelStrategy(FSDPStrategy):
         return module.to(device)
 
     @contextmanager
-    def context_parallel(self, buffers: list[torch.Tensor], sequence_dims: list[int]) -> Generator[None]:
+    def context_parallel(
+        self, buffers: list[torch.Tensor], sequence_dims: list[int], *, restore: bool = True
+    ) -> Generator[None]:
         """While inside, each process along "cp" sees its part of the sequences in `buffers`.
 
         Attention has to be `scaled_dot_product_attention`, which exchanges keys and values around the ring.
 
         Args:
-            buffers: Inputs, targets, position tables: every tensor with a sequence dimension. They get their
-                whole content back at the end.
+            buffers: Inputs, targets, position tables: every tensor with a sequence dimension.
             sequence_dims: Which dimension that is, a buffer each.
+            restore: Give the buffers their whole content back at the end. That changes them in place, so
+                backward has to come before the end then. In a `training_step`, whose backward comes after it,
+                use False, on buffers that nobody reads later.
         """
         if self.parallel.cp == 1:
             yield
@@ -141,7 +145,10 @@ class ParallelStrategy(FSDPStrategy):
         from torch.distributed.tensor.experimental import context_parallel
 
         ring: Any = context_parallel(
-            self.device_mesh["cp"], buffers=buffers, buffer_seq_dims=sequence_dims, no_restore_buffers=set()
+            self.device_mesh["cp"],
+            buffers=buffers,
+            buffer_seq_dims=sequence_dims,
+            no_restore_buffers=set() if restore else set(buffers),
         )
         with ring:
             yield

@@ -27,6 +27,14 @@ def choose_units(module: nn.Module, policy: Policy, argument: str = "auto_wrap_p
     return [unit for unit in units if not _shares(unit, everywhere)]
 
 
+def topmost(module: nn.Module) -> list[nn.Module]:
+    """The modules with a forward pass that stand directly below `module`, or in a container there."""
+    found: list[nn.Module] = []
+    for child in module.children():
+        found += [child] if _runs(child) else topmost(child)
+    return found
+
+
 def _test_of(policy: Policy, root: nn.Module, argument: str) -> Callable[[nn.Module], bool]:
     if policy is None:
         return lambda part: False
