@@ -99,7 +99,7 @@ def test_a_key_nobody_knows_is_named_with_its_value(name: str) -> None:
             "rope_parameters.wobble=2",
         ),
         ("llama-3.1-8b-instruct", {"model_type": "mamba2"}, "mamba2"),
-        ("llama-3.1-8b-instruct", {"quantization_config": {"quant_method": "awq"}}, "quant_method='awq'"),
+        ("llama-3.1-8b-instruct", {"quantization_config": {"quant_method": "hqq"}}, "quant_method='hqq'"),
         ("falcon-7b", {"alibi": True}, "alibi=True"),
         ("falcon-7b", {"num_ln_in_parallel_attn": 2}, "num_ln_in_parallel_attn=2"),
         ("gemma-2-2b", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),

@@ -26,7 +26,7 @@ _NAMES = """
 HARMLESS = frozenset(_NAMES.split())
 """Keys that change nothing a decoder computes: dropout, initialisation, generation, bookkeeping."""
 
-READ_QUANTISED = ("mxfp4", "fp8")
+READ_QUANTISED = ("mxfp4", "fp8", "gptq", "awq")
 """`quant_method`s whose weights the reader turns into numbers before the rules see them."""
 
 

@@ -1,9 +1,9 @@
-"""Checkpoints in 8 or 4 bits that are read as plain tensors: FP8 with block scales, and MXFP4.
+"""Checkpoints in 8 or 4 bits that are read as plain tensors: FP8 with block scales, MXFP4, GPTQ and AWQ.
 
 FP8 (DeepSeek V3, Qwen 3 FP8): `x.weight` in float8 with one scale a block of 128 x 128 numbers in
 `x.weight_scale_inv`. MXFP4 (gpt-oss; Open Compute's microscaling formats): `x_blocks`, two numbers of 4 bits
 a byte, and `x_scales`, one exponent for 32 numbers; what it makes is called `x`, its last two dimensions
-exchanged.
+exchanged. GPTQ and AWQ: see `packed_int`.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from blixt.llm.errors import WeightsError
+from blixt.llm.weights.packed_int import NUMBERS, Scheme, UnpackedInts
 from blixt.llm.weights.source import Source, TensorInfo
 
 _SCALE, _BLOCKS, _SCALES = "_scale_inv", "_blocks", "_scales"
@@ -33,6 +34,8 @@ def unpacked(source: Source, quantisation: Mapping[str, Any] | None) -> Source:
         WeightsError: Scales are missing or of another shape than their tensor's blocks.
     """
     names = source.infos.keys()
+    if any(name.endswith(NUMBERS) for name in names):
+        return UnpackedInts(source, Scheme.of(quantisation or {}))
     packed = {name for name in names if name + _SCALE in names or name.endswith(_BLOCKS)}
     if not packed:
         return source
