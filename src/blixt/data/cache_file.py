@@ -63,12 +63,16 @@ class CacheFile:
 
     def absent(self, low: int, high: int) -> list[Span]:
         """Return which granules in `[low, high)` are not there, as spans of neighbours."""
-        spans = zeros(self.map, _MAP_AT + low, _MAP_AT + high)
-        return [(first - _MAP_AT, end - _MAP_AT) for first, end in spans]
+        spans = zeros(self._marks(low, high), 0, high - low)
+        return [(low + first, low + end) for first, end in spans]
 
     def complete(self, low: int, high: int) -> bool:
         """Whether all granules in `[low, high)` are there."""
-        return self.map.find(b"\0", _MAP_AT + low, _MAP_AT + high) < 0
+        return b"\0" not in self._marks(low, high)
+
+    def _marks(self, low: int, high: int) -> bytes:
+        """Copy the marks of the granules `[low, high)`: searching a mapped file goes byte by byte."""
+        return self.map[_MAP_AT + low : _MAP_AT + high]
 
     def fill(self, start: int, data: memoryview) -> None:
         """Write bytes that begin at `start`, then mark the granules that are whole by that.
@@ -145,7 +149,7 @@ class CacheFile:
             os.close(descriptor)
 
 
-def zeros(marks: mmap.mmap | bytearray, low: int, high: int) -> list[Span]:
+def zeros(marks: bytes | bytearray, low: int, high: int) -> list[Span]:
     """Return where bytes in `[low, high)` are zero and not one, as spans.
 
     Example:

@@ -105,11 +105,11 @@ class Order:
         lengths = np.diff(self._stream_rows)
         starts, rounds = [0], [0]
         alive: list[Int] = []
-        for length in np.unique(lengths):
+        for length in sorted(set(lengths.tolist())):  # numpy's `unique` imports much that is not needed
             left = np.flatnonzero(lengths >= length)
             alive.append(left)
-            starts.append(starts[-1] + (int(length) - rounds[-1]) * len(left))
-            rounds.append(int(length))
+            starts.append(starts[-1] + (length - rounds[-1]) * len(left))
+            rounds.append(length)
         return np.array(starts), np.array(rounds), alive
 
     def _interleaved(self, positions: Int) -> tuple[Int, Int]:

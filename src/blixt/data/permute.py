@@ -68,7 +68,7 @@ def _each_size(index: Int, size: Any, key: Any, network: Any) -> Int:
     if (sizes == sizes[0]).all():
         return _walk(index, int(sizes[0]), keys, network)
     result = np.empty(len(index), np.int64)
-    for each in np.unique(sizes).tolist():
+    for each in sorted(set(sizes.tolist())):
         here = np.flatnonzero(sizes == each)
         result[here] = _walk(index[here], each, keys if keys.ndim == 0 else keys[here], network)
     return result

@@ -134,7 +134,7 @@ class Mix(Rows[Any]):
         owner = np.searchsorted(self._first_row, rows, "right") - 1
         return [
             (number, rows[where] - self._first_row[number], where)
-            for number in np.unique(owner).tolist()
+            for number in sorted(set(owner.tolist()))
             for where in [np.flatnonzero(owner == number)]
         ]
 
@@ -187,7 +187,7 @@ def rows_of_rounds(dataset: Rows[Any], first_round: int, number: Int) -> Int:
     """Return the n-th rows of a dataset that goes round, each round in the order of another epoch."""
     rounds, position = np.divmod(number, len(dataset))
     rows = np.empty(len(number), np.int64)
-    for each in np.unique(rounds).tolist():
+    for each in sorted(set(rounds.tolist())):
         here = np.flatnonzero(rounds == each)
         rows[here] = dataset.order_of(first_round + each).at(position[here])
     return rows

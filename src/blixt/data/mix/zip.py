@@ -108,7 +108,7 @@ class Zip(Rows[Any]):
         """Return each dataset's own rows."""
         epochs, positions = np.divmod(rows, len(self))
         local = [np.empty(len(rows), np.int64) for _ in self.datasets]
-        for epoch in np.unique(epochs).tolist():
+        for epoch in sorted(set(epochs.tolist())):
             here = np.flatnonzero(epochs == epoch)
             for dataset, rounds, out in zip(self.datasets, self._rounds, local, strict=True):
                 out[here] = rows_of_rounds(dataset, epoch * rounds, positions[here])

@@ -106,7 +106,7 @@ class FixedColumn:
             return self._values[rows]
         out = np.empty((len(rows), *self._shape), self._dtype)
         block_of = rows // self._block_rows
-        for block in np.unique(block_of).tolist():
+        for block in distinct(block_of):
             where = block_of == block
             out[where] = self._block(block)[rows[where] - block * self._block_rows]
         return out
