@@ -15,6 +15,7 @@ from blixt.fabric import ConfigError, LaunchError
 from blixt.fabric.cluster import detect_world
 from blixt.fabric.launch import launch_function
 from blixt.fabric.pulse import start_pulse
+from blixt.fabric.pulse_beats import Beat, find_behind
 
 
 class TooColdError(Exception):
@@ -102,6 +103,43 @@ def test_a_rank_that_hangs_is_named_within_the_timeout_and_shows_where(
     said = capfd.readouterr().err
     assert "the other ranks wait for rank 1" in said
     assert "_a_place_to_hang_in" in said
+
+
+def meet_in_pairs(folder: Path) -> None:
+    """Rank 3 does not come to its pair's collective, so rank 2 not to everybody's, where 0 and 1 wait."""
+    rank = join(timeout_s=4)
+    pairs = [dist.new_group(pair, timeout=timedelta(seconds=60)) for pair in ([0, 1], [2, 3])]
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    if rank == 3:
+        _a_place_to_hang_in()
+    dist.all_reduce(total, group=pairs[rank // 2])
+    dist.all_reduce(total)
+
+
+def test_a_rank_that_hangs_before_a_collective_of_some_is_named_by_those_who_wait_for_the_others(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(LaunchError, match=r"rank 3 hangs: alive, .* of ranks 2, 3 and rank 2 in"):
+        launch_function(4, meet_in_pairs, (tmp_path,), start_method="fork")
+
+
+@pytest.mark.parametrize(
+    ("taken", "blamed"),
+    [
+        ([{"0,1,2": 5}, {"0,1,2": 4}, {"0,1,2": 5}], (1,)),
+        ([{"0,1,2": 5}, {"0,1,2": 4}, {"0,1,2": 4}], (1, 2)),
+        ([{"0,1,2": 5}, {"0,1,2": 4, "1,2": 3}, {"0,1,2": 4, "1,2": 2}], (2,)),
+        ([{"0,1,2": 5, "0,1": 3}, {"0,1,2": 5, "0,1": 2}, {"0,1,2": 5}], (1,)),
+        ([{"0,1,2": 5, "0,1": 2, "0,1+": 3}, {"0,1,2": 5, "0,1": 2, "0,1+": 1}, {"0,1,2": 5}], (1,)),
+        ([{"0,1,2": 5}] * 3, None),
+        ([{}] * 3, None),
+    ],
+)
+def test_who_waits_for_another_is_not_to_blame(taken: list[dict[str, int]], blamed: Any) -> None:
+    beats = {rank: Beat.of(Beat(1, each).text()) for rank, each in enumerate(taken)}
+    behind = find_behind(beats, 0, 3)
+    assert (None if behind is None else behind.ranks) == blamed
 
 
 def leave_on_sigterm(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Find out which rank died or hangs, so that the others can say so.
 
 Every rank writes once a second into the store where the ranks met: a beat, and in how many collectives of
-the whole group it has taken part. Nothing of it happens in a training step. When a rank fails because it
+each of its groups it has taken part. Nothing of it happens in a training step. When a rank fails because it
 waited in vain, the beats tell who is to blame: whose beat has stopped is dead, and who has taken part in
-the fewest collectives never came to the one the others wait in.
+fewer collectives of a group never came to the one the others of that group wait in.
 """
 
 import atexit
@@ -19,6 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from blixt.fabric.cluster.base import World
+from blixt.fabric.pulse_beats import Beat, find_behind, taken_part
 
 _PERIOD_S = 1.0
 _DEAD_AFTER_S = 2.5
@@ -74,7 +75,7 @@ class Pulse:
         try:
             while not self._over.wait(_PERIOD_S if count else 0):
                 count += 1
-                self._store.set(f"blixt/pulse/{self.rank}", f"{count} {_collectives()}")
+                self._store.set(f"blixt/pulse/{self.rank}", Beat(count, taken_part()).text())
                 if f"rank {self.rank} hangs" in _accused(self._store):
                     _show_main_thread(self.rank)
                     return
@@ -144,39 +145,28 @@ def find_guilty(store: Any, world_size: int, asking: int) -> str:
         time.sleep(_LOOK_S)
     after = _beats(store, world_size)
     others = [rank for rank in range(world_size) if rank != asking]
-    dead = [rank for rank in others if after.get(rank, (0, 0))[0] == before.get(rank, (0, 0))[0]]
+    dead = [rank for rank in others if _count(after, rank) == _count(before, rank)]
     if dead:
         return f"rank {_join(dead)} died: no sign of life for {_DEAD_AFTER_S:g} s"
-    mine = _collectives()
-    behind = min((after[rank][1] for rank in others), default=mine)
-    if behind < mine:
-        slow = [rank for rank in others if after[rank][1] == behind]
-        return (
-            f"rank {_join(slow)} hangs: alive, but it took part in {behind} collective operations and rank "
-            f"{asking} in {mine}"
-        )
-    return f"all ranks are alive and took part in as many collective operations as this one ({mine})"
+    mine = taken_part()
+    behind = find_behind({**after, asking: Beat(0, mine)}, asking, world_size)
+    if behind is not None:
+        return str(behind)
+    most = max(mine.values(), default=0)
+    return f"all ranks are alive and took part in as many collective operations as this one ({most})"
 
 
-def _beats(store: Any, world_size: int) -> dict[int, tuple[int, int]]:
-    found: dict[int, tuple[int, int]] = {}
+def _beats(store: Any, world_size: int) -> dict[int, Beat]:
+    found: dict[int, Beat] = {}
     for rank in range(world_size):
         key = f"blixt/pulse/{rank}"
         if store.check([key]):
-            count, collectives = store.get(key).decode().split()
-            found[rank] = (int(count), int(collectives))
+            found[rank] = Beat.of(store.get(key))
     return found
 
 
-def _collectives() -> int:
-    """How many collectives of the whole group this process has begun."""
-    if not dist.is_initialized():
-        return 0
-    group: Any = dist.distributed_c10d._get_default_group()  # pyright: ignore[reportPrivateUsage]
-    try:
-        return group._get_sequence_number_for_group()
-    except RuntimeError:
-        return 0
+def _count(beats: dict[int, Beat], rank: int) -> int:
+    return beats[rank].count if rank in beats else 0
 
 
 def _accused(store: Any) -> str:
