@@ -25,7 +25,7 @@ from blixt.serve.fronts_member import FrontSpec, main
 from blixt.serve.fronts_single import first, ready_text, say, signals
 from blixt.serve.link import socket_pair
 from blixt.serve.metrics import ApiMetrics, MetricsPage
-from blixt.serve.pools import pool_for, stages_of
+from blixt.serve.pools import pool_for, renew, stages_of
 from blixt.serve.slab import Slab
 from blixt.serve.supervisor_worker import Worker
 from blixt.serve.worker.main import INHERITED_SIGNALS
@@ -196,7 +196,7 @@ class Fronts:
         self.pages = [MetricsPage.create(len(server.apis)) for _ in range(server.fronts + 1)]
         self.fronts: dict[int, Front] = {}
         self.fatal: asyncio.Future[SetupFailed] = asyncio.get_running_loop().create_future()
-        self.asked = signals()
+        self.asked = signals(lambda: renew(self._pools))
         self.is_ready = False
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()

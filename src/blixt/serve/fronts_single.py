@@ -6,11 +6,12 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from blixt.serve.callbacks import Events
 from blixt.serve.page import keep_large_buffers
+from blixt.serve.pools import renew
 from blixt.serve.service import Service
 from blixt.serve.slab import Slab
 
@@ -41,7 +42,12 @@ async def serve(server: "Server", sock: socket.socket, listening: "Listening") -
     Raises:
         SetupFailed: Set-up failed again and again.
     """
-    service, asked = server.service, signals()
+    service = server.service
+
+    def renew_workers() -> None:
+        renew(running.pool for running in service.running)
+
+    asked = signals(renew_workers)
     events = Events(service.served.callbacks)
     service.on_stop_asked = lambda: asked.put_nowait(signal.SIGTERM)
     service.start(Slab.create() if listening.hot_lane else None)
@@ -74,8 +80,15 @@ async def serve(server: "Server", sock: socket.socket, listening: "Listening") -
         raise service.fatal.result()
 
 
-def signals() -> "asyncio.Queue[int]":
-    """The signals that ask the server to stop, as they come."""
+def signals(on_renew: Callable[[], None]) -> "asyncio.Queue[int]":
+    """The signals that ask the server to stop, as they come.
+
+    SIGHUP is one of them if there is a terminal, which then was closed. To a server without one it says, as
+    to other daemons, that something has changed.
+
+    Args:
+        on_renew: Called when the workers are to be replaced.
+    """
     asked: asyncio.Queue[int] = asyncio.Queue(maxsize=16)
     loop = asyncio.get_running_loop()
 
@@ -85,7 +98,20 @@ def signals() -> "asyncio.Queue[int]":
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
+
+    def on_hangup() -> None:
+        if _has_terminal():
+            on_signal(signal.SIGTERM)
+        else:
+            say("replacing all workers, one after the other")
+            on_renew()
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     return asked
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 async def first(*tasks: "asyncio.Task[Any]") -> None:

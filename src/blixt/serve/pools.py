@@ -1,6 +1,6 @@
 """The right pool for an API, with all that it shares with the rest of the server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from blixt.serve.api import API
@@ -85,3 +85,11 @@ def pool_for(
 def stages_of(pool: Pool | PipelinePool) -> list[Pool]:
     """The pools of a pipeline's stages; any other pool is its own only stage."""
     return pool.pools if isinstance(pool, PipelinePool) else [pool]
+
+
+def renew(pools: Iterable[object]) -> None:
+    """Replace the workers of those pools that have any of their own, see `Pool.renew`."""
+    for pool in pools:
+        if isinstance(pool, Pool | PipelinePool):
+            for part in stages_of(pool):
+                part.renew()

@@ -106,6 +106,7 @@ class Pool:
         self._workers: list[Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_failure = ""
+        self._renewal_due = self._renewing = False
         self._listener = Listener(self.hub.on_message, self.hub.detach, self.hub.on_busy, self._on_ready)
         metrics.gauges["workers"] = lambda: len(devices)
         metrics.gauges["workers_ready"] = lambda: self.hub.workers_ready
@@ -144,6 +145,26 @@ class Pool:
         for worker in self.workers:
             if worker.index == index and not worker.tired.is_set():
                 worker.kill()
+
+    def renew(self) -> None:
+        """Replace every worker, one after the other, each once its successor is ready: nobody fails for it.
+
+        Successors import and set up anew, so they see files (code, weights) as they are then. If a set-up
+        fails, the worker that was to be replaced goes on. Asked meanwhile, it is all done once more.
+        """
+        self._renewal_due = True
+        if not self._renewing:
+            self._renewing = True
+            self._background(self._renew())
+
+    async def _renew(self) -> None:
+        while self._renewal_due and not self._stopping.is_set():
+            self._renewal_due = False
+            for worker in self.workers:
+                if worker.ready_at is not None and not self._stopping.is_set():
+                    worker.tired.set()
+                    await worker.ended.wait()
+        self._renewing = False
 
     def waiting_for(self) -> str | None:
         """Why nobody answers yet, as a sentence; None if somebody does."""
