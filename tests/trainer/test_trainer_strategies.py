@@ -62,6 +62,17 @@ class Piped(Model):
         return self.net(batch[:, :-1], target=batch[:, 1:])
 
 
+class Ring(Model):
+    """Each process has a part of every sequence."""
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        x, y = batch[:, :-1].contiguous(), batch[:, 1:].contiguous()
+        strategy: Any = self.trainer.strategy
+        with strategy.context_parallel([x, y], [1, 1], restore=False):
+            assert x.shape[1] == 4
+            return lm_loss(self.net(x), y)
+
+
 class Manual(Model):
     """Two optimizers in turns, each for half of the weights."""
 
@@ -164,6 +175,10 @@ def check_tensor_parallel_in_shards(rank: int, folder: Path) -> None:
     both(rank, folder, lambda: ParallelStrategy(Parallel(tp=2), plan=plan, state_dict_type="sharded"))
 
 
+def check_context_parallel(rank: int, folder: Path) -> None:
+    both(rank, folder, lambda: ParallelStrategy(Parallel(cp=2)), Ring, reference())
+
+
 def check_pipeline(rank: int, folder: Path) -> None:
     def make() -> Strategy:
         return PipelineStrategy(module="net", loss_fn=lm_loss, microbatches=2)
@@ -191,6 +206,7 @@ OPTIONAL = {check_deepspeed: "deepspeed", check_fsdp_float8: "torchao"}
 CHECKS: list[Check] = [
     check_tensor_parallel,
     check_tensor_parallel_in_shards,
+    check_context_parallel,
     check_pipeline,
     check_fsdp_manual,
     check_fsdp_half,
