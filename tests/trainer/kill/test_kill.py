@@ -31,6 +31,7 @@ def places(ranks: int) -> list[Kill]:
     kills += [Kill("batch", step, signal.SIGTERM, rank=step % ranks) for step in steps]
     for at in ("torn", "unnamed", "named"):
         kills += [Kill(at, save) for save in range(1, SAVES + 1)]
+    kills += [Kill("unnamed", save, signal.SIGTERM) for save in range(1, SAVES + 1)]
     for number in range(1, VALIDATIONS + 1):
         kills.append(Kill("validation", number, signal.SIGKILL, rank=last))
         kills.append(Kill("validation", number, signal.SIGTERM, rank=last))
@@ -114,7 +115,8 @@ def left(folder: Path, ranks: int) -> list[dict[str, int]]:
 def expected_codes(kill: Kill, ranks: int) -> set[int]:
     """How an attempt may end; a signal in its last steps finds nothing more to stop."""
     if kill.signal == signal.SIGTERM:
-        late = kill.number > (STEPS - BATCHES // 2 if kill.at == "batch" else VALIDATIONS - VAL_BATCHES)
+        last = {"batch": STEPS - BATCHES // 2, "unnamed": SAVES - 2, "validation": VALIDATIONS - VAL_BATCHES}
+        late = kill.number > last[kill.at]
         return {143, 0} if late and (ranks > 1 or kill.at == "batch") else {143}
     if ranks > 1:
         return {1}
