@@ -134,7 +134,9 @@ class MeshStrategy(GroupStrategy):
         for tensor in [*module.parameters(), *module.buffers()]:
             if not is_dtensor(tensor) and not tensor.is_meta:
                 moved = tensor.detach().to(device)
-                eight_bits = moved.is_floating_point() and moved.dtype.itemsize == 1  # gloo sends them as bytes
+                eight_bits = (
+                    moved.is_floating_point() and moved.dtype.itemsize == 1
+                )  # gloo sends them as bytes
                 dist.broadcast(moved.view(torch.uint8) if eight_bits else moved, src=0)
                 if moved.data_ptr() != tensor.data_ptr():
                     tensor.detach().copy_(moved)

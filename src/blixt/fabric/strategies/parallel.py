@@ -12,6 +12,7 @@ from torch import nn
 from blixt.fabric.cluster import World
 from blixt.fabric.errors import ConfigError, nearest
 from blixt.fabric.mesh import Parallel, flat
+from blixt.fabric.strategies.context import gathered_attention
 from blixt.fabric.strategies.fsdp import FSDPStrategy
 from blixt.fabric.strategies.materialize import is_meta, parts_of
 from blixt.fabric.strategies.units import choose_units
@@ -130,7 +131,8 @@ class ParallelStrategy(FSDPStrategy):
     ) -> Generator[None]:
         """While inside, each process along "cp" sees its part of the sequences in `buffers`.
 
-        Attention has to be `scaled_dot_product_attention`, which exchanges keys and values around the ring.
+        Attention has to be `scaled_dot_product_attention`, without a mask of one's own. On CUDA it exchanges
+        keys and values around a ring; elsewhere, where torch has none, each process gathers them.
 
         Args:
             buffers: Inputs, targets, position tables: every tensor with a sequence dimension.
@@ -141,6 +143,11 @@ class ParallelStrategy(FSDPStrategy):
         """
         if self.parallel.cp == 1:
             yield
+            return
+        if self.root_device.type != "cuda":
+            group: Any = self.device_mesh["cp"].get_group()
+            with gathered_attention(group, buffers, sequence_dims, restore):
+                yield
             return
         from torch.distributed.tensor.experimental import context_parallel
 

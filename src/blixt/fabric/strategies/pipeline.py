@@ -20,7 +20,9 @@ from blixt.fabric.strategies.pipeline_module import LossFn, PipelineModule
 from blixt.fabric.strategies.stages import StageFn, known_names, split
 from blixt.fabric.strategies.states import load_full_module, load_full_optimizer, named
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved1f1b", "loopedbfs", "interleavedzerobubble")
+V_SHAPED = ("zbvzerobubble", "dualpipev")
+"""Schedules whose stages go through the processes and back again: the first has the last stage, too."""
+SCHEDULES = ("gpipe", "1f1b", "interleaved1f1b", "loopedbfs", "interleavedzerobubble", *V_SHAPED)
 
 
 class PipelineStrategy(FSDPStrategy):
@@ -33,7 +35,8 @@ class PipelineStrategy(FSDPStrategy):
     Args:
         parallel: How many processes share what; "pp" is the number of processes in a pipeline, by default
             all. Along the other axes each stage is sharded as FSDP does it.
-        schedule: "gpipe", "1f1b", "interleaved1f1b", "loopedbfs" or "interleavedzerobubble".
+        schedule: "gpipe", "1f1b", "interleaved1f1b", "loopedbfs", "interleavedzerobubble",
+            "zbvzerobubble" or "dualpipev".
         microbatches: Into how many parts a batch is divided.
         loss_fn: (output, target) of one micro-batch to its mean loss.
         split_points: Names of the submodules that begin a stage, see `stages.split`.
@@ -81,8 +84,10 @@ class PipelineStrategy(FSDPStrategy):
         single = self.schedule in ("gpipe", "1f1b")
         if wanted is None:
             return 1 if single else 2
-        if wanted != 1 if single else wanted < 2:
-            reason = f"schedule {self.schedule!r} has {'one stage' if single else 'several stages'} a process"
+        wrong = wanted != 1 if single else wanted != 2 if self.schedule in V_SHAPED else wanted < 2
+        if wrong:
+            has = "one stage" if single else "two stages" if self.schedule in V_SHAPED else "several stages"
+            reason = f"schedule {self.schedule!r} has {has} a process"
             fix = "Choose another schedule, or leave it out"
             raise ConfigError("PipelineStrategy(stages_per_rank)", wanted, reason, fix)
         return wanted
@@ -98,9 +103,10 @@ class PipelineStrategy(FSDPStrategy):
         self._refuse_few_microbatches(sizes.pp)
 
     def _refuse_few_microbatches(self, stages: int) -> None:
-        if self.schedule == "1f1b" and self.microbatches < stages:
-            reason = f"{stages} stages need at least as many micro-batches"
-            raise ConfigError("PipelineStrategy(microbatches)", self.microbatches, reason, f"Use {stages}")
+        least = {"1f1b": stages, "dualpipev": 2 * stages}.get(self.schedule, 0)
+        if self.microbatches < least:
+            reason = f"{least} stages need at least as many micro-batches"
+            raise ConfigError("PipelineStrategy(microbatches)", self.microbatches, reason, f"Use {least}")
         if self.schedule == "interleaved1f1b" and self.microbatches % stages:
             reason = f"micro-batches come in rounds of {stages}"
             fix = f"Use a multiple of {stages}"
@@ -134,8 +140,8 @@ class PipelineStrategy(FSDPStrategy):
         from torch.distributed.pipelining.schedules import get_schedule_class
 
         mesh = self.device_mesh["pp"]
-        indices = [mesh.get_local_rank() + mesh.size() * turn for turn in range(self.stages_per_rank)]
-        count = mesh.size() * self.stages_per_rank
+        count, back = mesh.size() * self.stages_per_rank, self.schedule in V_SHAPED
+        indices = stage_indices(mesh.get_local_rank(), mesh.size(), count, back)
         stages = split(
             model,
             count,
@@ -146,7 +152,9 @@ class PipelineStrategy(FSDPStrategy):
         )
         stages = [self._ready(stage, device) for stage in stages]
         kind = get_schedule_class(self.schedule)
-        made = PipelineModule(stages, indices, count, kind, self.microbatches, self.loss_fn, mesh, device)
+        made = PipelineModule(
+            stages, indices, count, kind, self.microbatches, self.loss_fn, mesh, device, back
+        )
         return made.train(model.training)
 
     def _ready(self, stage: nn.Module, device: torch.device) -> nn.Module:
@@ -281,3 +289,15 @@ class PipelineStrategy(FSDPStrategy):
         box: list[Any] | None = [None] * self.world.world_size if self.world.rank == 0 else None
         cast("Any", dist).gather_object(item, box)
         return box or []
+
+
+def stage_indices(rank: int, ranks: int, stages: int, back_again: bool) -> list[int]:
+    """Which stages of a pipeline a process has.
+
+    Example:
+        >>> [stage_indices(rank, 2, 4, False) for rank in range(2)]
+        [[0, 2], [1, 3]]
+        >>> [stage_indices(rank, 2, 4, True) for rank in range(2)]
+        [[0, 3], [1, 2]]
+    """
+    return [rank, stages - 1 - rank] if back_again else list(range(rank, stages, ranks))

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from blixt.fabric.errors import ConfigError
+from blixt.fabric.strategies.pipeline_forward import run_forward
 from blixt.fabric.strategies.stages import merge_modules
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class PipelineModule(nn.Module):
         loss_fn: LossFn | None,
         mesh: "DeviceMesh",
         device: torch.device,
+        comes_back: bool = False,
     ) -> None:
         super().__init__()
         merge_modules(stages, self)
@@ -53,6 +55,7 @@ class PipelineModule(nn.Module):
         self._group: Any = mesh.get_group()
         self._ranks = mesh.size()
         self._device = device
+        self._comes_back = comes_back  # the stages go through the processes and back to the first
         self._schedules: dict[Any, Any] = {}
 
     @property
@@ -97,6 +100,8 @@ class PipelineModule(nn.Module):
         return self._to_all(torch.stack(losses).mean().detach() if self.has_last else None)
 
     def _evaluate(self, args: Sequence[torch.Tensor], target: Any, kwargs: dict[str, Any]) -> Any:
+        if self._comes_back:
+            return self._evaluate_plainly(args, target, kwargs)
         schedule = self._schedule(args, "output" if target is None else "loss")
         losses: list[torch.Tensor] | None = [] if self.has_last and target is not None else None
         output = schedule.eval(
@@ -109,9 +114,21 @@ class PipelineModule(nn.Module):
             return self._to_all(output if self.has_last else None)
         return self._to_all(torch.stack(losses).mean() if losses is not None else None)
 
+    def _evaluate_plainly(self, args: Sequence[torch.Tensor], target: Any, kwargs: dict[str, Any]) -> Any:
+        """Without torch's schedule: those that come back run backward passes in evaluation, too."""
+        stages = dict(zip(self._indices, vars(self)["_stages"], strict=True))
+        way = [*range(self._ranks), *reversed(range(self._ranks))]
+        count = self._count(_batch_size(args))
+        outputs = run_forward(stages, way, args, kwargs, count, self._group, self._device)
+        if target is None:
+            return self._to_all(torch.cat(outputs) if outputs else None)
+        loss_fn = self._loss_fn or _no_loss
+        losses = [loss_fn(out, part) for out, part in zip(outputs, target.chunk(count), strict=False)]
+        return self._to_all(torch.stack(losses).mean() if losses else None)
+
     def _to_all(self, result: torch.Tensor | None) -> torch.Tensor:
         """What the last stage has, on every process."""
-        source = self._ranks - 1
+        source = 0 if self._comes_back else self._ranks - 1
         box: list[Any] = [None if result is None else (result.shape, result.dtype)]
         dist.broadcast_object_list(box, group=self._group, group_src=source)
         if result is None:
@@ -134,7 +151,13 @@ class PipelineModule(nn.Module):
         return self._microbatches if batch % self._microbatches == 0 else math.gcd(batch, self._microbatches)
 
     def _make_schedule(self, count: int, purpose: Purpose) -> Any:
-        from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, ScheduleInterleaved1F1B
+        from torch.distributed.pipelining import (
+            PipelineStage,
+            ScheduleDualPipeV,
+            ScheduleGPipe,
+            ScheduleInterleaved1F1B,
+            ScheduleZBVZeroBubble,
+        )
 
         stages = [
             PipelineStage(module, index, self._num_stages, self._device, group=self._group)
@@ -148,7 +171,10 @@ class PipelineModule(nn.Module):
         if count % self._ranks and self._schedule_class is ScheduleInterleaved1F1B:
             reason = f"this schedule needs micro-batches in multiples of {self._ranks}"
             raise ConfigError("PipelineStrategy(microbatches)", count, reason, "Drop the last, smaller batch")
-        return cast("Any", self._schedule_class)(stages, n_microbatches=count, loss_fn=loss_fn)
+        kind = self._schedule_class
+        if kind is ScheduleDualPipeV and count < self._num_stages:
+            kind = ScheduleZBVZeroBubble  # the same stages in the same places, for the few of an odd batch
+        return cast("Any", kind)(stages, n_microbatches=count, loss_fn=loss_fn)
 
 
 class _RunPipeline(torch.autograd.Function):
