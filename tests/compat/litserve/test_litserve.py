@@ -15,6 +15,7 @@ from pydantic import Field
 from blixt.compat import litserve as ls
 from blixt.compat.litserve import docker_builder
 from blixt.compat.litserve.__main__ import main as command_line
+from blixt.compat.litserve.app import LitAnswers
 from blixt.compat.litserve.mcp import MCP, extract_input_schema
 from blixt.compat.litserve.utils import (
     add_log_handler,
@@ -60,6 +61,9 @@ def client():
         apis.Embed(spec=ls.OpenAIEmbeddingSpec()),
         apis.Locked(api_path="/locked"),
         apis.WrongEmbed(spec=ls.OpenAIEmbeddingSpec(), api_path="/v2/embeddings"),
+        apis.Vectors(
+            spec=ls.OpenAIEmbeddingSpec(), api_path="/v3/embeddings", max_batch_size=2, batch_timeout=5
+        ),
         apis.Power(api_path="/tools/power", mcp=MCP()),
     ]
     with serving(some, timeout=20, model_metadata={"name": "m"}) as client:
@@ -150,9 +154,17 @@ def test_a_chat_answers_whole_and_streamed_with_usage(client):
     answer = client.post("/v1/chat/completions", json=body).json()
     assert answer["choices"][0]["message"]["content"] == "hi 0.5"
     assert answer["usage"]["completion_tokens"] == 3
-    lines = client.post("/v1/chat/completions", json={**body, "stream": True}).text.splitlines()
-    assert lines[0].startswith("data: {")
-    assert "data: [DONE]" in lines
+    lines = client.post("/v1/chat/completions", json={**body, "stream": True, "n": 2}).text.splitlines()
+    *told, end = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert end == "[DONE]"
+    *pieces, last = map(json.loads, told)
+    first = [piece["choices"][0]["delta"] for piece in pieces if piece["choices"][0]["index"] == 0]
+    assert first == [{"role": "assistant", "content": text} for text in ("hi ", "0.5")]
+    assert [(c["index"], c["delta"], c["finish_reason"]) for c in last["choices"]] == [
+        (0, {}, "stop"),
+        (1, {}, "stop"),
+    ]
+    assert last["usage"]["completion_tokens"] == 6
 
 
 def test_tool_calls_of_a_whole_answer_are_numbered(client):
@@ -165,6 +177,32 @@ def test_tool_calls_of_a_whole_answer_are_numbered(client):
 def test_a_wrong_chat_is_refused_in_fastapis_shape(client):
     answer = client.post("/v1/chat/completions", json={"messages": [{"content": "no role"}]})
     assert (answer.status_code, answer.json()["detail"][0]["loc"][:2]) == (422, ["body", "messages"])
+
+
+def test_vectors_in_batches_need_no_encoding(client):
+    answers = ask(client, "/v3/embeddings", *({"input": text, "model": "m"} for text in ("one", "three")))
+    assert [answer.json()["data"][0]["embedding"] for answer in answers] == [[3.0, 1.0], [5.0, 1.0]]
+
+
+@pytest.mark.anyio
+async def test_every_piece_of_a_stream_is_a_message_of_its_own():
+    async def app(scope, receive, send):
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'data: "a"\n\ndata: "b"\n\n', "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await LitAnswers(app, frozenset({"/s"}))({"type": "http", "path": "/s"}, None, send)
+    assert [(m["body"], m.get("more_body", False)) for m in sent[1:]] == [
+        (b"a", True),
+        (b"b", True),
+        (b"", False),
+    ]
 
 
 def test_embeddings_come_as_floats_or_base64(client):

@@ -126,7 +126,10 @@ class _Plain:
         elif message["type"] == "http.response.body" and self._died:
             message = {**message, "body": b""}
         elif message["type"] == "http.response.body" and self._events is not None:
-            events = self._events.feed(message.get("body", b""))
-            data = b"".join(unwrap(event.data) for event in events if event.name != "error")
-            message = {**message, "body": data}
+            for event in self._events.feed(message.get("body", b"")):
+                if event.name != "error":  # a chunk for each piece: clients may read them one by one
+                    await self._send({**message, "body": unwrap(event.data), "more_body": True})
+            message = {**message, "body": b""}
+            if message.get("more_body", False):
+                return
         await self._send(message)

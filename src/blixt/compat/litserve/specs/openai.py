@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from blixt.serve import HTTPError, Spec
 from blixt.serve.codec import to_json
+from blixt.serve.http.sse import event
 from blixt.serve.specs.base import Call, Endpoint
-from blixt.serve.specs.openai_answer import CompletionCall
+from blixt.serve.specs.openai_answer import DONE, CompletionCall
 from blixt.serve.specs.openai_types import ChatRequest, Message, Piece, StreamOptions
 
 from ..hooks import is_async, is_generator
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 PATH = "/v1/chat/completions"
+_piece = msgspec.json.Decoder(Piece)
 
 
 class OpenAISpec(LitSpec):
@@ -172,6 +174,34 @@ class _Call(CompletionCall):
             max_choices=128,
         )
         self.messages = [body for _ in self.messages]
+
+    def opening(self) -> bytes:
+        """Nothing: each piece tells the role."""
+        return b""
+
+    def piece(self, index: int, payload: bytes) -> bytes:
+        """One chunk; the ends of all choices come together, in `closing`."""
+        piece = _piece.decode(payload)
+        self.choices[index].add(piece)
+        if piece.finish_reason:
+            return b""
+        delta: dict[str, Any] = {"role": "assistant", "content": piece.text}
+        if piece.tool_calls:
+            delta["tool_calls"] = piece.tool_calls
+        return self._chunk(index, {"delta": delta})
+
+    def closing(self) -> bytes:
+        """The ends of all choices, with the usage, whether the client asked for it or not."""
+        ends: list[dict[str, Any]] = [
+            {"index": index, "delta": {}, "finish_reason": choice.finish_reason}
+            for index, choice in enumerate(self.choices)
+        ]
+        last: dict[str, Any] = {
+            **self._head("chat.completion.chunk"),
+            "choices": ends,
+            "usage": self.usage.completions(),
+        }
+        return event(to_json(last)) + DONE
 
     def whole(self, outputs: list[list[bytes]]) -> bytes:
         """The answer, whose content is never null and whose tool calls are numbered."""

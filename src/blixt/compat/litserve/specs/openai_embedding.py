@@ -58,6 +58,10 @@ class OpenAIEmbeddingSpec(LitSpec):
         """The inputs: a list, or in a batch the only one."""
         return request.input if lit_api.max_batch_size > 1 else request.ensure_list()
 
+    def encode_response(self, output: Any) -> Any:
+        """The vectors as an answer; tokens are not counted."""
+        return {"embeddings": output, "prompt_tokens": 0, "total_tokens": 0}
+
     def pre_setup(self, lit_api: "LitAPI") -> None:
         """Neither hook may be a generator, as the answer comes whole.
 
