@@ -26,6 +26,8 @@ class Options(TypedDict, total=False):
     retry_on_crash: bool | int
     context_fields: Sequence[str]
     start_timeout_s: float | None
+    cache_s: float
+    cache_bytes: int
     zero_copy: bool
     callbacks: Sequence[Any]
     subprotocols: Sequence[str]
@@ -66,6 +68,9 @@ class API:
         context_fields: What `context` holds from the start: any of "headers", "request_id", "path", "query",
             "content_type", "traceparent".
         start_timeout_s: How long `setup` and warm-up may take; None: as `Limits.setup_timeout_s`.
+        cache_s: Above 0, an equal request within so many seconds gets the same answer from the front, and no
+            hook is called: right if the answer depends on the body (and `context_fields`) alone.
+        cache_bytes: What all answers kept for that may hold together, in each front.
         zero_copy: Arrays and `memoryview`s may point into memory shared with the front. Right if hooks keep
             nothing of a request beyond its answer.
         callbacks: `Callback`s of this API alone.
@@ -96,6 +101,8 @@ class API:
     retry_on_crash: bool | int = False
     context_fields: Sequence[str] = ()
     start_timeout_s: float | None = None
+    cache_s: float = 0.0
+    cache_bytes: int = 64 * 2**20
     zero_copy: bool = False
     callbacks: Sequence[Any] = ()
     subprotocols: Sequence[str] = ()
@@ -248,6 +255,8 @@ class API:
             raise ConfigError(f"{name}: api_path={self.api_path!r} does not begin with '/'.")
         if self.stream not in (True, False, "auto"):
             raise ConfigError(f"{name}: stream={self.stream!r} is not True, False or 'auto'.")
+        if self.cache_s and (self.stream or self.spec is not None):
+            raise ConfigError(f"{name}: cache_s keeps whole answers; it does not go with a stream or a spec.")
         unknown = sorted(set(self.context_fields) - set(CONTEXT_FIELDS))
         if unknown:
             raise _unknown(f"{name}: context_fields", unknown[0], CONTEXT_FIELDS)
@@ -260,6 +269,8 @@ class API:
         yield "batch_timeout_s", self.batch_timeout_s, 0
         yield "max_streams", self.max_streams, 1
         yield "max_cost", self.max_cost, 0
+        yield "cache_s", self.cache_s, 0
+        yield "cache_bytes", self.cache_bytes, 0
         yield "retry_on_crash", int(self.retry_on_crash), 0
 
 

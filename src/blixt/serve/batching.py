@@ -20,6 +20,9 @@ class Policy:
         stream: Answers come in pieces.
         max_cost: Above 0, the costs of a batch's requests sum to at most this.
         retries: How often a request is tried again after its worker died over it.
+        cache_s: Above 0, an answer may be given again for so long.
+        cache_bytes: What all kept answers may hold together.
+        context_fields: What hooks see of a request besides its body.
     """
 
     max_batch_size: int = 1
@@ -28,6 +31,9 @@ class Policy:
     stream: bool = False
     max_cost: float = 0.0
     retries: int = 0
+    cache_s: float = 0.0
+    cache_bytes: int = 0
+    context_fields: tuple[str, ...] = ()
 
     @property
     def batched(self) -> bool:

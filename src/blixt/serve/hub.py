@@ -12,6 +12,7 @@ from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
 from blixt.serve.handoff import discard
+from blixt.serve.hub_cache import cache_of
 from blixt.serve.hub_deadlines import Deadlines
 from blixt.serve.hub_dispatch import Dispatch
 from blixt.serve.hub_queue import Queue
@@ -21,7 +22,7 @@ from blixt.serve.metrics import ApiMetrics
 from blixt.serve.request import Body, Rejected, Request, Sink, State
 from blixt.serve.wire import FINAL, Kind, Message
 
-_CHUNK, _CALL, _OPEN = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN)
+_CHUNK, _CALL, _OPEN, _REQUEST = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN), int(Kind.REQUEST)
 MAX_PENDING = 64
 LEAST_GRACE_S = 0.1
 OnCall = Callable[[Link, int, bytes], None]
@@ -61,6 +62,7 @@ class Hub:
         self._waiting: dict[int, Request] = {}  # has a client
         self._deadlines = Deadlines(limits.timeout_s, self._on_late)
         self._next_id = 0
+        self._cache = cache_of(policy.cache_s, policy.cache_bytes, policy.context_fields)
         self._idle = asyncio.Event()
         self._idle.set()
         self._dispatch = Dispatch(policy, self._queue, self._links, self._send)
@@ -101,6 +103,10 @@ class Hub:
             raise Rejected(503, self.dead_reason, 10)
         if self.draining and not inner:
             raise Rejected(503, "The server is shutting down.", 1, connection="close")
+        if self._cache is not None and kind == _REQUEST:
+            answer, sink = self._cache.look(body, meta, sink, self._loop.time())
+            if answer is not None:
+                return self._answer_again(body, sink, *answer)
         if not inner and (
             queue.count >= limits.max_queue or queue.size_bytes + len(body) > limits.max_queue_bytes
         ):
@@ -251,6 +257,16 @@ class Hub:
         self._dispatch.close()
 
     # -- inside: states -------------------------------------------------------------------------------------
+
+    def _answer_again(self, body: Body, sink: Sink, kind: int, payload: bytes) -> Request:
+        """Give a kept answer; after the caller, who waits for it, has this ticket."""
+        now = self._loop.time()
+        request = Request(self._new_id(), body, sink, now, now)
+        request.state = State.DONE
+        request.release()
+        self.metrics.cache_hits += 1
+        self._loop.call_soon(sink.deliver, kind, payload)
+        return request
 
     def _new_id(self) -> int:
         while True:

@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
-COUNTERS = ("cancelled", "pieces", "pauses", "restarts", "busy_us", *TOKENS)
+COUNTERS = ("cancelled", "cache_hits", "pieces", "pauses", "restarts", "busy_us", *TOKENS)
 GAUGES = ("in_flight", "queue_depth", "workers", "workers_ready", "streams", "websockets", "slab_bytes")
 HISTOGRAMS = {
     "seconds": SECONDS,
@@ -123,6 +123,7 @@ class ApiMetrics:
     """
 
     cancelled = _counter("cancelled")
+    cache_hits = _counter("cache_hits")
     pieces = _counter("pieces")
     pauses = _counter("pauses")
     restarts = _counter("restarts")

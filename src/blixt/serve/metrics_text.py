@@ -6,6 +6,7 @@ from blixt.serve.metrics import AT, HISTOGRAMS, STATUSES
 
 COUNTER_NAMES = {
     "cancelled": "requests_cancelled_total",
+    "cache_hits": "cache_hits_total",
     "pieces": "stream_pieces_total",
     "pauses": "stream_pauses_total",
     "restarts": "worker_restarts_total",
@@ -21,6 +22,7 @@ HISTOGRAM_NAMES = {
 HELP = {
     "requests_total": ("counter", "Requests answered, by status."),
     "requests_cancelled_total": ("counter", "Requests whose client left before the answer."),
+    "cache_hits_total": ("counter", "Requests answered with a kept answer."),
     "stream_pieces_total": ("counter", "Pieces sent by streams."),
     "stream_pauses_total": ("counter", "Times a stream was held for a slow reader."),
     "tokens_total": (

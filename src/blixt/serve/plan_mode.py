@@ -82,4 +82,7 @@ def policy_of(api: "API") -> Policy:
         stream=streams(api),
         max_cost=api.max_cost,
         retries=int(api.retry_on_crash),
+        cache_s=api.cache_s,
+        cache_bytes=api.cache_bytes,
+        context_fields=tuple(api.context_fields),
     )
