@@ -1,6 +1,7 @@
 """How many processes share what: data, parameters, layers, sequences, stages; as a named grid."""
 
 from dataclasses import astuple, dataclass, fields, replace
+from datetime import timedelta
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -66,12 +67,17 @@ class Parallel:
         open_name = next((name for name, size in self.sizes().items() if size == -1), None)
         return self if open_name is None else replace(self, **{open_name: world_size // known})
 
-    def make_mesh(self, device_type: str) -> "DeviceMesh":
-        """The grid with the axes of `DIMENSIONS`, all of them, also those of size 1; a collective."""
+    def make_mesh(self, device_type: str, timeout_s: float | None = None) -> "DeviceMesh":
+        """The grid with the axes of `DIMENSIONS`, all of them, also those of size 1; a collective.
+
+        Args:
+            device_type: Of its devices.
+            timeout_s: How long collectives along an axis wait; None for torch's default.
+        """
         from torch.distributed.device_mesh import init_device_mesh
 
         shape = tuple(getattr(self, name) for name in DIMENSIONS)
-        return init_device_mesh(device_type, shape, mesh_dim_names=DIMENSIONS)
+        return limited(init_device_mesh(device_type, shape, mesh_dim_names=DIMENSIONS), timeout_s)
 
     @property
     def data_parallel_size(self) -> int:
@@ -79,11 +85,24 @@ class Parallel:
         return self.dp_replicate * self.dp_shard
 
 
-def flat(mesh: "DeviceMesh", names: tuple[str, ...], name: str) -> "DeviceMesh":
+def flat(
+    mesh: "DeviceMesh", names: tuple[str, ...], name: str, timeout_s: float | None = None
+) -> "DeviceMesh":
     """Some axes of `mesh` as one axis called `name`; a collective unless they are one axis already."""
     if len(names) == 1:
         return mesh[names[0]]
-    return cast("Any", mesh[names])._flatten(name)  # torch has no public name for it
+    return limited(cast("Any", mesh[names])._flatten(name), timeout_s)  # torch has no public name for it
+
+
+def limited(mesh: "DeviceMesh", timeout_s: float | None) -> "DeviceMesh":
+    """The same mesh, whose groups wait so long for each other: torch gives them its own default."""
+    if timeout_s is None:
+        return mesh
+    from torch.distributed import distributed_c10d
+
+    for group in mesh.get_all_groups():
+        cast("Any", distributed_c10d)._set_pg_timeout(timedelta(seconds=timeout_s), group)
+    return mesh
 
 
 def data_parallel_rank(mesh: "DeviceMesh", names: tuple[str, ...]) -> int:

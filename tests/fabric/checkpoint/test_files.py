@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,22 @@ def test_an_older_checkpoint_stays_when_the_newer_one_could_not_be_written(tmp_p
     with pytest.raises(CheckpointError, match="could not be written"):
         plugin.teardown()
     assert load_file(tmp_path / "old.ckpt") == {"n": 1}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has priorities of threads")
+def test_the_background_writes_with_low_priority_and_leaves_that_of_training_alone(tmp_path: Path) -> None:
+    found: list[int] = []
+
+    class Look(TorchCheckpointIO):
+        def save_checkpoint(self, *args: Any, **options: Any) -> None:
+            found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            super().save_checkpoint(*args, **options)
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    plugin = AsyncCheckpointIO(Look())
+    for number in range(2):
+        plugin.save_checkpoint({"n": number}, tmp_path / "a.ckpt")
+    plugin.teardown()
+    assert found == [min(before + 5, 19)] * 2
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+    assert load_file(tmp_path / "a.ckpt") == {"n": 1}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.fabric.strategies.checks import FILES, data_parallel, parallel, pipelines, saving, sharding
-from tests.fabric.strategies.ranks import Reports, run_checks
+from tests.fabric.strategies.ranks import TIMEOUT_S, Reports, run_checks
 from tests.fabric.strategies.samples import TiedNet, batches, lm_loss, reference, same
 
 from blixt.fabric import consolidate, load_safetensors
@@ -115,6 +115,10 @@ def test_a_function_of_the_users_may_shard_everything_itself(two: Reports) -> No
 
 def test_wrong_plans_are_refused_with_names(two: Reports) -> None:
     two.of(parallel.check_wrong_plans)
+
+
+def test_collectives_along_an_axis_wait_as_long_as_the_strategy_says(two: Reports) -> None:
+    assert two.of(parallel.check_waits_along_each_axis) == [{float(TIMEOUT_S)}] * 2
 
 
 def test_attention_over_divided_sequences_is_that_of_the_whole(two: Reports) -> None:

@@ -65,7 +65,11 @@ class MeshStrategy(GroupStrategy):
         if self._mesh is None:
             own = self._given_mesh is not None and not isinstance(self._given_mesh, tuple)
             device_type = "cuda" if "nccl" in dist.get_backend_config() else "cpu"
-            self._mesh = cast("Any", self)._given_mesh if own else self._parallel.make_mesh(device_type)
+            self._mesh = (
+                cast("Any", self)._given_mesh
+                if own
+                else self._parallel.make_mesh(device_type, self.timeout_s)
+            )
 
     def _sizes(self, world: World) -> Parallel:
         given: Any = self._given_mesh
@@ -124,7 +128,7 @@ class MeshStrategy(GroupStrategy):
         sizes = self.parallel
         if sizes.cp == 1:
             return mesh["dp_replicate", "dp_shard"] if sizes.dp_replicate > 1 else mesh["dp_shard"]
-        shards = flat(mesh, ("dp_shard", "cp"), "dp_shard_cp")
+        shards = flat(mesh, ("dp_shard", "cp"), "dp_shard_cp", self.timeout_s)
         return cast("Any", mesh)["dp_replicate", "dp_shard_cp"] if sizes.dp_replicate > 1 else shards
 
     def sync_states(self, module: nn.Module, device: torch.device) -> None:

@@ -75,7 +75,8 @@ class ParallelStrategy(FSDPStrategy):
             reason = "nothing says how layers are shared"
             raise ConfigError("Parallel(tp)", self.parallel.tp, reason, "Give parallelize_fn or plan")
         if self.parallel.tp > 1 and self.parallel.dp_shard > 1:
-            flat(self.device_mesh, ("dp_shard", "tp"), "dp_shard_tp")  # one reduction of the gradients' norm
+            # One reduction of the gradients' norm.
+            flat(self.device_mesh, ("dp_shard", "tp"), "dp_shard_tp", self.timeout_s)
 
     def shard(self, module: nn.Module, device: torch.device, *, move_to_device: bool = True) -> nn.Module:
         """Apply the function or plan, then shard what it left whole over data and sequences."""

@@ -178,7 +178,7 @@ class PipelineStrategy(FSDPStrategy):
         from blixt.fabric.mesh import flat
 
         names = ("dp_replicate", "dp_shard") if self.parallel.dp_replicate > 1 else ("dp_shard",)
-        return flat(self.device_mesh, names, "dp").get_group()
+        return flat(self.device_mesh, names, "dp", self.timeout_s).get_group()
 
     def clip_norm(
         self,

@@ -63,6 +63,15 @@ def _odd() -> nn.Module:
     return module
 
 
+def check_waits_along_each_axis(rank: int, folder: Path) -> set[float]:
+    strategy = joined(ParallelStrategy(Parallel(dp_shard=2), plan=None))
+    found: set[float] = set()
+    for group in strategy.device_mesh.get_all_groups():
+        backend: Any = group._get_backend(CPU)
+        found.add(backend.options._timeout.total_seconds())
+    return found
+
+
 def check_attention_over_divided_sequences(rank: int, folder: Path) -> list[float]:
     """Outputs and gradients of each part are those of one process; returns what other lengths are told."""
     strategy = joined(ParallelStrategy(Parallel(cp=2)))
