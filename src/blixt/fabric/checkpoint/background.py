@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from blixt.fabric.checkpoint.gentle import gently
 from blixt.fabric.checkpoint.plugin import CheckpointIO, WrappingCheckpointIO
 from blixt.fabric.checkpoint.staging import Staging
 
@@ -17,8 +18,9 @@ class AsyncCheckpointIO(WrappingCheckpointIO):
     """Copies what is to be saved into CPU memory, and lets a thread write it from there.
 
     Training is held up only for the copy, and of that only for what the next optimizer step cannot wait for:
-    parameters and optimizer state are copied while the next forward and backward pass run. One checkpoint is
-    written at a time; saving another one first waits for it, and raises what went wrong with it.
+    parameters and optimizer state are copied while the next forward and backward pass run. Writing takes what
+    processor time training leaves, on Linux. One checkpoint is written at a time; saving another one first
+    waits for it, and raises what went wrong with it.
 
     Args:
         checkpoint_io: What writes; a `TorchCheckpointIO` when left out.
@@ -47,8 +49,8 @@ class AsyncCheckpointIO(WrappingCheckpointIO):
         copy, finish_copy = self._staging.begin(checkpoint)
 
         def write() -> None:
-            finish_copy()
-            self.checkpoint_io.save_checkpoint(copy, path, storage_options)
+            finish_copy()  # the next optimizer step waits for this, and for nothing else
+            gently(lambda: self.checkpoint_io.save_checkpoint(copy, path, storage_options))
 
         self._pending = self._submit(write)
 
