@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,7 +28,13 @@ from blixt.compat.litdata import (
     optimize_hf,
 )
 from blixt.compat.litdata.core.affinity import NumaAffinity, parse_list
+from blixt.compat.litdata.streaming.downloader import (
+    Downloader,
+    register_downloader,
+    unregister_downloader,
+)
 from blixt.compat.litdata.utilities.encryption import Encryption, RSAEncryption
+from blixt.data.store import StoreError
 from compat.litdata import recipes
 from data.servers.web import HubServer, WebServer
 
@@ -179,10 +185,11 @@ def test_a_dataset_of_the_hub_is_found_indexed_read_and_written(
         asked = len(server.requests)
         assert optimize_hf("owner/name", out, split="test") == out  # it is there already
         assert len(server.requests) == asked
-        optimize_hf(
-            "owner/name", out, split="test", fn=recipes.text_of, overwrite=True, num_workers=0, chunk_size=2
-        )
-        assert list(StreamingDataset(out)) == [f"{100 + i} t{i}" for i in range(7)]
+        optimize_hf("owner/name", out, split="test", overwrite=True, num_workers=0)
+        assert [sample["id"] for sample in StreamingDataset(out)] == list(range(100, 107))
+        made = str(tmp_path / "made")
+        optimize_hf("owner/name", made, split="test", fn=recipes.text_of, num_workers=0, chunk_size=2)
+        assert list(StreamingDataset(made)) == [f"{100 + i} t{i}" for i in range(7)]
         url = "hf://datasets/owner/name/data"
         assert Path(index_hf_dataset(url, str(tmp_path))) == tmp_path
         assert len(StreamingDataset(url)) == 14
@@ -190,6 +197,45 @@ def test_a_dataset_of_the_hub_is_found_indexed_read_and_written(
             optimize_hf("owner/name", str(tmp_path / "b"), split="validation")
     with pytest.raises(ValueError, match="URLs must start with 'hf://'"):
         index_hf_dataset("s3://x")
+
+
+class Shelf(Downloader):
+    """Files of a folder, under an address of our own."""
+
+    fetched: ClassVar[list[str]] = []
+
+    def download_file(self, remote_chunkpath: str, local_chunkpath: str) -> None:
+        assert self._storage_options == {"shelf": 3}
+        Shelf.fetched.append(remote_chunkpath)
+        shutil.copy(remote_chunkpath.removeprefix("shelf:/"), local_chunkpath)
+
+
+@pytest.mark.parametrize("kind", ["ours", "litdata"])
+def test_an_address_of_the_users_own_is_read_by_a_downloader(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = FIXTURES / "rsa-sample" if kind == "litdata" else tmp_path / "o"
+    key = RSAEncryption.load(folder / "key.json", "correct horse") if kind == "litdata" else None
+    if kind == "ours":
+        optimize(lambda i: {"id": i}, list(range(4)), str(folder), chunk_size=2, num_workers=0)
+    register_downloader("shelf://", Shelf)
+    try:
+        with pytest.raises(ValueError, match="already registered"):
+            register_downloader("shelf://", Shelf)
+        options = {"shelf": 3}
+        for _ in range(2):
+            dataset = StreamingDataset(f"shelf:/{folder}", storage_options=options, encryption=key)
+            assert [sample["id"] for sample in dataset] == [0, 1, 2, 3]
+        once = [path for path in Shelf.fetched if path.endswith((".bin", ".shard")) and "index" not in path]
+        assert len(once) == len(set(once)) >= 1
+        with pytest.raises(ValueError, match="doesn't contain any index"):
+            StreamingDataset(f"shelf:/{tmp_path}/none", storage_options=options)
+    finally:
+        unregister_downloader("shelf://")
+        Shelf.fetched.clear()
+    with pytest.raises(StoreError, match="shelf:// is not known"):
+        StreamingDataset(f"shelf:/{folder}")
 
 
 def test_a_plan_binds_to_processors_of_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from blixt.data.foreign.litdata.chunk import zstd_unpack
 from blixt.data.foreign.mds_encodings import decoder
 from blixt.data.foreign.optional import need
 from blixt.data.foreign.rows import ForeignDataset, check_rows
-from blixt.data.store import Credentials, Store, open_store
+from blixt.data.place import Place, as_store
+from blixt.data.store import Credentials, Store
 
 Decode = Callable[[bytes], Any]
 _VERSION = 2
@@ -173,7 +174,7 @@ class MDSDataset(ForeignDataset):
 
     def __init__(
         self,
-        location: str | Path,
+        location: Place,
         *,
         allow_pickle: bool = False,
         decoders: Mapping[str, Decode] | None = None,
@@ -184,7 +185,7 @@ class MDSDataset(ForeignDataset):
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
+        files = Files(as_store(location, credentials, options), cache_dir, cache_bytes)
         super().__init__(
             MDSSource(files, allow_pickle=allow_pickle, decoders=decoders or {}, check=check), **rows
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blixt.compat.litdata.core.base import StreamingBase
+from blixt.compat.litdata.core.downloaders import store_of
 from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, PyTreeLoader, TokensLoader
 from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.read import open_rows
@@ -65,10 +66,13 @@ class StreamingDataset(StreamingBase):
         )
         self.input_dir = input_dir if isinstance(input_dir, Dir) else Dir(path=location_of(input_dir))
         self.item_loader, self.seed, self.encryption = item_loader, seed, encryption
-        access = {**store_arguments(storage_options), **_cache(cache_dir, max_cache_size)}
-        ordering = {"shuffle": shuffle, "seed": seed, **_ranks()}
         location = location_of(self.input_dir)
-        rows, self._convert = open_rows(location, item_loader, serializers, encryption, access, ordering)
+        own = store_of(location, storage_options)
+        access = {**({} if own else store_arguments(storage_options)), **_cache(cache_dir, max_cache_size)}
+        ordering = {"shuffle": shuffle, "seed": seed, **_ranks()}
+        rows, self._convert = open_rows(
+            own or location, item_loader, serializers, encryption, access, ordering
+        )
         if subsample != 1.0:
             rows = subset(rows, _chosen(len(rows), subsample, seed if shuffle else None))
         super().__init__(rows, drop_last)

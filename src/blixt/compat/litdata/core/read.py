@@ -12,14 +12,15 @@ from blixt.compat.litdata.core.crypto import key_of
 from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, TokensLoader
 from blixt.data import Dataset, Rows, TokenDataset
 from blixt.data.foreign import LitDataDataset, LitDataTokens, MDSDataset, ParquetDataset
+from blixt.data.place import as_store
 from blixt.data.schema import Structure
-from blixt.data.store import NotFoundError, open_store
+from blixt.data.store import NotFoundError, Store
 
 Convert = Callable[[Any], Any]
 
 
 def open_rows(
-    location: str,
+    place: str | Store,
     item_loader: BaseItemLoader | None,
     serializers: Mapping[str, Any] | None,
     encryption: Any,
@@ -32,42 +33,42 @@ def open_rows(
         FileNotFoundError: when the folder is not there.
         ValueError: when it holds no dataset.
     """
+    location = place if isinstance(place, str) else place.location
     if location.endswith(".parquet") or isinstance(item_loader, ParquetLoader):
         columns = item_loader.columns if isinstance(item_loader, ParquetLoader) else None
         return ParquetDataset(location, columns=columns, **_foreign(access), **ordering), same
     own = {name: serializer.deserialize for name, serializer in (serializers or {}).items()}
-    kind = _kind(location, access)
+    kind = _kind(place, access)
     block_size = item_loader.block_size if isinstance(item_loader, TokensLoader) else None
     if kind == "parquet":
         return ParquetDataset(location, **_foreign(access), **ordering), same
     if kind == "mds":
-        return MDSDataset(location, decoders=own, **_foreign(access), **ordering), same
+        return MDSDataset(place, decoders=own, **_foreign(access), **ordering), same
     if kind == "litdata":
         if block_size is not None:
-            return LitDataTokens(location, block_size, **_foreign(access), **ordering), _to_tensor
+            return LitDataTokens(place, block_size, **_foreign(access), **ordering), _to_tensor
         decrypt = encryption.decrypt if encryption is not None else None
         found = LitDataDataset(
-            location, decrypt=decrypt, decoders={**_LITDATA, **own}, **_foreign(access), **ordering
+            place, decrypt=decrypt, decoders={**_LITDATA, **own}, **_foreign(access), **ordering
         )
         return found, same if found.temporal is None else _TensorFields(found.temporal.tensors)
     key = key_of(encryption)
     if block_size is not None:
-        tokens = TokenDataset(location, block_size, overlap=0, key=key, **access, **ordering)
+        tokens = TokenDataset(place, block_size, overlap=0, key=key, **access, **ordering)
         return WholeBlocks(tokens), _tokens_as(tokens)
-    dataset = Dataset(location, key=key, **access, **ordering)
+    dataset = Dataset(place, key=key, **access, **ordering)
     schema = dataset.shards.snapshot.schema
     known = {**_OURS, **own}
     wanted = {column.name: known[column.type] for column in schema.columns if column.type in known}
     if not wanted:
         return dataset, same
     as_files = dict.fromkeys(wanted, False)
-    return Dataset(location, key=key, decode=as_files, **access, **ordering), Converter(
-        schema.structure, wanted
-    )
+    return Dataset(place, key=key, decode=as_files, **access, **ordering), Converter(schema.structure, wanted)
 
 
-def _kind(location: str, access: dict[str, Any]) -> str:
-    store = open_store(location, credentials=access.get("credentials"), options=access.get("options"))
+def _kind(place: str | Store, access: dict[str, Any]) -> str:
+    store = as_store(place, access.get("credentials"), access.get("options"))
+    location = store.location
     if store.local is not None and not store.local.exists():
         raise FileNotFoundError(f"The provided dataset path `{location}` does not exist.")
     try:

@@ -13,7 +13,8 @@ from blixt.data.foreign.litdata.fernet import Decrypt
 from blixt.data.foreign.litdata.leaves import Decode, dtype
 from blixt.data.foreign.litdata.source import LitDataSource, Region
 from blixt.data.foreign.rows import ForeignDataset
-from blixt.data.store import Credentials, open_store
+from blixt.data.place import Place, as_store
+from blixt.data.store import Credentials
 
 
 class LitDataDataset(ForeignDataset):
@@ -42,7 +43,7 @@ class LitDataDataset(ForeignDataset):
 
     def __init__(
         self,
-        location: str | Path,
+        location: Place,
         *,
         decrypt: Decrypt | None = None,
         allow_pickle: bool = False,
@@ -54,7 +55,7 @@ class LitDataDataset(ForeignDataset):
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
+        files = Files(as_store(location, credentials, options), cache_dir, cache_bytes)
         source = LitDataSource(
             files,
             decrypt=decrypt,
@@ -125,7 +126,7 @@ class LitDataTokens(ForeignDataset):
 
     def __init__(
         self,
-        location: str | Path,
+        location: Place,
         block_size: int,
         *,
         credentials: Credentials = None,
@@ -134,7 +135,7 @@ class LitDataTokens(ForeignDataset):
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        files = Files(open_store(location, credentials=credentials, options=options), cache_dir, cache_bytes)
+        files = Files(as_store(location, credentials, options), cache_dir, cache_bytes)
         documents = LitDataSource(
             files, decrypt=None, allow_pickle=False, decoders={}, region_of_interest=None
         )
