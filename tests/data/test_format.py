@@ -176,7 +176,7 @@ def test_reading_a_damaged_block_names_shard_block_and_byte_range(tmp_path: Path
     data[1_200_000] ^= 1
     path.write_bytes(data)
     with pytest.raises(
-        CorruptionError, match=r"a\.shard: block 1 of values of 'x' is damaged, bytes 1048704 to 2097280"
+        CorruptionError, match=r"a\.shard: block 2 of values of 'x' is damaged, bytes 1048704 to 1572992"
     ):
         ShardReader(path).sample(2)
 

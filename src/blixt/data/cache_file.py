@@ -139,7 +139,8 @@ class CacheFile:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             os.fchmod(descriptor, mode & 0o666)  # whoever may use the folder may use the file
             os.ftruncate(descriptor, self._data_at + max(self.size, 1))
-            os.pwrite(descriptor, _HEADER.pack(_MAGIC, self.size, GRANULE, self._data_at), 0)
+            header = _HEADER.pack(_MAGIC, self.size, GRANULE, self._data_at)
+            os.pwrite(descriptor, header.ljust(_MAP_AT + self.granules, b"\0"), 0)  # mapping holes is slow
             try:
                 os.link(temporary, self.path)
             except FileExistsError:

@@ -17,7 +17,7 @@ from blixt.data.shard.info import ShardInfo
 from blixt.data.shard.layout import grain
 from blixt.data.shard.read import ShardReader
 
-_BLOCK_ROWS = grain(8) // 8
+_BLOCK_ROWS = grain(8, packed=True) // 8
 _SCHEMA = Schema(
     (
         Column("hash", "fixed", "array", "uint64"),

@@ -122,20 +122,25 @@ class Shards:
         if self.are_local:
             return
 
-        first = 0 if self._planned else _FIRST_ROWS
-        self._planned = True
-
-        def work() -> None:
-            if first:
-                self._prefetch(self._needs(rows[:first]))
-            self._prefetch(self._needs(rows[first:]), _AHEAD_BYTES)
-
-        self._later(work)
+        self._plan(self._needs, rows)
 
     def plan_tokens(self, column: str, spans: Sequence[TokenSpan]) -> None:
-        """Begin to fetch these tokens of a stream column, in this order; returns at once."""
+        """Begin to fetch these tokens of a stream column, in order of first use; returns at once."""
         if not self.are_local:
-            self._later(lambda: self._prefetch(_token_needs(column, spans)))
+            self._plan(partial(_token_needs, column), spans)
+
+    def _plan(self, needs: Callable[[Any], "list[_Need]"], wanted: Any) -> None:
+        """Fetch ahead what a sequence of rows or spans needs; of the first one, what comes first alone."""
+        if self._planned:
+            self._later(lambda: self._prefetch(needs(wanted), _AHEAD_BYTES))
+            return
+        self._planned = True
+
+        def begin() -> None:
+            self._prefetch(needs(wanted[:_FIRST_ROWS]))
+            self._later(lambda: self._prefetch(needs(wanted[_FIRST_ROWS:]), _AHEAD_BYTES))
+
+        self._later(begin)
 
     @property
     def keys(self) -> Keys:

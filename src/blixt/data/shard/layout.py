@@ -10,12 +10,14 @@ MAGIC = b"BLXSHARD"
 END_MAGIC = b"BLXSHEND"
 MAJOR, MINOR = 1, 0
 ALIGNMENT = 64
-BLOCK_BYTES = 1 << 20
-"""About how many bytes a block holds: the grain of checksums, compression, encryption and remote reads."""
+BLOCK_BYTES = 1 << 17
+"""About how many bytes a block holds: the grain of checksums and remote reads."""
+PACKED_BLOCK_BYTES = 1 << 20
+"""The same where blocks are compressed or encrypted, which pays off only for more bytes at once."""
 HEAP_BLOCK_BYTES = 1 << 15
 """The same for rows of variable columns: smaller, since a shuffled batch touches a block for each row."""
 PACKED_HEAP_BLOCK_BYTES = 1 << 18
-"""The same where blocks are compressed or encrypted, which pays off only for more bytes at once."""
+"""The same of packed blocks."""
 TAIL_BYTES = 1 << 17
 """The end of a file, read first: most footers and tables are in it."""
 
@@ -46,9 +48,10 @@ def padding(position: int) -> int:
     return -position % ALIGNMENT
 
 
-def grain(row_bytes: int) -> int:
+def grain(row_bytes: int, packed: bool) -> int:
     """Return the bytes of a block of a section with rows of this size: whole rows, about `BLOCK_BYTES`."""
-    return max(BLOCK_BYTES // row_bytes, 1) * row_bytes if row_bytes else BLOCK_BYTES
+    about = PACKED_BLOCK_BYTES if packed else BLOCK_BYTES
+    return max(about // row_bytes, 1) * row_bytes if row_bytes else about
 
 
 def is_bomb(raw_size: int, stored_size: int) -> bool:

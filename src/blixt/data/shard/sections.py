@@ -19,12 +19,13 @@ class SectionWriter:
         heap.finish()
         self._file.write(bytes(padding(heap.offset + heap.size)))
         packed = {"raw_size": heap.raw_size} if heap.is_packed else {}
-        self._note("heap", None, heap.offset, heap.size, grain(1), crc32c=[], **packed)
+        self._note("heap", None, heap.offset, heap.size, grain(1, heap.is_packed), crc32c=[], **packed)
 
     def add(self, role: str, column: str | None, data: Any, row_bytes: int = 1, *, pack: bool = True) -> None:
         """Write one array, in blocks of whole rows."""
-        raw, block_bytes, number = memoryview(data).cast("B"), grain(row_bytes), len(self.entries)
         coder = self._coder if pack else BlockCoder()
+        block_bytes, number = grain(row_bytes, coder.packs), len(self.entries)
+        raw = memoryview(data).cast("B")
         crcs: list[int] = []
         sizes: list[int] = []
         codecs: list[int] = []
