@@ -11,11 +11,14 @@ from blixt.llm.engine.engine_config import EngineConfig
 from blixt.llm.errors import ConfigError
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import load_checkpoint
+from blixt.llm.weights.estimate import Use
 
 if TYPE_CHECKING:
     from blixt.llm.api import LLM
     from blixt.llm.engine.speculative import Proposer
     from blixt.llm.model import GPT
+
+_USUAL_CONTEXT = 2048  # who names none will want to say at least so much
 
 
 def load(
@@ -30,7 +33,9 @@ def load(
 ) -> "LLM":
     """See `LLM.load`."""
     settings = engine_config(engine, device)
-    model = load_checkpoint(path, dtype=dtype, device=device, quantize=quantize).requires_grad_(False)
+    use = intended(settings)
+    model = load_checkpoint(path, dtype=dtype, device=device, quantize=quantize, use=use)
+    model.requires_grad_(False)
     tokenizer = Tokenizer.load(path)
     if not adapters:
         return kind(model, tokenizer, settings)
@@ -40,6 +45,18 @@ def load(
     for name, directory in adapters.items():
         known.add(name, directory)
     return kind(model, tokenizer, settings, adapters=known)
+
+
+def intended(settings: EngineConfig) -> Use:
+    """What an engine of these settings needs at least: one request of full length, and the cache asked for.
+
+    More requests share what memory is left, as the engine works out when it is built.
+    """
+    return Use(
+        context=settings.context or _USUAL_CONTEXT,
+        kv_bytes=settings.kv_bytes or 0,
+        step=max(settings.max_tokens_per_step, settings.max_batch),
+    )
 
 
 def engine_config(given: Mapping[str, Any], device: str = "cpu") -> EngineConfig:

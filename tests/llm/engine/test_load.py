@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from blixt.cli.llm import app
 from blixt.llm.api import LLM
-from blixt.llm.errors import ConfigError, LLMError
+from blixt.llm.errors import ConfigError, LLMError, TooLittleMemoryError
 from blixt.llm.lora import LoRAConfig, add_lora, save_peft
 from blixt.llm.model import GPT
 from blixt.llm.tokenizer import Tokenizer
+from blixt.llm.weights import estimate as estimating
 from blixt.llm.weights import load_checkpoint, save_checkpoint
 
 PROMPTS = ["def f", "import os", "class A:"]
@@ -94,3 +95,17 @@ def test_the_command_prints_rates_or_json(directory: Path) -> None:
     assert "tokens/s generated" in shown.output
     facts = json.loads(CliRunner().invoke(app, [*arguments, "--batch", "2", "--json"]).output)
     assert facts["tokens_per_s"] > 0
+
+
+def test_memory_is_checked_for_what_the_engine_is_asked_to_hold(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimating, "free_bytes", lambda device: 4_000_000)
+    LLM.load(directory, kv_bytes=200_000)
+    with pytest.raises(
+        TooLittleMemoryError, match=r"5\.00 MB of keys and values.*kv_bytes of \d\.\d\d MB at"
+    ):
+        LLM.load(directory, kv_bytes=5_000_000)
+    monkeypatch.setattr(estimating, "free_bytes", lambda device: 100_000)
+    with pytest.raises(TooLittleMemoryError, match=r"for 1 x 32 tokens, .* to compute"):
+        LLM.load(directory, context=32)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,17 @@ def test_bytes_after_the_last_tensor_are_refused(saved: Path, tmp_path: Path) ->
     path.write_bytes((saved / "model.safetensors").read_bytes() + b"more")
     with pytest.raises(WeightsError, match="4 bytes follow the last tensor"):
         SafetensorsFile(path)
+
+
+def test_a_flipped_bit_of_a_number_is_told_when_loading_verifies(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved, tmp_path / "copy")
+    file = tmp_path / "copy" / "model.safetensors"
+    load_checkpoint(tmp_path / "copy", verify=True)
+    raw = bytearray(file.read_bytes())
+    raw[-100] ^= 1
+    file.write_bytes(raw)
+    with pytest.raises(WeightsError, match=r"model\.safetensors is damaged: its numbers changed"):
+        load_checkpoint(tmp_path / "copy", verify=True)
 
 
 def test_an_unaligned_tensor_is_read_right(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.losses import Distillation
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
-from blixt.llm.recipes.adapt import Adapt, Scheme, export
+from blixt.llm.recipes.adapt import Adapt, Scheme, base_config, export
 from blixt.llm.recipes.align import load_frozen, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.distill_data import loaders, restarted
@@ -22,6 +22,7 @@ from blixt.llm.recipes.distill_model import StudentModel, export_fresh, make_stu
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
+from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import (
     context_parallel,
     data_ranks,
@@ -127,6 +128,9 @@ def run(config: DistillConfig) -> dict[str, Any]:
     fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
     student = make_student(config, tokenizer)
+    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
+    taught = (base_config(config.teacher), "float32")
+    check_room(fabric, config, student.config, micro, config.block_size, taught, adapted=config)
     teacher = load_frozen(config.teacher, config.precision)
     cp, tp = context_parallel(fabric, config.parallel, packed=True), config.parallel.tp
     whole = StudentModel(student, teacher, config.loss, cp)
@@ -134,7 +138,6 @@ def run(config: DistillConfig) -> dict[str, Any]:
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
-    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)

@@ -24,6 +24,7 @@ from blixt.llm.recipes.dpo_model import FACTS, WITHOUT_REFERENCE, Loss, Preferen
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
+from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import context_parallel, copies, counts, data_ranks, micro_batches, start
 from blixt.llm.tokenizer import Tokenizer
 
@@ -128,9 +129,14 @@ def run(config: DPOConfig) -> dict[str, Any]:
     shape = base_config(config.model)
     fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
+    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
+    copied = config.adapt == "full" and config.loss not in WITHOUT_REFERENCE
+    also = [(shape, "float32")] if copied else []
+    check_room(
+        fabric, config, shape, micro, config.block_size or 2 * config.max_length, *also, adapted=config
+    )
     base = load_base(config.model, config.adapt, config.precision, config.quantize)
     policy = adapt_model(base, config.adapt, config.lora)
-    copied = config.adapt == "full" and config.loss not in WITHOUT_REFERENCE
     reference = load_frozen(config.model, config.precision) if copied else None
     pair_loss = make_pair_loss(config.loss, config.beta, config.gamma, config.label_smoothing)
     weights = config.wanted_weight, config.unwanted_weight
@@ -140,7 +146,6 @@ def run(config: DPOConfig) -> dict[str, Any]:
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
-    _, micro = shares(config.batch_size, config.micro_batch_size, data_ranks(fabric)[1])
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)

@@ -19,6 +19,7 @@ from blixt.llm.recipes.finetune_data import Data
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
+from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import (
     LossModel,
     chat_encoder,
@@ -134,6 +135,7 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
     data = Data(config, tokenizer, *data_ranks(fabric))
     steps = config.steps or data.train.steps_left()
 
+    check_room(fabric, config, shape, data.micro_batch, config.block_size, adapted=config)
     base = load_base(config.model, config.adapt, config.precision, config.quantize)
     decoder = adapt_model(base, config.adapt, config.lora)
     flops = flops_per_token(decoder, shape, config.block_size)

@@ -34,6 +34,7 @@ from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule,
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.rewards import RewardConfig, make_reward
+from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import context_parallel, copies, data_ranks, start
 from blixt.llm.tokenizer import Tokenizer
 
@@ -153,9 +154,12 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     if config.prompts % ranks:
         raise RecipeError(f"prompts={config.prompts} does not divide evenly among {ranks} ranks")
     seed_everything(config.seed)
+    copied = config.adapt == "full" and config.loss.beta > 0
+    also = [(shape, "float32")] * copied
+    length = config.block_size or config.max_prompt + config.max_tokens
+    check_room(fabric, config, shape, config.micro_batch_size, length, *also, adapted=config)
     base = load_base(config.model, config.adapt, config.precision, config.quantize)
     policy = adapt_model(base, config.adapt, config.lora)
-    copied = config.adapt == "full" and config.loss.beta > 0
     reference = load_frozen(config.model, config.precision) if copied else None
     loss = replace(config.loss, length=config.loss.length or config.max_tokens)
     cp = context_parallel(fabric, config.parallel, packed=True)

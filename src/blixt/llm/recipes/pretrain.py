@@ -22,6 +22,7 @@ from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule,
 from blixt.llm.recipes.pretrain_data import Data, as_block
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, load_best, save_best, stopping
+from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import (
     LossModel,
     context_parallel,
@@ -155,6 +156,8 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     shape = configure(config, tokenizer)
     fabric = start(config.parallel, config.precision, config.log, kept)
     seed_everything(config.seed)
+    data = Data(config, *data_ranks(fabric))
+    check_room(fabric, config, shape, data.micro_batch, config.block_size)
     decoder = GPT(shape) if config.init is None else load_checkpoint(config.init, copy=True).train()
     flops = flops_per_token(decoder, shape, config.block_size)
 
@@ -164,7 +167,6 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     model.mark_forward_method("next_logits")
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
     schedule = make_schedule(config.optim, config.steps)
-    data = Data(config, *data_ranks(fabric))
     loader = fabric.setup_dataloaders(data.train(), use_distributed_sampler=False)
 
     state = TrainState(model, optimizers, loader)

@@ -1,7 +1,8 @@
 """What a model needs in memory, worked out from its configuration, before anything is loaded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 
@@ -24,7 +25,6 @@ BITS = {
 """Bits of one number of a matrix in each precision, the scales of quantised ones counted in."""
 
 _UNQUANTISED = ("embed.", "pos_embed.", "head.")
-_CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,16 @@ class Use:
         context: Tokens in each sequence.
         batch: Sequences at once.
         cache_dtype: Of keys and values; "" means the dtype, or bfloat16 where matrices are quantised.
+        kv_bytes: Memory set apart for keys and values; 0 follows from context and batch.
+        step: Tokens computed at once.
     """
 
     precision: str = "bfloat16"
     context: int = 0
     batch: int = 1
     cache_dtype: str = ""
+    kv_bytes: int = 0
+    step: int = 512
 
 
 def estimate(config: ModelConfig, use: Use) -> Memory:
@@ -81,11 +85,12 @@ def estimate(config: ModelConfig, use: Use) -> Memory:
     number_bytes = BITS[cache] / 8
     return Memory(
         weights=weight_bytes(config, use.precision),
-        kv=int(use.batch * cache_numbers(config, context) * number_bytes),
-        activations=_activations(config, context, use.batch, number_bytes),
+        kv=max(use.kv_bytes, int(use.batch * cache_numbers(config, context) * number_bytes)),
+        activations=_activations(config, context, use, number_bytes),
     )
 
 
+@lru_cache(maxsize=16)
 def weight_bytes(config: ModelConfig, precision: str) -> int:
     """Size of the parameters; quantised precisions leave embeddings, output layer and norms in 16 bits."""
     bits, plain = BITS[precision], max(16.0, BITS[precision])
@@ -113,7 +118,7 @@ def largest_context(config: ModelConfig, use: Use, free: int) -> int:
     low, high = 0, use.context or config.context
     while low < high:
         middle = (low + high + 1) // 2
-        tried = Use(use.precision, middle, use.batch, use.cache_dtype)
+        tried = replace(use, context=middle)
         low, high = (middle, high) if estimate(config, tried).total <= free else (low, middle - 1)
     return low
 
@@ -149,21 +154,23 @@ def _remedies(config: ModelConfig, use: Use, free: int, quantisable: bool) -> Se
     found: list[str] = []
     if (shorter := largest_context(config, use, free)) >= 64:
         found.append(f"a context of {shorter} tokens")
+    elif use.kv_bytes and (left := free - estimate(config, replace(use, kv_bytes=0)).total) > 0:
+        found.append(f"kv_bytes of {_gb(left)} at most")
     for precision, bits in sorted(BITS.items(), key=lambda item: -item[1]):
         smaller = bits < BITS[use.precision] and (quantisable or bits >= 16)
-        tried = Use(precision, use.context, use.batch, use.cache_dtype)
+        tried = replace(use, precision=precision)
         if smaller and precision != "float16" and estimate(config, tried).total <= free:
             found.append(f"{precision} ({_gb(estimate(config, tried).total)})")
             break
     return found
 
 
-def _activations(config: ModelConfig, context: int, batch: int, number_bytes: float) -> int:
+def _activations(config: ModelConfig, context: int, use: Use, number_bytes: float) -> int:
     """Of one step: a chunk of prompt through the widest layer, and the logits of every sequence."""
-    tokens = max(batch, min(_CHUNK_TOKENS, context))
+    tokens = max(use.batch, min(use.step, context))
     heads = (config.heads + 2 * config.kv_heads) * config.head_dim
     mlp = max(_mlp_width(config, index) for index in range(config.layers))
-    return int(tokens * (4 * config.d + 2 * heads + 3 * mlp) * number_bytes + batch * config.vocab * 4)
+    return int(tokens * (4 * config.d + 2 * heads + 3 * mlp) * number_bytes + use.batch * config.vocab * 4)
 
 
 def _mlp_width(config: ModelConfig, layer: int) -> int:

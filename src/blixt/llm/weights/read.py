@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +13,7 @@ from torch import nn
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import ConfigError, WeightsError
 from blixt.llm.model import GPT
-from blixt.llm.weights import estimate
+from blixt.llm.weights import checksums, estimate
 from blixt.llm.weights.counts import check_experts, check_layers
 from blixt.llm.weights.estimate import BITS, Use
 from blixt.llm.weights.fill import Plan, fill, main_dtype
@@ -52,6 +53,8 @@ def load_checkpoint(
     shard: Callable[[GPT], object] | None = None,
     copy: bool = False,
     check_memory: bool = True,
+    use: Use | None = None,
+    verify: bool = False,
 ) -> GPT:
     """The model of a checkpoint, in evaluation mode.
 
@@ -70,6 +73,10 @@ def load_checkpoint(
             (`fully_shard`); each rank then reads its own parts only, too.
         copy: Let no parameter share memory with the file.
         check_memory: Refuse at once what cannot fit the memory that is free.
+        use: What it shall be used for, whose precision is that of the weights; None is a conversation of
+            2,048 tokens.
+        verify: Compare the checksums that this library writes first. It reads every byte, about a second a
+            gigabyte; without it a flipped bit of a number is noticed by `validate` only.
 
     Raises:
         ConfigError: The configuration is missing or describes a model that cannot be expressed.
@@ -79,6 +86,8 @@ def load_checkpoint(
     if (Path(path) / QUANTIZED).exists():
         return _load_quantized(Path(path), device, quantize)
     source, config = open_checkpoint(path)
+    if verify:
+        checksums.verify(path)
     model = GPT.empty(config)
     plan = plan_for(model, source)
     where = torch.device(device)
@@ -90,7 +99,7 @@ def load_checkpoint(
     if shard is not None:
         shard(model)
     if check_memory and mesh is None and shard is None:
-        _check_memory(config, wanted, where, quantize)
+        _check_memory(config, wanted, where, quantize, use)
     source.will_need()
     after = partial(_quantize_part, model, quantize) if quantize else None
     fill(model, plan, dtype=wanted, device=where, copy=copy, after_block=after)
@@ -218,12 +227,17 @@ def _load_quantized(path: Path, device: str | torch.device, quantize: str | None
 
 
 def _check_memory(
-    config: ModelConfig, dtype: torch.dtype, device: torch.device, quantize: str | None
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: str | None,
+    use: Use | None,
 ) -> None:
     precision = quantize or str(dtype).removeprefix("torch.")
     if precision in BITS:  # others say themselves that they do not exist
-        use = Use(precision, min(config.context, _CHECKED_CONTEXT))
-        estimate.check_memory(config, use, device)
+        use = use or Use(context=_CHECKED_CONTEXT)
+        meant = replace(use, precision=precision, context=min(config.context, use.context or config.context))
+        estimate.check_memory(config, meant, device)
 
 
 def _quantize_part(model: GPT, kind: str, name: str) -> None:

@@ -1,7 +1,6 @@
 """Look at everything a long run will need before it starts: files, numbers, tokenizer, memory, disk."""
 
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,16 @@ import torch
 from torch import Tensor
 
 from blixt.llm.config import ModelConfig
-from blixt.llm.errors import LLMError
+from blixt.llm.errors import LLMError, WeightsError
 from blixt.llm.model import GPT
+from blixt.llm.weights.checksums import verify
 from blixt.llm.weights.estimate import BITS, Use, check_memory, weight_bytes
 from blixt.llm.weights.fill import Plan, main_dtype
-from blixt.llm.weights.find import weight_files
 from blixt.llm.weights.free import free_bytes
 from blixt.llm.weights.read import open_checkpoint, plan_for
-from blixt.llm.weights.safetensors_file import SafetensorsFile
-from blixt.llm.weights.safetensors_write import CHECKSUM
 from blixt.llm.weights.source import Source
 
 Verdict = Literal["ok", "warning", "failed"]
-_PIECE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -127,29 +123,13 @@ def _bounds(tensor: Tensor) -> tuple[Tensor, Tensor]:
 
 def _checksums(path: Path) -> Iterator[Finding]:
     """Of files that this library wrote: others carry none."""
-    sound = 0
-    for file in weight_files(path):
-        opened = SafetensorsFile(file) if file.suffix == ".safetensors" else None
-        if opened is None or CHECKSUM not in opened.metadata:
-            continue
-        if _crc32(file, opened.data_start) == opened.metadata[CHECKSUM]:
-            sound += 1
-        else:
-            yield Finding(
-                "checksum", "failed", f"{file} is damaged: its numbers changed since it was written"
-            )
-            return
+    try:
+        sound = verify(path)
+    except WeightsError as error:
+        yield Finding("checksum", "failed", str(error))
+        return
     if sound:
         yield Finding("checksum", "ok", f"the numbers are as they were written ({sound} checksums)")
-
-
-def _crc32(file: Path, start: int) -> str:
-    crc = 0
-    with file.open("rb") as opened:
-        opened.seek(start)
-        while piece := opened.read(_PIECE_BYTES):
-            crc = zlib.crc32(piece, crc)
-    return f"{crc:08x}"
 
 
 def _tokenizer(path: Path, config: ModelConfig) -> Iterator[Finding]:
