@@ -22,7 +22,7 @@ def test_the_queue_does_what_a_sorted_list_would(steps):
     queue, model, everyone = Queue(), [], []
     for number, (verb, value) in enumerate(steps):
         if verb in ("push", "first"):
-            request = Request(number + 1, b"x" * (number % 5), None, float(number), 0.0)
+            request = Request(number + 1, b"x" * (number % 5), None, float(number))
             request.priority = value
             everyone.append(request)
             queue.push(request, first=verb == "first")

@@ -23,6 +23,7 @@ from blixt.serve.request import Body, Rejected, Request, Sink, State
 from blixt.serve.wire import FINAL, Kind, Message
 
 _CHUNK, _CALL, _OPEN, _REQUEST = int(Kind.CHUNK), int(Kind.CALL), int(Kind.OPEN), int(Kind.REQUEST)
+_QUEUED, _SENT, _ABANDONED, _DONE = State.QUEUED, State.SENT, State.ABANDONED, State.DONE
 MAX_PENDING = 64
 LEAST_GRACE_S = 0.1
 OnCall = Callable[[Link, int, bytes], None]
@@ -112,8 +113,7 @@ class Hub:
         ):
             raise Rejected(429, "Too many requests are waiting; try again later.", self._retry_after_s())
         now = self._loop.time()
-        request = Request(self._new_id(), body, sink, now, 0.0)
-        request.priority, request.meta, request.kind = priority, meta, kind
+        request = Request(self._new_id(), body, sink, now, priority, meta, kind)
         if self._rules.any:
             self._rules.admit(request, len(self._waiting) + 1)
         queue.push(request)
@@ -127,9 +127,9 @@ class Hub:
 
     def send(self, request: Request, kind: int, payload: bytes = b"") -> None:
         """Pass a client's websocket message (DATA) or its leaving (CLOSE) on to the session."""
-        if request.state is State.SENT and request.link is not None:
+        if request.state is _SENT and request.link is not None:
             request.link.send_control(request.id, kind, payload)
-        elif request.state is State.QUEUED:
+        elif request.state is _QUEUED:
             pending = request.pending = request.pending or []
             pending.append((kind, payload))
             if len(pending) == MAX_PENDING:
@@ -137,19 +137,19 @@ class Hub:
 
     def cancel(self, request: Request) -> None:
         """The client has left, or needs no more: free the queue, stop the work. Sends nothing to the sink."""
-        if request.state in (State.QUEUED, State.SENT):
+        if request.state in (_QUEUED, _SENT):
             self.metrics.cancelled += 1
             self._abandon(request, self.limits.timeout_s)
 
     def pause(self, request: Request) -> None:
         """Hold a stream whose reader is behind."""
-        if request.state is State.SENT and request.link is not None:
+        if request.state is _SENT and request.link is not None:
             self.metrics.pauses += 1
             request.link.send_control(request.id, Kind.PAUSE)
 
     def resume(self, request: Request) -> None:
         """Let a held stream go on."""
-        if request.state is State.SENT and request.link is not None:
+        if request.state is _SENT and request.link is not None:
             request.link.send_control(request.id, Kind.RESUME)
 
     # -- workers ------------------------------------------------------------------------------------------
@@ -198,13 +198,13 @@ class Hub:
                 link.close()
             elif not self._dispatch.due:
                 self._dispatch.soon()
-            if request.state is State.ABANDONED:
+            if request.state is _ABANDONED:
                 self._bury(request)
                 if kind == Kind.PACKED:
                     discard(payload)
             else:
                 self._finish(request, kind, payload)
-        elif request.state is State.SENT:
+        elif request.state is _SENT:
             if kind == _CHUNK:
                 self._progress(request, payload)
             else:
@@ -220,13 +220,13 @@ class Hub:
         held = list(link.in_flight.values())
         link.in_flight.clear()
         for request in reversed(held):
-            if request.state is State.ABANDONED:
+            if request.state is _ABANDONED:
                 self._bury(request)
             elif link.has_begun(request) and not self._may_retry(request):
                 detail = "The worker died while it answered this request; try again."
                 self._fail(request, Failure(503, detail, {"retry-after": "1", "x-blixt-began": "1"}))
             else:
-                request.state, request.link = State.QUEUED, None
+                request.state, request.link = _QUEUED, None
                 self._queue.push(request, first=True)
         self._dispatch.soon()
 
@@ -261,8 +261,8 @@ class Hub:
     def _answer_again(self, body: Body, sink: Sink, kind: int, payload: bytes) -> Request:
         """Give a kept answer; after the caller, who waits for it, has this ticket."""
         now = self._loop.time()
-        request = Request(self._new_id(), body, sink, now, now)
-        request.state = State.DONE
+        request = Request(self._new_id(), body, sink, now)
+        request.state = _DONE
         request.release()
         self.metrics.cache_hits += 1
         self._loop.call_soon(sink.deliver, kind, payload)
@@ -292,7 +292,7 @@ class Hub:
             self._idle.set()
 
     def _finish(self, request: Request, kind: int, payload: bytes) -> None:
-        request.state = State.DONE
+        request.state = _DONE
         self._leave(request)
         request.release()
         request.sink.deliver(kind, payload)
@@ -315,12 +315,12 @@ class Hub:
         """Nobody waits any more; a worker that holds it may do so for `patience_s` and a grace."""
         self._leave(request)
         link = request.link
-        if request.state is State.QUEUED or link is None:
+        if request.state is _QUEUED or link is None:
             self._queue.discard(request)
-            request.state = State.DONE
+            request.state = _DONE
             request.release()
             return
-        request.state = State.ABANDONED
+        request.state = _ABANDONED
         link.send_control(request.id, Kind.CANCEL)
         patience_s += self.limits.kill_grace_s
         if patience_s != float("inf"):
@@ -332,7 +332,7 @@ class Hub:
         request.sink.deliver(Kind.ERROR, msgspec.json.encode(failure))
 
     def _bury(self, request: Request) -> None:
-        request.state = State.DONE
+        request.state = _DONE
         request.release()
         if request.kill_timer is not None:
             request.kill_timer.cancel()
@@ -347,7 +347,7 @@ class Hub:
             request.kill_timer = self._loop.call_later(again_s, self._kill_if_held, link, request)
 
     def _on_late(self, request: Request) -> None:
-        if not self.limits.running_timeout and request.state is State.SENT:
+        if not self.limits.running_timeout and request.state is _SENT:
             link = request.link
             if link is not None and link.has_begun(request):
                 return
@@ -365,14 +365,14 @@ class Hub:
     # -- inside: to the workers ------------------------------------------------------------------------------
 
     def _send(self, link: Link, requests: list[Request]) -> None:
-        now, sent = self._loop.time(), State.SENT
+        now = self._loop.time()
         waits_s = [now - request.admitted_at for request in requests]
         self.metrics.batch_sizes.observe(len(requests))
         self.metrics.queue_seconds.observe_all(waits_s)
         if self.policy.batched:
             self.metrics.batch_wait_seconds.observe(max(waits_s))
         for request in requests:
-            request.state = sent
+            request.state = _SENT
             request.link = link
             request.sent_at = now
             if request.kind == _OPEN:

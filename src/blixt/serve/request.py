@@ -34,6 +34,9 @@ class State(Enum):
     DONE = "done"
 
 
+_QUEUED = State.QUEUED
+
+
 class Sink(Protocol):
     """Who waits for a request's messages: a plain answer, a stream, a websocket, the next stage."""
 
@@ -81,21 +84,30 @@ class Request:
         "timer",
     )
 
-    def __init__(self, id: int, body: Body, sink: Sink, now: float, deadline: float) -> None:
+    def __init__(
+        self,
+        id: int,
+        body: Body,
+        sink: Sink,
+        now: float,
+        priority: int = 0,
+        meta: bytes | None = None,
+        kind: int = Kind.REQUEST,
+    ) -> None:
         self.id = id
         self.body = body
-        self.kind: int = Kind.REQUEST
-        self.meta: bytes | None = None
+        self.kind = kind
+        self.meta = meta
         self.pending: list[tuple[int, bytes]] | None = None  # a session's messages before a worker has it
         self.sink = sink
         self.admitted_at = now
         self.spent_s = 0.0  # before, in the earlier stages of a pipeline
-        self.deadline = deadline
-        self.priority = 0
+        self.deadline = now
+        self.priority = priority
         self.cost = 1.0
         self.attempts = 0
         self.sent_at = 0.0
-        self.state = State.QUEUED
+        self.state = _QUEUED
         self.link: Link | None = None
         self.sequence = 0
         self.streamed = False
