@@ -13,6 +13,7 @@ from blixt.data.foreign.files import Files
 from blixt.data.foreign.optional import need
 from blixt.data.foreign.paths import find
 from blixt.data.foreign.rows import ForeignDataset
+from blixt.data.foreign.thrift import with_missing
 from blixt.data.store import Credentials
 
 SUFFIXES = (".parquet",)
@@ -34,11 +35,15 @@ class ParquetSource:
         crc = 0
         for number, name in enumerate(names):
             metadata = self._open(number).metadata
+            self._optional |= with_missing(self._files.view(name), self._files.store.url(name))
             for group in range(metadata.num_row_groups):
                 facts = metadata.row_group(group)
                 self._places.append((number, group))
-                self._optional |= with_missing(facts)
                 self.part_rows.append(facts.num_rows)
+                if facts.num_rows < 0:
+                    raise FormatError(
+                        f"{files.store.url(name)} is damaged: it says it has {facts.num_rows} rows"
+                    )
                 self.size_bytes += facts.total_byte_size
                 crc = zlib.crc32(f"{name}:{group}:{facts.num_rows}:{facts.total_byte_size}".encode(), crc)
         self.fingerprint = f"{crc:08x}"
@@ -86,7 +91,7 @@ class ParquetSource:
         name = self._names[number]
         try:
             file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(self._files.view(name))))
-        except pa.ArrowInvalid as problem:
+        except (pa.ArrowException, OSError, ValueError) as problem:
             raise FormatError(
                 f"{self._files.store.url(name)} is no Parquet file, or is damaged: {problem}"
             ) from None
@@ -97,19 +102,6 @@ class ParquetSource:
                 f"it has {', '.join(file.schema_arrow.names)}"
             )
         return file
-
-
-def with_missing(group: Any) -> set[str]:
-    """Return the flat columns of a row group in which values may be missing."""
-    columns = [group.column(number) for number in range(group.num_columns)]
-    return {
-        column.path_in_schema
-        for column in columns
-        if "." not in column.path_in_schema
-        and (
-            column.statistics is None or not column.statistics.has_null_count or column.statistics.null_count
-        )
-    }
 
 
 class ParquetDataset(ForeignDataset):
