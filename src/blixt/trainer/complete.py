@@ -80,7 +80,7 @@ def has_loader(stage: str, module: Module, datamodule: DataModule | None) -> boo
 
 
 def can_validate(module: Module, datamodule: DataModule | None, given: Any, wanted: bool = True) -> bool:
-    """Whether a fit validates: there are batches, and a step for them. Half of it is told.
+    """Whether a fit validates: there are batches, and a step for them. Batches without a step are told.
 
     Args:
         module: Of the fit.
@@ -90,15 +90,10 @@ def can_validate(module: Module, datamodule: DataModule | None, given: Any, want
     """
     loader = given is not None or has_loader("val", module, datamodule)
     step = overridden(module, "validation_step", Module)
-    if wanted and loader != step:
-        missing = (
-            ("validation_step", "there is a loader for it")
-            if loader
-            else ("val_dataloader", "there is a step")
-        )
+    if wanted and loader and not step:
         warnings.warn(
-            f"fit will not validate: {missing[1]}, but no {missing[0]}. Write one, or say "
-            "Trainer(limit_val_batches=0).",
+            f"fit will not validate: there is a loader for it, but {type(module).__name__} has no "
+            "validation_step. Write one, or say Trainer(limit_val_batches=0).",
             stacklevel=2,
         )
     return loader and step
