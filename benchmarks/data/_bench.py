@@ -143,6 +143,8 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
     base = next((each for each in found["competitors"].values() if each["system"] == "litdata"), None)
     for each in found["competitors"].values():
         each["ratio"] = None if base is None else ratio(each, base, row.metric)
+    if row.limit is not None and base is not None:
+        found["limit_ratio"] = found["limit"] / base["value"]
     return found
 
 
@@ -248,5 +250,6 @@ def table(rows: list[dict[str, Any]]) -> str:
             )
         lines += [f"  {name:<34}failed: {why}" for name, why in row.get("failed", {}).items()]
         if "limit" in row:
-            lines.append(f"  {'limit: ' + row['limit_is']:<34}{row['limit']:>14,.0f}")
+            times = f"{row['limit_ratio']:.2f}x" if "limit_ratio" in row else ""
+            lines.append(f"  {'limit: ' + row['limit_is']:<34}{row['limit']:>14,.0f} {'':>22} {times:>8}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore.store  # noqa: F401
 from benchmarks.data._measure import Reader, main
 from numpy.random import default_rng  # here, since imports are not measured
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import litdata.streaming.downloader as downloader
 import numpy as np
+import obstore.store  # noqa: F401  imports are not measured, in no system
 import simplejpeg
 import torch
 from benchmarks.data._measure import Reader, main

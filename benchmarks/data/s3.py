@@ -6,7 +6,7 @@ Cold: nothing is cached before a run. Warm: an epoch was read before. One worker
 of the process, the others in a worker process. The server runs on the same cores and is not counted.
 LitData needs one option more than it sets to reach S3 over plain http (see `_litdata`). The limit is
 what any reader with a cache on disk has to do: fetch the bytes, by the same client in ranges of 8 MiB one
-after the other, and write them to a file.
+after the other, and write them to a file as they arrive.
 """
 
 import tempfile
@@ -42,7 +42,9 @@ def limit(s3: dict[str, Any], name: str, samples: int, folder: Path) -> tuple[fl
     for path, size in store.list("shards"):
         with tempfile.TemporaryFile(dir=folder) as file:
             for low in range(0, size, RANGE_BYTES):
-                total += file.write(store.read(path, low, min(size, low + RANGE_BYTES)))
+                high = min(size, low + RANGE_BYTES)
+                store.read_to(path, low, high, lambda at, part: file.write(part))
+                total += high - low
     return samples / (time.process_time() - start), f"{total / 1e6:.0f} MB fetched and written"
 
 
