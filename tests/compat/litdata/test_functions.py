@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,13 @@ def test_an_encrypted_and_compressed_dataset_opens_with_its_password(tmp_path: P
     assert StreamingDataset(str(tmp_path / "o"), encryption=loaded)[3]["i"] == 3
     with pytest.raises(Exception, match="encrypted"):
         StreamingDataset(str(tmp_path / "o"))[0]
+
+
+def test_a_path_may_hold_the_time(tmp_path: Path) -> None:
+    optimize(recipes.number, [1, 2], str(tmp_path / "of-{%Y}-{%m}"), chunk_size=2, num_workers=0)
+    [folder] = tmp_path.iterdir()
+    assert re.fullmatch(r"of-\d{4}-\d\d", folder.name)
+    assert list(StreamingDataset(str(folder))) == [1, 2]
 
 
 def test_map_writes_files_and_walk_finds_them(tmp_path: Path) -> None:

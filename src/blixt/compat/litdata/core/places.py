@@ -1,7 +1,9 @@
 """Where data lies, as LitData's users say it: paths, `Dir`s, and options of boto3 or object stores."""
 
 import os
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ _CREDENTIALS = {
     "token": "token",
 }
 _OPTIONS = {"endpoint": "endpoint", "endpoint_url": "endpoint", "region": "region", "region_name": "region"}
+_TIME = re.compile(r"\{(%[^{}]*)\}")
 _SCHEMES = {"r2": "s3", "azure": "az", "gcs": "gs"}
 
 
@@ -29,12 +32,13 @@ class Dir:
 
 
 def location_of(place: str | Path | Dir) -> str:
-    """Return the address that a path, a `Dir` or a URL means."""
+    """Return the address that a path, a `Dir` or a URL means; `{%Y-%m-%d}` in it is the time now."""
     text: str | None = place.url or place.path if isinstance(place, Dir) else os.fspath(place)
     if not text:
         raise ValueError("a dataset needs a path or a URL")
     if text.startswith("local:"):
         text = text.removeprefix("local:")
+    text = _TIME.sub(lambda found: datetime.now().strftime(found[1]), text)
     scheme, colon, rest = text.partition("://")
     return f"{_SCHEMES.get(scheme, scheme)}://{rest}" if colon else text
 
