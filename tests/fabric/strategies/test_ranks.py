@@ -50,6 +50,32 @@ def test_ddp_takes_all_options_of_torchs(two: Reports) -> None:
     two.of(data_parallel.check_ddp_with_all_its_options)
 
 
+def test_the_verbs_of_a_strategy_answer_alike_on_all_processes(two: Reports) -> None:
+    for rank, seen in enumerate(two.of(data_parallel.check_verbs)):
+        assert seen.pop("places") == (rank, 2, rank == 0)
+        assert seen.pop("kept") == [float(rank), 2.0]
+        assert seen == {
+            "broadcast": 1,
+            "all_gather": [[0.0, 2.0], [1.0, 2.0]],
+            "all_reduce": [1.0, 4.0],
+            "reduce": [0.5, 2.0],
+            "all": False,
+            "any": True,
+        }
+
+
+def test_the_verbs_of_one_process_need_no_others() -> None:
+    strategy = SingleDeviceStrategy()
+    tensor = torch.tensor([1.0, 2.0])
+    strategy.barrier()
+    assert (strategy.global_rank, strategy.world_size, strategy.is_global_zero) == (0, 1, True)
+    assert strategy.broadcast("word") == "word"
+    assert strategy.all_gather(tensor).tolist() == [[1.0, 2.0]]
+    assert strategy.reduce(tensor).tolist() == strategy.all_reduce(tensor, "sum").tolist() == [1.0, 2.0]
+    assert strategy.reduce_boolean_decision(True)
+    assert not strategy.reduce_boolean_decision(False, all=False)
+
+
 def test_ddp_accumulates_without_talking_and_windows_may_end_early(two: Reports) -> None:
     two.of(data_parallel.check_ddp_accumulation)
 
