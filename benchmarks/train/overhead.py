@@ -4,7 +4,7 @@ The model is tiny on purpose (32 -> 64 -> 2, batch 64), so that a step takes a f
 everything a framework adds shows. Rounds are short and alternate between the competitors, with the raw loop
 before and after each: the ratio to these two cancels what the machine does meanwhile.
 
-    python -m benchmarks.train.overhead [--rounds 41] [--steps 100] [--only WORD] [--out FILE]
+    python -m benchmarks.train.overhead [--rounds 31] [--steps 200] [--only WORD] [--out FILE]
 """
 
 import argparse
@@ -65,8 +65,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", default="", help="measure competitors with this in their name")
     parser.add_argument("--out", type=Path, default=RESULTS / "train-overhead.json", help="JSON goes here")
     options = parser.parse_args()

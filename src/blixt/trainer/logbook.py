@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class Logbook:
             self._renew(slot, given)
         if not slot.plain:
             return self._log_other(slot, name, value, batch_size)
-        kind: type = cast("Any", type(value))
+        kind: type = type(value)  # pyright: ignore[reportUnknownVariableType] - of anything
         if kind is Tensor and value.is_cpu:
             try:
                 value = value.item()

@@ -65,7 +65,7 @@ class Speaking:
         if trainer is None:
             return self._log_without_trainer({name: value}, logger)
         trainer.logbook.log(
-            cast("Any", self),
+            self,  # pyright: ignore[reportArgumentType] - a Module
             name,
             value,
             batch_size,

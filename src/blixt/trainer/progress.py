@@ -97,4 +97,5 @@ def rows_of(batch: Any) -> int:
     first = batch[0] if type(batch) in (list, tuple) and batch else batch
     if not isinstance(first, torch.Tensor):
         first = next(tensors(batch), None)
-    return first.shape[0] if first is not None and first.ndim else 1
+    shape = first.shape if first is not None else ()
+    return shape[0] if shape else 1
