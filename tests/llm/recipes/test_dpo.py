@@ -49,11 +49,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_loss_raises_the_margin_of_pairs_it_has_not_seen(
     loss: str, model: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    found = dpo(model, pairs, out=str(tmp_path / "out"), loss=loss, **QUICK)
+    # KTO judges each answer alone: with equal weights the first steps push unwanted answers down, and wanted
+    # ones along with them.
+    weighed = {"wanted_weight": 4.0} if loss == "kto" else {}
+    found = dpo(model, pairs, out=str(tmp_path / "out"), loss=loss, **QUICK, **weighed)
     assert found["steps"] == 20
     assert found["margin"] > found["first_margin"] + 0.001
-    # KTO judges each answer alone, against the reference point: a margin says more.
-    assert found["accuracy"] > (0.9 if loss != "kto" else 0.6)
+    assert found["accuracy"] > (0.9 if loss != "kto" else 0.85)
 
 
 def test_all_weights_train_beside_a_frozen_copy(model: Path, pairs: Path, tmp_path: Path) -> None:
