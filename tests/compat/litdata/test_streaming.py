@@ -22,6 +22,7 @@ from blixt.compat.litdata import (
     train_test_split,
 )
 from blixt.compat.litdata.core.base import Part
+from blixt.compat.litdata.core.places import store_arguments
 from compat.litdata import recipes
 
 FIXTURES = Path(__file__).parents[2] / "data" / "foreign" / "fixtures"
@@ -238,6 +239,25 @@ def test_parallel_samples_are_tuples_with_generators_that_repeat(numbers: str) -
     assert [sample[1] for sample in first] == list(range(50))
     assert list(ParallelStreamingDataset(datasets, transform=join)) == first
     assert len({sample[2] for sample in first}) == 50
+
+
+@pytest.mark.parametrize(("length", "kinds"), [(None, (False, False)), (30, (True, False))])
+def test_a_parallel_dataset_says_whether_it_goes_round(
+    length: int | None, kinds: tuple[bool, bool], numbers: str
+) -> None:
+    dataset = ParallelStreamingDataset([StreamingDataset(numbers)], length=length)
+    assert (dataset.is_cycling(), dataset.is_infinite()) == kinds
+    assert ParallelStreamingDataset([StreamingDataset(numbers)], length=float("inf")).is_infinite()
+
+
+def test_options_of_a_boto_session_are_credentials() -> None:
+    session = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "eu-north-1"}
+    assert store_arguments(session) == {
+        "credentials": {"access_key_id": "a", "secret_access_key": "b"},
+        "options": {"region": "eu-north-1"},
+    }
+    with pytest.raises(UnsupportedArgument, match=r"storage_options\['profile_name'\]"):
+        StreamingDataset("s3://x", session_options={**session, "profile_name": "me"})
 
 
 @pytest.mark.parametrize("resume", [True, False])

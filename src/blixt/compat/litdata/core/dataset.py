@@ -30,7 +30,7 @@ class StreamingDataset(StreamingBase):
     Raises:
         FileNotFoundError: when the path is not there.
         ValueError: when it holds no dataset, or an argument is out of range.
-        UnsupportedArgument: for `session_options`, `window_direct_io` and item loaders of your own.
+        UnsupportedArgument: for `window_direct_io`, item loaders of your own, and options not known here.
     """
 
     def __init__(
@@ -58,12 +58,8 @@ class StreamingDataset(StreamingBase):
     ) -> None:
         del max_pre_download, num_canonical_nodes, batch_decode, item_shuffle_window, index_path
         _check(shuffle, subsample, item_loader, transform)
-        refuse(
-            "StreamingDataset",
-            "give credentials in storage_options",
-            session_options=session_options,
-            window_direct_io=window_direct_io,
-        )
+        refuse("StreamingDataset", window_direct_io=window_direct_io)
+        storage_options = {**(session_options or {}), **(storage_options or {})}
         self.input_dir = input_dir if isinstance(input_dir, Dir) else Dir(path=location_of(input_dir))
         self.item_loader, self.seed, self.encryption = item_loader, seed, encryption
         location = location_of(self.input_dir)

@@ -176,6 +176,14 @@ class ParallelStreamingDataset(StreamingBase):
         count = super().get_len(num_workers, batch_size)
         return None if self._length == math.inf else count
 
+    def is_cycling(self) -> bool:
+        """Whether an epoch has a length of its own, for which the datasets go round."""
+        return self._length is not None
+
+    def is_infinite(self) -> bool:
+        """Whether an epoch has no end."""
+        return self._length == math.inf
+
 
 class Cycle(Rows[Any]):
     """A zip that goes on where the last epoch ended, or is the same in every epoch."""
