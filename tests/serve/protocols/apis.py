@@ -49,6 +49,8 @@ class Talker(API):
                 message = request.messages[-1]
                 pictures = [len(data_of(url)[1]) for url in message.images]
                 yield f"{pictures} {[(kind, len(data)) for kind, data in message.audios]}"
+            case ["person"]:
+                yield from ('{"name": ', '"Ada", ', '"age": 36}')
             case ["choice"]:
                 yield f"choice {request.choice} seed {request.seed}"
             case ["break"]:

@@ -5,6 +5,7 @@ import json
 
 import httpx
 import openai
+import pydantic
 import pytest
 
 from blixt.serve.testing import wait_until
@@ -131,6 +132,47 @@ def test_a_refusal_has_a_field_of_its_own(client):
 def test_a_response_format_is_passed_on(client):
     wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": {"type": "object"}}}
     assert ask(client, "format", response_format=wanted).choices[0].message.content == "person"
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+
+
+class weather(pydantic.BaseModel):  # the tool's name is the class's
+    city: str
+
+
+ADA = Person(name="Ada", age=36)
+
+
+def test_structured_answers_are_parsed_by_the_clients_own_helpers(client):
+    messages = [{"role": "user", "content": "person"}]
+    chats = client.chat.completions
+    assert (
+        chats.parse(model="talker", messages=messages, response_format=Person).choices[0].message.parsed
+        == ADA
+    )
+    with chats.stream(
+        model="talker", messages=messages, response_format=Person, stream_options={"include_usage": True}
+    ) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_completion()
+    assert (kinds.count("content.delta"), kinds.count("content.done")) == (4, 1)
+    assert (final.choices[0].message.parsed, final.usage.completion_tokens) == (ADA, 3)
+    response = client.responses.parse(model="talker", input="person", text_format=Person)
+    assert response.output_parsed == ADA
+
+
+def test_tool_calls_are_parsed_by_the_clients_own_helpers(client):
+    tools = [openai.pydantic_function_tool(weather)]
+    messages = [{"role": "user", "content": "tool"}]
+    whole = client.chat.completions.parse(model="talker", messages=messages, tools=tools)
+    with client.chat.completions.stream(model="talker", messages=messages, tools=tools) as stream:
+        streamed = stream.get_final_completion()
+    for answer in (whole, streamed):
+        calls = answer.choices[0].message.tool_calls
+        assert [call.function.parsed_arguments.city for call in calls] == ["Oslo", "Rome"]
 
 
 def test_pictures_and_sounds_reach_the_model(client):

@@ -14,7 +14,7 @@ from blixt.serve.specs.base import Call
 from blixt.serve.specs.openai_logprobs import chat_logprobs, completion_logprobs
 from blixt.serve.specs.openai_requests import prompts_of, require
 from blixt.serve.specs.openai_types import ChatRequest, CompletionRequest, Piece
-from blixt.serve.specs.openai_wire import Usage, error_body, merge_call, new_id
+from blixt.serve.specs.openai_wire import Usage, call_delta, error_body, merge_call, new_id
 
 _piece = msgspec.json.Decoder(Piece)
 DONE = event(b"[DONE]")
@@ -173,7 +173,7 @@ class CompletionCall(Call):
             "content": piece.text,
             "reasoning_content": piece.reasoning,
             "refusal": piece.refusal,
-            "tool_calls": piece.tool_calls,
+            "tool_calls": [call_delta(call) for call in piece.tool_calls or ()],
         }
         delta = {name: value for name, value in fields.items() if value}
         return {"delta": delta} if delta else None

@@ -104,6 +104,13 @@ def merge_call(into: dict[str, Any], call: dict[str, Any]) -> None:
     into.setdefault("type", "function")
 
 
+def call_delta(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool-call delta as clients want it: which call it is of, and at its begin that it is a function's."""
+    function: dict[str, Any] = call.get("function") or {}
+    begins = "id" in call or bool(function.get("name"))
+    return {"index": 0, **({"type": "function"} if begins else {}), **call}
+
+
 def _sentence(detail: object) -> str:
     if isinstance(detail, dict):
         fields = cast(dict[str, Any], detail)
