@@ -83,15 +83,17 @@ class Heap:
         if not self.blocks.plain:
             self.touch(rows)
             return [self.value(row, place) for row in numbers]
-        # A batch has few rows in each shard, for which arrays cost more than this loop.
+        # A batch has few rows in each shard, for which arrays cost more than these loops.
         width, first_rows, bounds = self.width, self._first_rows, self._bounds
-        spans = self.offsets.pairs([row * width + place for row in numbers])
+        offsets = self.offsets.numbers(numbers, width)
         blocks = [bisect_right(first_rows, row) - 1 for row in numbers]
         if self.blocks.left:
             self.blocks.touch_some(sorted(set(blocks)))
         view, start = self._view, self._start
         found: list[memoryview] = []
-        for row, block, (low, high) in zip(numbers, blocks, spans, strict=True):
+        for row, block in zip(numbers, blocks, strict=True):
+            at = row * width + place
+            low, high = offsets[at], offsets[at + 1]
             if not bounds[block] <= low <= high <= bounds[block + 1]:
                 raise self._misplaced(row)
             found.append(view[start + low : start + high])
