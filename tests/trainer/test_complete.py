@@ -121,6 +121,20 @@ def test_learning_rates_of_two_optimizers_stepped_by_hand_are_taken_with_the_row
     assert {name: len(values) for name, values in monitor.lrs.items()} == {"lr-Adam": 7, "lr-Adam-1": 7}
 
 
+@pytest.mark.parametrize("interval", [None, "epoch", "step"])
+def test_one_cycle_that_steps_by_the_epoch_is_asked_about_unless_it_is_said(interval: str | None) -> None:
+    class Model(BoringModel):
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=9)
+            return [optimizer], [{"scheduler": cycle, **({"interval": interval} if interval else {})}]
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        quiet().fit(Model())
+    assert any("OneCycleLR steps once an epoch" in str(each.message) for each in told) == (interval is None)
+
+
 def test_loggers_get_the_hyper_parameters_that_the_module_was_made_with(tmp_path: Any) -> None:
     class Model(BoringModel):
         def __init__(self, width: int) -> None:

@@ -1,12 +1,13 @@
 """The forms that `configure_optimizers` may return, brought into one."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from blixt.fabric import ConfigError, nearest
 from blixt.trainer.optimizer_handle import TrainerOptimizer
@@ -119,6 +120,14 @@ def _scheduler(item: Any, monitor: str | None) -> SchedulerConfig:
         config = SchedulerConfig(**options)
     else:
         config = SchedulerConfig(item)
+    says_when = isinstance(item, SchedulerConfig) or (isinstance(item, Mapping) and "interval" in item)
+    if isinstance(config.scheduler, OneCycleLR) and not says_when:
+        warnings.warn(
+            "OneCycleLR steps once an epoch, and its total_steps are mostly batches: return "
+            "{'scheduler': ..., 'interval': 'step'}, or say 'epoch' to keep it so.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     config.monitor = config.monitor or monitor
     config.reduce_on_plateau |= isinstance(config.scheduler, ReduceLROnPlateau)
     return config
