@@ -14,10 +14,10 @@ from blixt.data.errors import FormatError, SchemaError
 from blixt.data.key_of import KeyOf, key_getter, key_hash
 from blixt.data.schema import Column, Schema
 from blixt.data.shard.info import ShardInfo
-from blixt.data.shard.layout import grain
 from blixt.data.shard.read import ShardReader
 
-_BLOCK_ROWS = grain(8, packed=True) // 8
+_FENCE_ROWS = 131_072
+"""One fence for so many rows; FORMAT.md fixes the number."""
 _SCHEMA = Schema(
     (
         Column("hash", "fixed", "array", "uint64"),
@@ -100,7 +100,7 @@ def write_segment(
     order = np.argsort(hashes, kind="stable")
     shards: Any = np.array(entries.shard, "<u4")
     rows: Any = np.array(entries.row, "<u8")
-    meta = {"shards": entries.shards, "fences": hashes[order][::_BLOCK_ROWS].tolist()}
+    meta = {"shards": entries.shards, "fences": hashes[order][::_FENCE_ROWS].tolist()}
     with ShardWriter(path, schema=_SCHEMA, dataset_id=dataset_id, encrypt=encrypt, meta=meta) as writer:
         at: int
         for at in order.tolist():
@@ -153,8 +153,8 @@ class Segment:
         block = max(bisect_left(self._fences, wanted) - 1, 0)
         found: list[int] = []
         while block < len(self._fences) and self._fences[block] <= wanted:
-            start = block * _BLOCK_ROWS
-            hashes = self._reader.fixed("hash", start, min(start + _BLOCK_ROWS, self._reader.rows))
+            start = block * _FENCE_ROWS
+            hashes = self._reader.fixed("hash", start, min(start + _FENCE_ROWS, self._reader.rows))
             at = int(hashes.searchsorted(np.uint64(wanted)))
             while at < len(hashes) and hashes.item(at) == wanted:
                 found += self._confirmed(start + at, stored)
@@ -191,7 +191,7 @@ def _check(reader: ShardReader) -> None:
         FormatError: when it is none.
     """
     shards, fences = reader.meta.get("shards"), reader.meta.get("fences")
-    blocks = -(-reader.rows // _BLOCK_ROWS)
+    blocks = -(-reader.rows // _FENCE_ROWS)
     if (
         reader.schema != _SCHEMA
         or not _all_of(str, shards)
