@@ -1,6 +1,7 @@
 """Datasets read from stores: few requests, one fetch on a machine, and right whatever the network does."""
 
 import multiprocessing
+import os
 import random
 from collections.abc import Callable
 from itertools import cycle
@@ -270,6 +271,22 @@ class TestBadLuck:
         proxy.faults.append("corrupt")
         assert same(dataset[150], photo(150))
         assert len(proxy.requests) - asked >= 4
+
+    def test_bytes_that_rot_in_the_cache_are_fetched_once_more(
+        self, location: str, folder: Path, access: dict[str, Any], cache_dir: Path, proxy: FaultyProxy
+    ) -> None:
+        expected = list(Dataset(folder))
+        assert all(same(*pair) for pair in zip(Dataset(location, **access), expected, strict=True))
+        dice = random.Random(3)
+        for path in cache_dir.rglob("*.shard-*"):
+            with open(path, "r+b") as file:
+                file.seek(-dice.randrange(1, min(path.stat().st_size - (1 << 16), 1 << 15)), os.SEEK_END)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+        asked = len(proxy.gets(".shard"))
+        assert all(same(*pair) for pair in zip(Dataset(location, **access), expected, strict=True))
+        assert len(proxy.gets(".shard")) > asked
 
     def test_bytes_that_always_arrive_damaged_are_an_error_that_names_shard_block_and_range(
         self, large: str, access: dict[str, Any], proxy: FaultyProxy

@@ -312,6 +312,42 @@ class TestBadLuck:
             assert read()
         assert not proxy.faults or fault == "lie"
 
+    @pytest.mark.parametrize("fault", ["503", "drop", "short", "lie", "reset"])
+    def test_a_large_read_that_breaks_off_goes_on_where_it_was(
+        self, s3: S3, faulty: Callable[[str], FaultyProxy], fault: Fault
+    ) -> None:
+        proxy, content = faulty(s3.endpoint), CONTENT * 2048
+        options = {**s3.options, "endpoint": proxy.endpoint}
+        store = open_store(s3.location(), credentials=s3.credentials, options=options)
+        store.put("a", content)
+        proxy.faults.extend([fault, fault])
+        arrived = bytearray()
+
+        def take(at: int, part: memoryview) -> None:
+            assert at == 10 + len(arrived)
+            arrived.extend(part)
+
+        store.read_to("a", 10, len(content) - 10, take)
+        assert arrived == content[10:-10]
+        starts = [request.range[0] for request in proxy.gets("/a") if request.range]
+        assert len(starts) >= 3
+        assert starts == sorted(starts)
+        if fault in ("short", "lie", "reset"):
+            assert starts[-1] > 10
+
+    def test_what_goes_wrong_with_the_taker_is_not_tried_again(self, s3: S3) -> None:
+        store = open_store(s3.location(), credentials=s3.credentials, options=s3.options)
+        store.put("a", CONTENT * 2048)
+        taken: list[int] = []
+
+        def take(at: int, part: memoryview) -> None:
+            taken.append(at)
+            raise OSError("no space")
+
+        with pytest.raises(OSError, match="no space"):
+            store.read_to("a", 0, 1 << 20, take)
+        assert taken == [0]
+
     def test_an_answer_that_stalls_is_given_up_and_asked_for_again(
         self, s3: S3, faulty: Callable[[str], FaultyProxy]
     ) -> None:
