@@ -6,6 +6,7 @@ K experts a token visits, F inner width of an expert.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from blixt.llm.eager import eager
 from blixt.llm.specs import MoESpec
+
+FEW_PICKS = 16
+"""Up to so many visits of experts are computed one by one on a CPU: there is nothing to group."""
 
 
 class Router(nn.Module):
@@ -64,11 +68,16 @@ def _open(ranked: Tensor, spec: MoESpec) -> Tensor:
 
 
 class Experts(nn.Module):
-    """All experts' weights, stacked: `gate` and `up` (E, F, D), `down` (E, D, F), and biases if any."""
+    """All experts' weights, stacked: `gate` and `up` (E, F, D), `down` (E, D, F), and biases if any.
+
+    Attributes:
+        row_by_row: Compute every visit by itself, so that its bits do not depend on the others.
+    """
 
     def __init__(self, d: int, spec: MoESpec, act: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.spec, self.act = spec, act
+        self.row_by_row = False
         self.gate = nn.Parameter(torch.empty(spec.experts, spec.d_ff, d))
         self.up = nn.Parameter(torch.empty(spec.experts, spec.d_ff, d))
         self.down = nn.Parameter(torch.empty(spec.experts, d, spec.d_ff))
@@ -81,6 +90,8 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """What the chosen experts (N, K) make of the tokens (N, D), weighed and summed, (N, D)."""
+        if self._one_by_one(x, index):
+            return self._visit(x, index, weights)
         chosen = index.flatten()
         order = chosen.argsort(stable=True)
         sorted_experts = chosen[order]
@@ -101,6 +112,31 @@ class Experts(nn.Module):
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
         return y[back].view(*index.shape, x.shape[1]).sum(1)
 
+    def _one_by_one(self, x: Tensor, index: Tensor) -> bool:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+            return False
+        return (self.row_by_row or index.numel() <= FEW_PICKS) and x.dtype == self.gate.dtype and len(x) > 0
+
+    def _visit(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        """`forward`, each expert and token by itself: matrix times vector, nothing sorted or gathered."""
+        out: list[Tensor] = []
+        for row, experts, shares in zip(x, _lists(index), weights.to(x.dtype), strict=True):
+            parts = [
+                self._alone(row * share if self.spec.weigh_input else row, expert)
+                for expert, share in zip(experts, shares, strict=True)
+            ]
+            y = torch.stack(parts)
+            out.append((y if self.spec.weigh_input else y * shares.unsqueeze(-1)).sum(0))
+        return torch.stack(out)
+
+    def _alone(self, x: Tensor, expert: int) -> Tensor:
+        """One expert's output (D,) for one token (D,)."""
+        gate, up = torch.mv(self.gate[expert], x), torch.mv(self.up[expert], x)
+        if self.gate_bias is not None and self.up_bias is not None:
+            gate, up = gate + self.gate_bias[expert], up + self.up_bias[expert]
+        y = torch.mv(self.down[expert], self._activate(gate, up))
+        return y if self.down_bias is None else y + self.down_bias[expert]
+
     @staticmethod
     def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix (out, in); rows of expert e end before `ends[e]`."""
@@ -116,6 +152,10 @@ class Experts(nn.Module):
         gate = gate.clamp(max=self.spec.limit)
         up = up.clamp(-self.spec.limit, self.spec.limit)
         return gate * torch.sigmoid(gate * self.spec.alpha) * (up + 1)
+
+
+def _lists(index: Tensor) -> list[list[int]]:
+    return cast("list[list[int]]", index.tolist())  # pyright: ignore[reportUnknownMemberType] - untyped in torch
 
 
 @eager

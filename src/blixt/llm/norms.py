@@ -19,8 +19,25 @@ def make_norm(kind: NormKind, width: int, eps: float, offset: float = 0.0) -> nn
     if kind == "rms" and offset:
         return OffsetRMSNorm(width, eps, offset)
     if kind in ("rms", "rms_bare"):
-        return nn.RMSNorm(width, eps=eps, elementwise_affine=kind == "rms")
+        return RMSNorm(width, eps=eps, elementwise_affine=kind == "rms")
     return nn.LayerNorm(width, eps=eps, elementwise_affine=kind != "layer_bare", bias=kind == "layer")
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's RMSNorm, with a shorter way for inference on a CPU.
+
+    There `F.rms_norm` is many operations, each with a temporary of its own: 512 rows of 576 take it 1.5 ms,
+    this way 0.2 ms (torch 2.13).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to the same shape."""
+        plain = x.dtype != torch.float32 or x.device.type != "cpu" or self.eps is None
+        if plain or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(x)
+        squares = x.square().sum(-1, keepdim=True)
+        y = x * squares.mul_(1 / x.shape[-1]).add_(self.eps or 0.0).rsqrt_()
+        return y.mul_(self.weight) if self.elementwise_affine else y
 
 
 class OffsetRMSNorm(nn.Module):

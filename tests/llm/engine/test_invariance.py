@@ -123,7 +123,7 @@ class Watched(Engine):
 
 
 @pytest.mark.skipif(not rows_are_alike(), reason="this machine's BLAS rounds a row by its neighbours")
-@pytest.mark.parametrize("shape", sorted(SHAPES.keys() - {"experts"}))  # grouped products are not promised
+@pytest.mark.parametrize("shape", SHAPES)
 def test_batch_invariant_means_the_same_bits_in_any_company(shape: str) -> None:
     model = decisive(**SHAPES[shape])
     prompts = prompts_of(3)

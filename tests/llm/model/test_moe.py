@@ -64,6 +64,13 @@ def test_grouped_products_equal_one_expert_at_a_time(
     index = torch.stack([torch.randperm(experts)[: spec.top_k] for _ in range(count)])
     weights = torch.rand(count, spec.top_k, requires_grad=True)
     got, wanted = layer(x, index, weights), one_by_one(layer, x, index, weights)
+    with torch.no_grad():  # a few visits are computed one by one then, and all of them when asked for
+        torch.testing.assert_close(layer(x, index, weights), wanted, rtol=1e-4, atol=1e-4)
+        layer.row_by_row = True
+        alone = layer(x, index, weights)
+        torch.testing.assert_close(alone, wanted, rtol=1e-4, atol=1e-4)
+        assert torch.equal(alone[-1:], layer(x[-1:], index[-1:], weights[-1:]))
+        layer.row_by_row = False
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
     leaves = [x, weights, *layer.parameters()]
     grads = (

@@ -277,10 +277,19 @@ class Engine:
         ready = [r for r in self.scheduler.running if r.decoding and r.left > 1]
         most = [min(self.config.speculate_tokens, r.left - 1) for r in ready]
         asked = [(r.uid, r.tokens, most[i]) for i, r in enumerate(ready)]
+        self._tell_proposer(ready)
         for request, proposal in zip(ready, self._proposer.propose_batch(asked), strict=True):
             length = len(request.tokens) + len(proposal.tokens)
             crosses = regime(self.model.config, length) != request.regime
             request.drafts = [] if crosses else list(proposal.tokens)
+            request.draft_probs = proposal.probs
+
+    def _tell_proposer(self, requests: Sequence[Request]) -> None:
+        from blixt.llm.engine.speculative import DrawingProposer
+
+        if isinstance(self._proposer, DrawingProposer):
+            for request in requests:
+                self._proposer.know(request.uid, request.sampling, request.seed)
 
     @torch.inference_mode()
     def _draw(self, plan: Sequence[Slice], logits: Tensor) -> list[Draw]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from blixt.llm.engine.request import FinishReason, Request, TokenLogprob, Update
-from blixt.llm.engine.sampler import Row, logprobs, sample
+from blixt.llm.engine.sampler import Row, edit, logprobs, probabilities, sample
 from blixt.llm.engine.scheduler import Slice
 
 
-@dataclass
+@dataclass(eq=False)
 class Draw:
     """The rows of one request in a step.
 
@@ -52,10 +52,15 @@ def draw_tokens(logits: Tensor, draws: Sequence[Draw]) -> None:
     order = [i for draw in draws for i in draw.rows]
     if not order:
         return
+    drawn = [draw for draw in draws if draw.request.draft_probs is not None and draw.request.drafts]
+    for draw in drawn:
+        _verify(draw, logits[draw.rows.start : draw.rows.stop])
+    plainly = [draw for draw in draws if draw not in drawn] if drawn else draws
+    order = [i for draw in plainly for i in draw.rows]
     whole = order == list(range(len(logits)))
-    tokens = sample(logits if whole else logits[order], [row for draw in draws for row in _rows(draw)])
+    tokens = sample(logits if whole else logits[order], [row for draw in plainly for row in _rows(draw)])
     at = 0
-    for draw in draws:
+    for draw in plainly:
         draw.tokens = tokens[at : at + len(draw.rows)]
         at += len(draw.rows)
     if plain is not None:
@@ -129,6 +134,19 @@ def _rows(draw: Draw) -> list[Row]:
         )
         for index in range(len(draw.rows))
     ]
+
+
+def _verify(draw: Draw, logits: Tensor) -> None:
+    """Draw where guesses were drawn, too: by the ratio of probabilities."""
+    from blixt.llm.engine.speculative import verify
+
+    request, rows = draw.request, _rows(draw)
+    assert request.draft_probs is not None
+    edit(logits, rows)
+    target = probabilities(logits, rows)
+    kept = verify(target, request.drafts, request.draft_probs.to(target.device), request.seed, request.count)
+    # Rows behind a rejected guess follow from what did not come: nobody reads what stands for them.
+    draw.tokens = kept + [kept[-1]] * (len(draw.rows) - len(kept))
 
 
 def _mask(logits: Tensor, draws: Sequence[Draw]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from torch import Tensor
+
 from blixt.llm.engine.blocks_tables import Tables
 from blixt.llm.sampling import Sampling
 from blixt.llm.tokenizer import Detokenizer
@@ -85,6 +87,7 @@ class Request:
         cached: Prompt tokens found in the prefix cache.
         regime: Which rope factors its cache was computed with, see `runner_rope`.
         drafts: Guessed tokens of the running step.
+        draft_probs: What they were drawn from, if they were drawn.
         grammar: Masks tokens that its format does not allow.
         stop_ids: End tokens and stop ids that end it.
         detokenizer: Makes text of tokens, when the engine has a tokenizer.
@@ -109,6 +112,7 @@ class Request:
     cached: int = 0
     regime: int = 0
     drafts: list[int] = field(default_factory=list[int])
+    draft_probs: Tensor | None = None
     grammar: "GrammarState | None" = None
     stop_ids: frozenset[int] = frozenset()
     detokenizer: Detokenizer | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blixt.llm.model import GPT
+from blixt.llm.moe import Experts, Router
 
 BATCHED_ROWS = range(3, 65)
 """Steps with so many rows gain from input-major weights."""
@@ -33,7 +34,11 @@ class Layout:
         self._linears = [m for m in model.blocks.modules() if type(m) is nn.Linear and _may_change(m.weight)]
         self._on_cpu = model.embed.weight.device.type == "cpu"
         self._steps = 0
+        self._routers: list[nn.Parameter] = []
+        for experts in (m for m in model.blocks.modules() if isinstance(m, Experts)):
+            experts.row_by_row = batch_invariant
         if batch_invariant:
+            self._routers = [m.weight for m in model.blocks.modules() if isinstance(m, Router)]
             self.change()
 
     def rows(self, count: int) -> int:
@@ -55,9 +60,9 @@ class Layout:
     @torch.no_grad()
     def change(self) -> None:
         """Store the weights of all linear layers of the blocks input-major."""
-        for linear in self._linears:
-            linear.weight.data = linear.weight.data.t().contiguous().t()
-        self._linears = []
+        for weight in [*(linear.weight for linear in self._linears), *filter(_may_change, self._routers)]:
+            weight.data = weight.data.t().contiguous().t()
+        self._linears, self._routers = [], []
 
 
 def _may_change(weight: Tensor) -> bool:

@@ -41,9 +41,9 @@ class Row:
     stop_ids: frozenset[int] = frozenset()
 
 
-def uniform(seed: int, place: int) -> float:
-    """A number in [0, 1) that only these two decide."""
-    digest = blake2b(f"{seed}:{place}".encode(), digest_size=8).digest()
+def uniform(seed: int, place: int, purpose: str = "") -> float:
+    """A number in [0, 1) that only these decide."""
+    digest = blake2b(f"{seed}:{place}{purpose}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) / (1 << 53)
 
 
@@ -97,12 +97,24 @@ def penalise(logits: Tensor, rows: Sequence[Row]) -> Tensor:
 
 def draw(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """Sample from logits (R, V) of rows that all have a temperature; gives ids (R,)."""
-    logits = logits / _column(logits, [row.sampling.temperature for row in rows])
-    logits = logits.masked_fill_(logits < threshold(logits, rows), float("-inf"))
-    below = logits.softmax(-1, dtype=torch.float64).cumsum_(-1)
+    below = probabilities(logits, rows).cumsum_(-1)
     place = _column(below, [uniform(row.seed, row.place) for row in rows]) * below[:, -1:]
     # The first place where the sum exceeds the draw has a probability of its own, so no filtered token wins.
     return torch.searchsorted(below, place, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def probabilities(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """What tokens are drawn from: float64 (R, V) of logits (R, V) of rows that all have a temperature."""
+    logits = logits / _column(logits, [row.sampling.temperature for row in rows])
+    logits = logits.masked_fill_(logits < threshold(logits, rows), float("-inf"))
+    return logits.softmax(-1, dtype=torch.float64)
+
+
+def pick(weights: Tensor, place: float) -> int:
+    """The id that a number in [0, 1) falls on, by weights (V,) of any sum."""
+    below = weights.cumsum(-1)
+    found = int(torch.searchsorted(below, place * below[-1], right=True))
+    return min(found, int(weights.nonzero()[-1]))
 
 
 def threshold(logits: Tensor, rows: Sequence[Row]) -> Tensor:

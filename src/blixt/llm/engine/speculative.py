@@ -6,13 +6,21 @@ is fixed before the draw, so this is speculative sampling (Leviathan et al. 2023
 proposal that puts all its weight on one token: it is accepted with its probability under the model, and what
 replaces it has the model's distribution without it. Draws are those that would have been made without
 guessing, so the very tokens are, too: greedy or not, a seed gives the same text with speculation and without.
+
+Where guesses are drawn themselves, from a distribution that the proposal tells, each is accepted with the
+ratio of its probabilities and replaced from what the model gives more than the guesser (`verify`): the text
+has the model's distribution again, but is another sample of it than without guessing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
+from blixt.llm.engine.sampler import pick, uniform
 from blixt.llm.errors import ConfigError
+from blixt.llm.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -21,9 +29,11 @@ class Proposal:
 
     Attributes:
         tokens: In order; may be empty.
+        probs: What they were drawn from, (k, V) float64; None if they were not drawn but chosen.
     """
 
     tokens: list[int]
+    probs: Tensor | None = None
 
 
 @dataclass
@@ -71,6 +81,45 @@ class Proposer(Protocol):
     def forget(self, uid: str) -> None:
         """The request has ended."""
         ...
+
+
+@runtime_checkable
+class DrawingProposer(Proposer, Protocol):
+    """Draws its guesses as a request draws its tokens, and tells from what."""
+
+    def know(self, uid: str, sampling: Sampling, seed: int) -> None:
+        """How a request draws; told before each proposal."""
+        ...
+
+
+def verify(target: Tensor, draft: Sequence[int], source: Tensor, seed: int, place: int) -> list[int]:
+    """Keep drawn guesses as far as the model agrees, so that the result has the model's distribution.
+
+    The rejection sampling of Leviathan et al. 2023 (arXiv:2211.17192), algorithm 1.
+
+    Args:
+        target: The model's probabilities at each guess and behind the last, (k + 1, V).
+        draft: The k guesses.
+        source: What they were drawn from, (k, W); ids from W on have no probability there.
+        seed: Of the request.
+        place: Which token of the answer the first guess is.
+
+    Returns:
+        The guesses up to the first that is rejected, and then one drawn token.
+    """
+    kept: list[int] = []
+    for index, token in enumerate(draft):
+        model, guesser = target[index], source[index]
+        ratio = float(model[token]) / float(guesser[token])
+        if uniform(seed, place + index, "accept") < ratio:
+            kept.append(token)
+            continue
+        more = model.clone()
+        more[: len(guesser)] -= guesser[: len(model)]
+        more.clamp_(min=0)
+        rest = more if float(more.sum()) > 0 else model  # they differ by rounding alone
+        return [*kept, pick(rest, uniform(seed, place + index))]
+    return [*kept, pick(target[len(draft)], uniform(seed, place + len(draft)))]
 
 
 class Pace:

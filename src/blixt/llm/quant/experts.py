@@ -47,6 +47,9 @@ class QuantExperts(Experts):
             layers[name] = [kind(in_features, out_features, device="meta", **options) for _ in range(count)]
         return cls(experts, layers)
 
+    def _one_by_one(self, x: Tensor, index: Tensor) -> bool:
+        return False  # its layers take rows, and do not depend on their number
+
     @staticmethod
     def _product(x: Tensor, weight: Any, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix; rows of expert e end before `ends[e]`."""
