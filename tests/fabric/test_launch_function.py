@@ -37,11 +37,12 @@ def join(timeout_s: float = 60) -> int:
 
 
 def meet(folder: Path | None, mode: str) -> dict[str, Any]:
-    rank = join(timeout_s=3)
+    rank = join()
     if folder is not None:
         (folder / f"{rank}.pid").write_text(str(os.getpid()))
     total = torch.tensor(float(rank + 1))
     dist.all_reduce(total)
+    impatient = dist.new_group(timeout=timedelta(seconds=3))  # only now, when all are there
     if mode == "raise" and rank == 1:
         raise TooColdError("four degrees")
     if mode == "kill" and rank == 1:
@@ -49,7 +50,7 @@ def meet(folder: Path | None, mode: str) -> dict[str, Any]:
     if mode == "hang" and rank == 1:
         _a_place_to_hang_in()
     if mode != "fine":
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=impatient)
     dist.destroy_process_group()
     return {"total": total, "rank": rank, "words": ["a", "b"]}
 
@@ -107,14 +108,15 @@ def test_a_rank_that_hangs_is_named_within_the_timeout_and_shows_where(
 
 def meet_in_pairs(folder: Path) -> None:
     """Rank 3 does not come to its pair's collective, so rank 2 not to everybody's, where 0 and 1 wait."""
-    rank = join(timeout_s=4)
+    rank = join()
+    impatient = dist.new_group(timeout=timedelta(seconds=4))
     pairs = [dist.new_group(pair, timeout=timedelta(seconds=60)) for pair in ([0, 1], [2, 3])]
     total = torch.ones(1)
     dist.all_reduce(total)
     if rank == 3:
         _a_place_to_hang_in()
     dist.all_reduce(total, group=pairs[rank // 2])
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=impatient)
 
 
 def test_a_rank_that_hangs_before_a_collective_of_some_is_named_by_those_who_wait_for_the_others(
