@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from argparse import Namespace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -238,7 +238,7 @@ def test_numbers_that_a_module_logs_together_reach_a_logger_together() -> None:
 
 
 def test_hyper_parameters_in_yaml_are_plain_values(tmp_path: Path) -> None:
-    class Kind(str, Enum):
+    class Kind(StrEnum):
         SMALL = "s"
 
     with pytest.warns(UserWarning, match="'kind_of_number' is no YAML"):
