@@ -230,9 +230,20 @@ def test_samples_are_replaced_by_key(tmp_path: Path) -> None:
     with dataset_update(place) as update:
         update["k2"] = {**recipes.sample(2), "i": 20}
         update.commit()
-    assert StreamingDataset(place).get_by_key("k2")["i"] == 20
+        with pytest.raises(RuntimeError, match="after commit"):
+            update["k1"] = recipes.sample(1)
+    with dataset_update(place) as update:
+        update["gone"] = recipes.sample(1)
+        with pytest.raises(KeyError, match="Unknown dataset key"):
+            update.commit()
+    assert StreamingDataset(place)["k2"]["i"] == 20
     assert is_complete_dataset(place)
     assert not is_complete_dataset(str(tmp_path / "nope"))
+    optimize(recipes.number, [1], str(tmp_path / "none"), chunk_size=2, num_workers=0)
+    with pytest.raises(FileNotFoundError, match="keys/"):
+        dataset_update(str(tmp_path / "none"))
+    with pytest.raises(KeyError, match="keys/"):
+        StreamingDataset(str(tmp_path / "none"))["k2"]
 
 
 def test_class_folders_are_listed_and_tars_iterated(tmp_path: Path) -> None:

@@ -192,6 +192,13 @@ def test_subsample_subset_and_split_share_no_sample(numbers: str) -> None:
     parts = train_test_split(StreamingDataset(numbers), [0.7, 0.2, 0.0])
     assert [len(part) for part in parts] == [35, 10, 0]
     assert len({number for part in parts for number in part}) == 45
+    assert [len(part) for part in train_test_split(StreamingDataset(numbers), [0.01, 0.98, 0.01])] == [
+        0,
+        49,
+        0,
+    ]
+    first, second = train_test_split(StreamingDataset(numbers), [0.5, 0.5], shuffle=False)
+    assert [*first, *second] == list(range(50))
     with pytest.raises(ValueError, match="sum must be less than 1"):
         train_test_split(StreamingDataset(numbers), [0.7, 0.7])
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.read import open_rows
 from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
 from blixt.compat.litdata.core.temporal import TemporalArrayLoader, frame_counts, read_window
-from blixt.data import Rows, Subset
-from blixt.data.subset import split, subset
+from blixt.data import Dataset, Rows, Subset
+from blixt.data.permute import permute
+from blixt.data.subset import subset
 
 
 class StreamingDataset(StreamingBase):
@@ -88,7 +90,9 @@ class StreamingDataset(StreamingBase):
         return sample
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one sample by its stored number (shuffle does not matter), or a list for a slice."""
+        """Return one sample by its stored number (shuffle does not matter) or its key, a list for a slice."""
+        if isinstance(index, str):
+            return self.get_by_key(index)
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self.rows)))]
         if not -len(self.rows) <= index < len(self.rows):
@@ -113,9 +117,15 @@ class StreamingDataset(StreamingBase):
         return made
 
     def get_by_key(self, key: Any) -> Any:
-        """Return the sample of a key, where the dataset was written with `key_fn`."""
-        found: Any = self.rows
-        return self.transform(self._convert(found.get(key)))
+        """Return the sample of a key, where the dataset was written with `key_fn`.
+
+        Raises:
+            KeyError: when no sample has it, or there are no keys.
+        """
+        rows = self.rows
+        if not isinstance(rows, Dataset) or rows.shards.snapshot.keys is None:
+            raise KeyError(f"{key!r}: there is no keys/ here; write with key_fn=, or call build_keys_index")
+        return self.transform(self._convert(rows.get(key)))
 
     def frame_counts(self) -> list[int]:
         """Return how many frames each record has, where they were written with `TemporalArrayLoader`.
@@ -237,7 +247,13 @@ def train_test_split(
         raise ValueError("Each Split should be a float with each value in [0,1].")
     if sum(splits) > 1:
         raise ValueError("Splits' sum must be less than 1.")
-    positive = [part for part in splits if part > 0]
-    made = iter(split(streaming_dataset.rows, positive, seed=seed, shuffle=shuffle))
-    empty = subset(streaming_dataset.rows, slice(0, 0))
-    return [streaming_dataset.with_rows(next(made) if part > 0 else empty) for part in splits]
+    rows = streaming_dataset.rows
+    total = len(rows)
+    sizes = [int(total * part) for part in splits]
+    parts: list[StreamingDataset] = []
+    for low, high in pairwise(accumulate(sizes, initial=0)):
+        chosen = np.arange(low, high)
+        if shuffle and high > low:
+            chosen = np.sort(permute(chosen, total, seed))
+        parts.append(streaming_dataset.with_rows(subset(rows, chosen)))
+    return parts

@@ -7,7 +7,7 @@ from typing import Any, Self
 from blixt.compat.litdata.core.places import location_of
 from blixt.compat.litdata.core.refuse import refuse
 from blixt.compat.litdata.core.write import stored
-from blixt.data import index_keys, update
+from blixt.data import KeyNotFoundError, index_keys, update
 from blixt.data.build.tars import TarSamples
 from blixt.data.snapshot import load
 from blixt.data.store import open_store
@@ -28,13 +28,23 @@ class DatasetUpdate:
 
     Args:
         input_dir: the dataset, written with `optimize(key_fn=...)`.
+
+    Raises:
+        FileNotFoundError: when it has no keys.
     """
 
     def __init__(self, input_dir: str) -> None:
         self._place = location_of(input_dir)
         self._samples: dict[Any, Any] = {}
+        self._is_done = False
+        if load(open_store(self._place)).keys is None:
+            raise FileNotFoundError(
+                f"there is no keys/ in {input_dir}; write with key_fn=, or call build_keys_index first"
+            )
 
     def __setitem__(self, key: Any, sample: Any) -> None:
+        if self._is_done:
+            raise RuntimeError("samples cannot be replaced after commit; begin another dataset_update")
         self._samples[key] = stored(sample)
 
     def replace(self, key: Any, sample: Any) -> None:
@@ -45,11 +55,15 @@ class DatasetUpdate:
         """Publish the replacements.
 
         Raises:
-            KeyNotFoundError: when a key is not there.
+            KeyError: when a key is not there.
         """
         if self._samples:
-            update(self._place, self._samples)
+            try:
+                update(self._place, self._samples)
+            except KeyNotFoundError as problem:
+                raise KeyError(f"Unknown dataset key: {problem}") from problem
             self._samples = {}
+        self._is_done = True
 
     def __enter__(self) -> Self:
         return self
