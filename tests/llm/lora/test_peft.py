@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -36,6 +37,22 @@ LLAMA = LlamaConfig(**SIZES, num_key_value_heads=2, attention_bias=True, tie_wor
 PHI3 = Phi3Config(**SIZES, num_key_value_heads=2)
 NEOX = GPTNeoXConfig(**SIZES)
 GPT2 = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+
+LATENT = DeepseekV3Config(
+    **SIZES,
+    num_key_value_heads=4,
+    q_lora_rank=16,
+    kv_lora_rank=16,
+    qk_rope_head_dim=8,
+    qk_nope_head_dim=8,
+    v_head_dim=8,
+    first_k_dense_replace=2,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    n_group=1,
+    topk_group=1,
+    moe_intermediate_size=16,
+)
 
 
 def written(config: Any, folder: Path) -> PreTrainedModel:
@@ -82,6 +99,10 @@ THEIRS = {
     ),
     "fused qkv": (PHI3, {"target_modules": ["qkv_proj", "gate_up_proj"], "use_dora": True}),
     "interleaved qkv": (NEOX, {"target_modules": ["query_key_value", "dense_4h_to_h"]}),
+    "latent attention": (
+        LATENT,
+        {"target_modules": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]},
+    ),
     "transposed": (GPT2, {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
 }
 
@@ -118,6 +139,8 @@ OURS = {
     "part of a fused qkv with dora": (PHI3, LoRAConfig(r=4, targets=("attn.q", "mlp.up"), dora=True)),
     "interleaved qkv": (NEOX, LoRAConfig(r=4)),
     "transposed": (GPT2, LoRAConfig(r=4)),
+    "latent attention": (LATENT, LoRAConfig(r=4, targets="attn.*")),
+    "latent attention with dora": (LATENT, LoRAConfig(r=4, targets="attn.*", dora=True)),
 }
 
 

@@ -18,7 +18,7 @@ from blixt.llm.recipes.dpo import run as dpo
 from blixt.llm.recipes.grpo import GRPOConfig
 from blixt.llm.recipes.grpo import run as grpo
 
-SHARED: dict[str, Any] = {"steps": 4, "val_fraction": 0.2, "optim.learning_rate": 1e-3}
+SHARED: dict[str, Any] = {"steps": 2, "val_fraction": 0.2, "optim.learning_rate": 1e-3}
 BRACKETS = [{"kind": "regex", "pattern": "[(]"}]
 ROLLOUTS: dict[str, Any] = {
     "prompts": 4,
@@ -101,10 +101,10 @@ RUNS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 def prepare(folder: Path) -> None:
     """The model and the data that all runs begin with."""
     small_model(folder / "model", steps=40)
-    lines = source_lines(textwrap, argparse)[:160]
+    lines = source_lines(textwrap, argparse)[:80]
     rows = [{"prompt": f"{a}\n", "chosen": b, "rejected": b.upper()} for a, b in pairwise(lines)]
     write_rows(folder / "pairs.jsonl", rows)
-    write_rows(folder / "tasks.jsonl", [{"prompt": line, "text": line} for line in lines[:60]])
+    write_rows(folder / "tasks.jsonl", [{"prompt": line, "text": line} for line in lines[:40]])
 
 
 ALONE = {"strategy": "auto", "tp": 1, "cp": 1}

@@ -1,13 +1,13 @@
 """A small model with its tokenizer, text that comes with Python, and a run that is killed."""
 
+import importlib
 import inspect
 import json
 import json.decoder
 import json.encoder
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from blixt.llm.config import ModelConfig
 from blixt.llm.data import Loader, load_examples, pack, tokenize
 from blixt.llm.losses import token_loss
 from blixt.llm.model import GPT
+from blixt.llm.recipes.resume import Checkpoints
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import save_checkpoint
 
@@ -59,31 +60,28 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-_DYING = """
-import json, os, signal, sys
-from {module} import {function}
-from blixt.llm.recipes.resume import Checkpoints
-due = Checkpoints.due
-
-def die(self, step, last):
-    if step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return due(self, step, last)
-
-Checkpoints.due = die
-{function}(**json.loads(sys.argv[1]))
-"""
-
-
 def run_and_kill(call: str, settings: dict[str, Any], step: int) -> None:
-    """Run `call` (module:function) in a process that dies of SIGKILL after a step, before it can save it."""
+    """Run `call` (module:function) in a process that dies of SIGKILL after a step, before it can save it.
+
+    The process is forked from one that has imported the recipes and done nothing else.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["blixt.llm.recipes.finetune", "blixt.llm.recipes.grpo"])
+    dying = context.Process(target=_die_after, args=(call, settings, step))
+    dying.start()
+    dying.join(timeout=240)
+    assert dying.exitcode == -signal.SIGKILL
+
+
+def _die_after(call: str, settings: dict[str, Any], step: int) -> None:
+    torch.set_num_threads(1)
+    due = Checkpoints.due
+
+    def die(self: Checkpoints, at: int, last: int) -> bool:
+        if at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return due(self, at, last)
+
+    Checkpoints.due = die  # type: ignore[method-assign]
     module, function = call.split(":")
-    code = _DYING.format(module=module, function=function, step=step)
-    ended = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(settings)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    getattr(importlib.import_module(module), function)(**settings)
