@@ -117,7 +117,6 @@ _FILE_OF = {
     "Use": "weights.estimate",
     "WeightsError": "errors",
     "add_lora": "lora",
-    "chat": "terminal",
     "check_memory": "weights.estimate",
     "convert": "weights.convert",
     "distill": "recipes.distill",
@@ -240,6 +239,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "chat":  # the package, which can be called: importing it binds this name, so nothing else may
+        return import_module("blixt.llm.chat")
     file = _FILE_OF.get(name)
     if file is None:
         raise AttributeError(f"module 'blixt.llm' has no attribute {name!r}")

@@ -17,7 +17,11 @@ __all__ = ["AnswerKind", "AnswerParser", "ChatTemplate", "Part", "ToolCall", "ch
 
 
 class _Room(ModuleType):
-    """This package. `blixt.llm.chat` is the terminal's function, too, and Python keeps only one of a name."""
+    """This package, which can be called as the terminal's function of the same name.
+
+    Python binds a package to its parent's attribute when it is imported, whatever was there. So
+    `blixt.llm.chat` is always the package, and calling it talks with a model.
+    """
 
     def __call__(self, *args: Any, **options: Any) -> None:
         from blixt.llm.terminal import chat

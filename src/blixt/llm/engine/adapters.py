@@ -237,7 +237,8 @@ def _refuse_unserved(name: str, changed: Sequence[str]) -> None:
     """Say what cannot be served beside other adapters."""
     for what in changed:
         layer = what.removesuffix(".bias")
-        if "." not in layer or what.endswith(".weight") or layer.endswith(".kv_b"):
+        shared = layer != "head" and "." not in layer  # the embedding, norms
+        if shared or what.endswith(".weight") or layer.endswith(".kv_b"):
             raise AdapterError(
                 f"adapter {name!r} changes {what}, which all tokens of a batch share: merge it into the model"
             )

@@ -71,7 +71,9 @@ class Runner:
         if not wanted:
             return hidden.new_empty((0, self.model.config.vocab))
         rows = self.layout.pad_logit_rows(hidden[torch.tensor(wanted, device=self.device)])
-        return self.model.logits(rows)[: len(wanted)].float()
+        counts = [len(rows_wanted(part)) for part in plan]
+        with self._adapted(plan, counts, len(rows) - len(wanted)):  # an adapter may sit on the head
+            return self.model.logits(rows)[: len(wanted)].float()
 
     def hidden(self, plan: Sequence[Slice]) -> Tensor:
         """The model's output for all rows of a step before its head, (N, D), after writing the cache."""
@@ -83,7 +85,7 @@ class Runner:
             [tokens + [0] * extra, positions + [0] * extra, lengths + [1] * extra], device=self.device
         )
         context = self._context([_span(part) for part in plan], inputs[1], inputs[2])
-        with self._adapted(plan, extra):
+        with self._adapted(plan, [part.count for part in plan], extra):
             return self.model.hidden(inputs[0], context)
 
     def _context(self, spans: Sequence[Span], positions: Tensor, lengths: Tensor) -> Paged | PagedFlash:
@@ -95,12 +97,17 @@ class Runner:
         ]
         return PagedFlash(self.cache, self.groups, readings, positions, lengths)
 
-    def _adapted(self, plan: Sequence[Slice], extra: int) -> AbstractContextManager[object]:
+    def _adapted(
+        self, plan: Sequence[Slice], counts: Sequence[int], extra: int
+    ) -> AbstractContextManager[object]:
+        """Compute each part's rows, so many of each and `extra` of nobody's, with its adapter."""
         if self.adapters is None or not any(part.request.adapter for part in plan):
             return nullcontext()
         index = {name: self.adapters.index(name) for name in {p.request.adapter for p in plan} if name}
-        rows = [index[p.request.adapter] if p.request.adapter else 0 for p in plan for _ in range(p.count)]
-        return self.adapters.rows(torch.tensor(rows + [0] * extra))
+        rows = [0] * extra
+        for part, count in zip(reversed(plan), reversed(counts), strict=True):
+            rows = [index[part.request.adapter] if part.request.adapter else 0] * count + rows
+        return self.adapters.rows(torch.tensor(rows))
 
 
 def rows_wanted(part: Slice) -> range:
