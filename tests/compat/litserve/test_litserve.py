@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import Field
 
@@ -287,6 +288,14 @@ def test_health_is_asked_before_the_workers_are_ready(tmp_path):
         assert (tmp_path / "asked").exists()
         (tmp_path / "open").touch()
         wait_until(lambda: client.get("/health").text == "ok", 60, "the worker to be ready")
+
+
+def test_another_app_may_hold_the_server():
+    server = ls.LitServer(apis.Square(), accelerator="cpu")
+    outer = FastAPI(lifespan=server.lifespan)
+    outer.mount("/model", server.app)
+    with TestClient(outer) as client:
+        assert client.post("/model/predict", json={"input": 3}).json()["output"] == 9
 
 
 def test_keys_come_from_the_modules_variable(monkeypatch):

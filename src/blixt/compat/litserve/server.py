@@ -7,11 +7,12 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 
 from blixt.serve import Limits, Server
 from blixt.serve.devices import resolve_devices
@@ -142,6 +143,12 @@ class LitServer:
     def app(self) -> ServeApp:
         """The ASGI app (a FastAPI); its lifespan starts and ends the workers."""
         return self._server.app
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncGenerator[Any]:
+        """The workers' life, for an app that serves this one below a path of its own."""
+        async with self.app.router.lifespan_context(self.app) as state:
+            yield state
 
     @property
     def lit_api(self) -> LitAPI:
