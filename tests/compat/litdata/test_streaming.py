@@ -267,6 +267,24 @@ def test_options_of_a_boto_session_are_credentials() -> None:
         StreamingDataset("s3://x", session_options={**session, "profile_name": "me"})
 
 
+def draw(samples: tuple[int, ...], rngs: dict[str, Any]) -> float:
+    return rngs["random"].random()
+
+
+@pytest.mark.parametrize(
+    ("length", "resume", "same"), [(None, True, True), (7, True, False), (7, False, True)]
+)
+def test_generators_are_reset_where_an_epoch_does_not_go_on(
+    length: int | None, resume: bool, same: bool, numbers: str
+) -> None:
+    datasets = [StreamingDataset(numbers)]
+    dataset = ParallelStreamingDataset(
+        datasets, length=length, resume=resume, transform=draw, reset_rngs=True
+    )
+    batches = loader(dataset, 5)
+    assert (list(batches) == list(batches)) is same
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_parallel_epoch_of_given_length_goes_on_or_repeats(resume: bool, numbers: str) -> None:
     dataset = ParallelStreamingDataset([StreamingDataset(numbers)], length=30, resume=resume)

@@ -146,7 +146,7 @@ class ParallelStreamingDataset(StreamingBase):
             and `torch` generators that depend on the seed, the epoch and the sample's place alone.
         seed: of the generators.
         resume: with `length`: go on where the last epoch ended; else every epoch has the same samples.
-        reset_rngs: generators are the same in every epoch.
+        reset_rngs: generators are the same in every epoch that does not go on from the last one.
 
     Raises:
         ValueError: for another length, or a transform with other arguments.
@@ -191,8 +191,9 @@ class Cycle(Rows[Any]):
     def __init__(
         self, zipped: Zip, transform: "Made | None", seed: int, length: Any, resume: bool, reset_rngs: bool
     ) -> None:
-        self.zipped, self._make, self._reset = zipped, transform, reset_rngs
+        self.zipped, self._make = zipped, transform
         self._goes_on, self._repeats = length is not None and resume, length is not None and not resume
+        self._reset = reset_rngs and not self._goes_on
         super().__init__(
             rows=len(zipped) if length is None or length == math.inf else int(length),
             row_bytes=zipped.row_bytes,
