@@ -181,7 +181,7 @@ PUBLISHED: dict[str, Json] = {
         rope_scaling={"type": "longrope", "short_factor": [1.0] * 48, "long_factor": _rising(48, 1.0, 64.0)},
         **USUAL,
     ),
-    "qwen2.5-7b-1m-yarn": _config(
+    "qwen2.5-7b-yarn": _config(
         "qwen2",
         "Qwen2ForCausalLM",
         """{"bos_token_id": 151643, "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 3584,

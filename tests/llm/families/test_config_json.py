@@ -30,7 +30,7 @@ BILLIONS = {
     "phi-2": 2.78,
     "phi-3-mini-4k": 3.82,
     "phi-4-mini": 3.84,
-    "qwen2.5-7b-1m-yarn": 7.62,
+    "qwen2.5-7b-yarn": 7.62,
     "qwen3-30b-a3b": 30.53,
     "smollm3-3b": 3.08,
     "falcon-7b": 6.92,
