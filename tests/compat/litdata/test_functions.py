@@ -97,7 +97,7 @@ def test_modes_append_and_overwrite_and_the_default_refuses(tmp_path: Path) -> N
     assert run([3], mode="append") == [1, 2, 3]
     assert run([4], mode="overwrite") == [4]
     with pytest.raises(ValueError, match="config of the optimized dataset is different"):
-        optimize(recipes.sample, [1], str(tmp_path), chunk_size=5, num_workers=1, mode="overwrite")
+        optimize(recipes.sample, [1], str(tmp_path), chunk_size=5, num_workers=0, mode="overwrite")
     assert list(StreamingDataset(str(tmp_path))) == [4]
 
 
