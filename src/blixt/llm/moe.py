@@ -16,7 +16,9 @@ from blixt.llm.eager import eager
 from blixt.llm.specs import MoESpec
 
 FEW_PICKS = 16
-"""Up to so many visits of experts are computed one by one on a CPU: there is nothing to group."""
+"""Up to so many visits of experts are computed one by one on a CPU: there is hardly anything to group."""
+CACHED_BYTES = 1 << 20
+"""A matrix of at most this is still in the processor's cache when another token visits the same expert."""
 
 
 class Router(nn.Module):
@@ -115,7 +117,10 @@ class Experts(nn.Module):
     def _one_by_one(self, x: Tensor, index: Tensor) -> bool:
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
             return False
-        return (self.row_by_row or index.numel() <= FEW_PICKS) and x.dtype == self.gate.dtype and len(x) > 0
+        if x.dtype != self.gate.dtype or not len(x):
+            return False
+        again = len(x) == 1 or self.gate[0].nbytes <= CACHED_BYTES
+        return self.row_by_row or (again and index.numel() <= FEW_PICKS)
 
     def _visit(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
         """`forward`, each expert and token by itself: matrix times vector, nothing sorted or gathered."""
