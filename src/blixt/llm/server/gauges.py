@@ -7,6 +7,7 @@ successor to go on from; what it had running then counts no more.
 import fcntl
 import os
 from collections.abc import Iterator
+from math import fsum
 from typing import TYPE_CHECKING
 
 from blixt.serve.metrics import Cells
@@ -95,7 +96,7 @@ class EnginePage(SharedMemory):
         for row in rows:
             if not _alive(int(row[0])):
                 row[1:_COUNTED] = [0.0] * len(GAUGES)
-        sums = [sum(column) for column in zip(*rows, strict=True)]
+        sums = [fsum(column) for column in zip(*rows, strict=True)]
         label = model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return "".join(f"{line}\n" for line in _lines(sums, f'model="{label}"'))
 
