@@ -11,8 +11,9 @@ after the other, and write them to a file as they arrive.
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.data._bench import Competitor, Row, arguments, folder_of, run
 from benchmarks.data._make import make
@@ -43,9 +44,13 @@ def limit(s3: dict[str, Any], name: str, samples: int, folder: Path) -> tuple[fl
         with tempfile.TemporaryFile(dir=folder) as file:
             for low in range(0, size, RANGE_BYTES):
                 high = min(size, low + RANGE_BYTES)
-                store.read_to(path, low, high, lambda at, part: file.write(part))
+                store.read_to(path, low, high, partial(_write, file))
                 total += high - low
     return samples / (time.process_time() - start), f"{total / 1e6:.0f} MB fetched and written"
+
+
+def _write(file: IO[bytes], at: int, part: memoryview) -> None:
+    file.write(part)
 
 
 def rows_of(s3: dict[str, Any], folder: Path, images: int, blocks: int) -> list[Row]:
