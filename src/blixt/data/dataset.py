@@ -1,7 +1,7 @@
 """Datasets of samples: open a version, read rows as they were written or many at once by column."""
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, overload
 
@@ -120,6 +120,10 @@ class Dataset(Rows[Any]):
     def views(self, rows: Int, allocate: Allocate = np.empty) -> Any:
         """Return what `gather` does, with memoryviews of the mapped shards in place of bytes."""
         return self._gather.batch(rows, allocate, views=True)
+
+    def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
+        """Yield the rows in batches of views where every column is given as it is stored; else None."""
+        return self._gather.batches(rows, size)
 
     @overload
     def __getitem__(self, index: int | str | bytes) -> Any: ...

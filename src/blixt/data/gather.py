@@ -1,12 +1,14 @@
 """One batch from many shards: its columns in the order of the rows, in memory that the caller gives."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from blixt.data.codecs import ALWAYS_DECODED, JpegCodec, codec_for
+from blixt.data.codecs.arrays import storage_dtype
 from blixt.data.decode import Decode, finish_batch
 from blixt.data.loader.collate import stack
 from blixt.data.order import Int
@@ -14,6 +16,9 @@ from blixt.data.rows import Allocate
 from blixt.data.schema import Column, Schema, unflatten
 
 _IMAGES = frozenset(("jpeg", "png", "tiff", "image"))
+_NARROW_BYTES = 64
+_LEAST_ROWS, _MOST_SHARDS = 8, 64
+"""Batches are looked up together where each shard has so many of their rows, in at most so many shards."""
 Part = tuple[int, Int, Int]
 """A shard's number, rows within it, and their places in the batch."""
 
@@ -45,6 +50,18 @@ class Reader(Protocol):
         """Return the stored bytes of a variable column's values, in place."""
         ...
 
+    def unchecked(self, name: str, rows: Int) -> list[memoryview]:
+        """Return what `views` does of a file in place, before `check` has seen the rows' `blocks`."""
+        ...
+
+    def blocks(self, rows: Int) -> list[int]:
+        """Return the block in which each row's variable values lie."""
+        ...
+
+    def check(self, blocks: list[int]) -> None:
+        """See that these blocks are whole."""
+        ...
+
 
 class ShardsOf(Protocol):
     """The shards of a dataset by number."""
@@ -55,6 +72,10 @@ class ShardsOf(Protocol):
         ...
 
     def __getitem__(self, number: int) -> Reader: ...
+
+    def in_place(self, numbers: list[int]) -> Sequence[Reader] | None:
+        """Return the shards' readers where all bytes are here and can be viewed as they lie, else None."""
+        ...
 
     def ensure(self, parts: list[tuple[int, Int]]) -> None:
         """Return when the rows' bytes are here, having fetched what lacks in all shards at once."""
@@ -79,6 +100,9 @@ class Gather:
             if (codec := _image_codec(column, decode)) is not None
         }
         self._bytes = {column.name for column in schema.columns if _is_bytes(column, decode)}
+        self._as_stored = bool(self._bytes) and all(
+            column.name in self._bytes or _is_narrow(column) for column in schema.columns
+        )
 
     def batch(self, rows: Int, allocate: Allocate = np.empty, *, views: bool = False) -> Any:
         """Return the rows as one batch: the sample's tree with stacked arrays, or lists where sizes differ.
@@ -94,6 +118,49 @@ class Gather:
             column.name: self._column(column, parts, len(rows), allocate, views)
             for column in self._schema.columns
         }
+        return self._finished(leaves)
+
+    def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
+        """Yield each `size` of the rows as a batch of views, looked up together: far fewer, larger steps.
+
+        The values' blocks are checked only when their batch is asked for. None when something has to be
+        decoded, unpacked or fetched, which is better done batch by batch.
+
+        Raises:
+            DataError: when a row cannot be found.
+        """
+        if not self._as_stored:
+            return None
+        parts = self.parts(rows)
+        if len(parts) > min(_MOST_SHARDS, len(rows) // _LEAST_ROWS):
+            return None
+        readers = self._shards.in_place([number for number, _, _ in parts])
+        if readers is None:
+            return None
+        found = [(reader, local, at) for reader, (_, local, at) in zip(readers, parts, strict=True)]
+        leaves = {
+            column.name: self._listed(
+                [(reader.unchecked(column.name, local), at) for reader, local, at in found], len(rows)
+            )
+            if column.name in self._bytes
+            else self._column(column, parts, len(rows), np.empty, views=True)
+            for column in self._schema.columns
+        }
+        return self._checked(leaves, found, range(0, len(rows), size))
+
+    def _checked(
+        self, leaves: dict[str, Any], found: list[tuple[Reader, Int, Int]], starts: range
+    ) -> Iterator[Any]:
+        size, ends = starts.step, np.array([*starts, starts.stop])
+        blocks = [
+            (reader, reader.blocks(local), np.searchsorted(at, ends).tolist()) for reader, local, at in found
+        ]
+        for number, low in enumerate(starts):
+            for reader, block_of, cuts in blocks:
+                reader.check(block_of[cuts[number] : cuts[number + 1]])
+            yield self._finished({name: _cut(values, low, low + size) for name, values in leaves.items()})
+
+    def _finished(self, leaves: dict[str, Any]) -> Any:
         return unflatten(self._schema.structure, finish_batch(self._schema, leaves))
 
     def parts(self, rows: Int) -> list[Part]:
@@ -138,6 +205,11 @@ class Gather:
         return merged
 
 
+def _cut(values: Any, low: int, high: int) -> Any:
+    """Return some of a column's values; arrays get memory of their own, so that none keeps the others."""
+    return values[low:high].copy()
+
+
 def _decode(codec: Images, stored: list[memoryview], allocate: Allocate) -> Any:
     """Decode images of one shape into one array, others into a list of arrays."""
     if not isinstance(codec, JpegCodec):
@@ -161,6 +233,13 @@ def _image_codec(column: Column, decode: Decode) -> Images | None:
     if column.type not in _IMAGES:
         return None
     return cast("Images", codec_for(column.type, column.dtype))
+
+
+def _is_narrow(column: Column) -> bool:
+    """Whether the column's values take next to nothing beside stored bytes."""
+    if column.kind != "fixed":
+        return False
+    return storage_dtype(str(column.dtype)).itemsize * math.prod(column.shape) <= _NARROW_BYTES
 
 
 def _is_bytes(column: Column, decode: Decode) -> bool:

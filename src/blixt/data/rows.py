@@ -87,6 +87,13 @@ class Rows(ABC, Generic[T]):
         """Return what `gather` does, with memoryviews in place of `bytes` where it can."""
         return self.gather(rows, allocate)
 
+    def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
+        """Yield what `views` returns for each `size` of the rows, having looked them up together.
+
+        None where that would cost more than one batch at a time: memory, or the wait for what is not here.
+        """
+        return None
+
     def plan_ahead(self, rows: Int) -> None:
         """Hear which stored rows will be read soon, in order of use; returns at once."""
 

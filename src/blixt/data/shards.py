@@ -100,6 +100,18 @@ class Shards:
         self.__dict__.update(state)
         self._begin_process()
 
+    def in_place(self, numbers: Sequence[int]) -> list[ShardReader] | None:
+        """Return the shards' readers where all bytes are here and can be viewed as they lie, else None.
+
+        Nothing is fetched to find out.
+        """
+        if not self.are_local:
+            opened = [self._opened.get(number) for number in numbers]
+            if not all(one and one.reader.is_in_place for one in opened):
+                return None
+        readers = [self[number] for number in numbers]
+        return readers if all(reader.is_in_place for reader in readers) else None
+
     def ensure(self, parts: Sequence[tuple[int, Int]]) -> None:
         """Return when the rows' bytes are here, having asked for what lacks in all shards at once.
 

@@ -1,12 +1,14 @@
 """One batch from its rows: gather, the user's transforms, and errors that say which row they met."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
 
 import numpy as np
 
+from blixt.data.ahead import planned
 from blixt.data.filemap import confirm
 from blixt.data.loader.collate import collate
 from blixt.data.order import Int
@@ -15,6 +17,8 @@ from blixt.data.rows import Allocate, Rows
 from blixt.data.steps import Steps
 
 _NAMED_ROWS = 8
+_TOGETHER_BYTES = 16 << 20
+"""About how many stored bytes are looked up at once."""
 
 
 class Nothing(Enum):
@@ -60,8 +64,7 @@ class Reader:
         try:
             batch = self._gather(steps, step, rows, allocate)
         except Exception as problem:
-            if not getattr(problem, "__notes__", None):
-                problem.add_note(f"blixt.data: while reading {named(rows)} (step {step})")
+            _note(problem, rows, step)
             raise
         if self.batch_transform is None or batch is EMPTY:
             return batch
@@ -76,6 +79,39 @@ class Reader:
         if self.runs_user_code or self.views:
             return self.read(steps, step, rows)
         return replace(self, views=True).read(steps, step, rows)
+
+    def batches(self, steps: Steps, chosen: range) -> Iterator[Any]:
+        """Yield what `read_views` returns for each of the chosen steps.
+
+        Where the dataset can, several steps are looked up together, more and more of them, so that the first
+        batch is there soon.
+        """
+        size, count = steps.batch_size, 1
+        most = max(1, int(_TOGETHER_BYTES / max(self.dataset.row_bytes * size, 1)))
+        for run, rows in planned(self.dataset, steps, chosen):
+            low = 0
+            while low < len(run):
+                some, count = run[low : low + count], min(2 * count, most)
+                yield from self._of_steps(steps, some, rows[low * size : (low + len(some)) * size])
+                low += len(some)
+
+    def _of_steps(self, steps: Steps, some: range, rows: Int) -> Iterator[Any]:
+        together = None
+        if len(some) > 1 and not self.runs_user_code:
+            with suppress(Exception):  # it is met again at its own step
+                together = self.dataset.batches(rows, steps.batch_size)
+        for number, step in enumerate(some):  # only the last step of "even" may have fewer rows
+            low = number * steps.batch_size
+            mine = rows[low : low + steps.batch_size]
+            if together is None:
+                yield self.read_views(steps, step, mine)
+                continue
+            try:
+                batch = next(together)
+            except Exception as problem:
+                _note(problem, mine, step)
+                raise
+            yield batch
 
     def finish(self, batch: Any) -> Any:
         """Return what `read` returns, of what `read_views` returned.
@@ -131,6 +167,11 @@ def _copies(views: list[memoryview]) -> list[bytes]:
     copies = [bytes(view) for view in views]
     confirm(views)
     return copies
+
+
+def _note(problem: Exception, rows: Int, step: int) -> None:
+    if not getattr(problem, "__notes__", None):
+        problem.add_note(f"blixt.data: while reading {named(rows)} (step {step})")
 
 
 def named(rows: Int) -> str:

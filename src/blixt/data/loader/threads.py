@@ -73,10 +73,11 @@ class _Lane:
 
     def _read(self, reader: Reader, steps: Steps, chosen: range) -> None:
         try:
-            for step, rows in rows_of_steps(reader.dataset, steps, chosen):
+            batches = reader.batches(steps, chosen)
+            for _ in chosen:
                 self._room.acquire()
                 if self._stopped:
                     return
-                self._ready.put((reader.read_views(steps, step, rows), None))
+                self._ready.put((next(batches), None))
         except BaseException as problem:  # handed to the consumer, who raises it
             self._ready.put((None, problem))

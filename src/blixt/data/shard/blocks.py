@@ -177,10 +177,11 @@ class Blocks:
             return
         if not self._file.is_local:
             self._file.ensure([self.stored_range(block, block + 1) for block in blocks])
+        pending, view, stored, crcs = self._pending, self._file.view, self.section.stored, self.section.crcs
         for block in blocks:
-            if self._check:
+            if self._check and crc32c(view[stored[block] : stored[block + 1]]) != crcs[block]:
                 self._compare(block)
-            self._pending[block] = 0
+            pending[block] = 0
         self.left = 1 in self._pending
 
     def _compare(self, block: int) -> None:
@@ -247,6 +248,15 @@ class Table:
             ends = {row * width // grain for row in rows} | {(row + 1) * width // grain for row in rows}
             self.blocks.touch_some(sorted(ends))
         return self._numbers
+
+    def at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the numbers at many indices; those of more than 63 bits come out below zero."""
+        values = self._values
+        if values is None:
+            values = self._unpack()
+        elif self.blocks.left:
+            self.blocks.touch_some(distinct(indices // (self.blocks.section.block_bytes // 8)))
+        return values[indices].astype(np.int64)
 
     def all(self) -> npt.NDArray[np.uint64]:
         """Return all numbers."""

@@ -90,6 +90,11 @@ class ShardReader:
         return self._frame.rows
 
     @property
+    def is_in_place(self) -> bool:
+        """Whether all bytes are here, and views of variable values hold no unpacked block."""
+        return self._file.is_local and (self._heap is None or self._heap.blocks.plain)
+
+    @property
     def dataset_id(self) -> UUID:
         """The dataset that the shard was first written for."""
         return self._frame.dataset_id
@@ -156,6 +161,41 @@ class ShardReader:
             raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
         try:
             return column.views(rows)
+        except DataError:
+            self.confirm()
+            raise
+
+    def unchecked(self, name: str, rows: Rows) -> list[memoryview]:
+        """Return what `views` does of a file that `is_in_place`, before its blocks were checked.
+
+        Not to be used before `check` has seen the rows' `blocks`.
+
+        Raises:
+            KeyError: when there is no such variable column.
+        """
+        if self._heap is None or name not in self._variable:
+            raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
+        try:
+            return self._heap.unchecked(rows, self._variable.index(name))
+        except DataError:
+            self.confirm()
+            raise
+
+    def blocks(self, rows: Rows) -> list[int]:
+        """Return the block of the variable columns in which each row lies."""
+        return [] if self._heap is None else self._heap.blocks_of(rows).tolist()
+
+    def check(self, blocks: Sequence[int]) -> None:
+        """See that these blocks of the variable columns are here and whole.
+
+        Raises:
+            CorruptionError: when one does not match its checksum.
+            FormatError: when the file was cut short while it was in use.
+        """
+        if self._heap is None or not self._heap.blocks.left:
+            return
+        try:
+            self._heap.blocks.touch_some(sorted(set(blocks)))
         except DataError:
             self.confirm()
             raise

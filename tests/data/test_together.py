@@ -1,0 +1,81 @@
+"""Batches that are looked up together are the ones read one by one, and damage shows at its own step."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blixt.data import CorruptionError, Dataset, DatasetWriter, Loader
+
+ROWS, BATCH = 403, 8
+
+
+def sample(i: int) -> dict[str, Any]:
+    return {"a": bytes([i % 251]) * (2000 + i), "label": i, "b": b"%d" % i}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("together") / "d", chunk_bytes=300_000)
+
+
+def written(folder: Path, **options: Any) -> Path:
+    with DatasetWriter(folder, **options) as writer:
+        for i in range(ROWS):
+            writer.write(sample(i))
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("end", ["drop_last", "pad", "even"])
+def test_an_epoch_is_the_same_in_threads_as_inline(folder: Path, workers: int, end: Any) -> None:
+    inline = Loader(Dataset(folder, shuffle=True, window=2), BATCH, end=end, mode="inline")
+    threads = Loader(Dataset(folder, shuffle=True, window=2), BATCH, end=end, mode="threads", workers=workers)
+    for expected, batch in zip(inline, threads, strict=True):
+        assert (batch["a"], batch["b"]) == (expected["a"], expected["b"])
+        np.testing.assert_array_equal(batch["label"], expected["label"])
+
+
+def test_rows_of_a_few_shards_are_looked_up_together(folder: Path) -> None:
+    dataset = Dataset(folder)
+    found = dataset.batches(np.arange(20), BATCH)
+    assert found is not None
+    assert [batch["label"].tolist() for batch in found] == [
+        [*range(8)],
+        [*range(8, 16)],
+        [*range(16, 20)],
+    ]
+
+
+def test_an_array_of_a_batch_has_memory_of_its_own(folder: Path) -> None:
+    found = Dataset(folder).batches(np.arange(20), BATCH)
+    assert found is not None
+    assert next(found)["label"].base is None
+
+
+def test_packed_rows_are_read_batch_by_batch(tmp_path: Path) -> None:
+    assert Dataset(written(tmp_path / "d", compress="zstd")).batches(np.arange(20), BATCH) is None
+
+
+def test_a_damaged_block_stops_the_epoch_at_the_step_that_needs_it(tmp_path: Path) -> None:
+    folder = written(tmp_path / "d")
+    damaged = 150
+    shard = next((folder / "shards").iterdir())
+    data = bytearray(shard.read_bytes())
+    at = data.index(sample(damaged)["a"])
+    data[at + 1000] ^= 1
+    shard.write_bytes(data)
+    seen: list[int] = []
+
+    def read() -> None:
+        for batch in Loader(Dataset(folder), BATCH, mode="threads"):
+            assert batch["a"] == [sample(i)["a"] for i in batch["label"]]
+            seen.extend(batch["label"].tolist())
+
+    with pytest.raises(CorruptionError, match="block") as caught:
+        read()
+    step = len(seen) // BATCH
+    assert seen == [*range(step * BATCH)]
+    assert damaged - 32 <= len(seen) <= damaged, "batches of whole blocks were held back"
+    assert any(f"(step {step})" in note for note in caught.value.__notes__)
