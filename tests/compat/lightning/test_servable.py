@@ -98,5 +98,8 @@ def test_other_servers_and_forms_are_refused(argument: Any) -> None:
 
 
 def test_a_module_in_parts_is_refused() -> None:
-    with pytest.raises(ConfigError, match="each process holds a part"):
-        fit(Servable(), ServableModuleValidator(port=0), strategy="fsdp")
+    try:
+        with pytest.raises(ConfigError, match="each process holds a part"):
+            fit(Servable(), ServableModuleValidator(port=0), strategy="fsdp")
+    finally:
+        torch.distributed.destroy_process_group()  # else what later tests fork would be in it

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fabric.strategies.samples import CPU, Block, TiedNet, chain
 from torch import nn
 
-from blixt.fabric import ConfigError, UnknownArgumentError
+from blixt.fabric import ConfigError, LaunchError, UnknownArgumentError
 from blixt.fabric.cluster import World
 from blixt.fabric.mesh import Parallel
 from blixt.fabric.strategies import (
@@ -149,6 +149,16 @@ def test_a_timeout_may_be_a_timedelta() -> None:
     from datetime import timedelta
 
     assert DDPStrategy(timeout_s=timedelta(minutes=2)).timeout_s == 120
+
+
+def test_a_group_of_another_run_is_refused_for_its_size() -> None:
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(LaunchError, match="Rank 1 of 2 is in a process group of 1 already"):
+            DDPStrategy().join_group(World(rank=1, world_size=2), "gloo")
+    finally:
+        dist.destroy_process_group()
 
 
 # --- units ----------------------------------------------------------------------------------------

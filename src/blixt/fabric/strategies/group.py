@@ -60,9 +60,16 @@ class GroupStrategy(Strategy):
         self.join_group(world, backend)
 
     def join_group(self, world: World, backend: str) -> None:
-        """Join the default process group, unless this process is in one already."""
+        """Join the default process group, unless this process is in one already.
+
+        Raises:
+            LaunchError: The others cannot be reached, or the group that is there has another size.
+        """
         super().connect(world, backend)
-        if dist.is_initialized() or (world.world_size == 1 and not self.needs_group):
+        if dist.is_initialized():
+            _check_size(world)
+            return
+        if world.world_size == 1 and not self.needs_group:
             return
         backend = self.process_group_backend or backend
         timeout = timedelta(seconds=self.timeout_s)
@@ -97,6 +104,15 @@ class GroupStrategy(Strategy):
         if GroupStrategy.store is None or self.world.world_size == 1:
             return None
         return cast("Any", GroupStrategy.store).clone()
+
+
+def _check_size(world: World) -> None:
+    """Refuse a group of another run, such as one that a forked process inherits: it would train alone."""
+    if (size := dist.get_world_size()) != world.world_size:
+        raise LaunchError(
+            f"Rank {world.rank} of {world.world_size} is in a process group of {size} already. "
+            "Call torch.distributed.destroy_process_group() before these processes are launched."
+        )
 
 
 def _meet(world: World, timeout: timedelta) -> Store:
