@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blixt.data.cache import Cache
 from blixt.data.cache_file import GRANULE, Span, zeros
 from blixt.data.fetch import NOW, Fetcher, Job, fetcher
-from blixt.data.remote_plan import covering, pieces, requests
+from blixt.data.remote_plan import bridged, covering, pieces, requests
 from blixt.data.shard.file import merge_ranges
 from blixt.data.store.base import Range, Store
 
@@ -149,8 +149,18 @@ class RemoteFile:
             if priority == NOW:
                 for job in running:
                     self._pool.hurry(job)
-            begun = [self._begin(low, high, priority) for low, high in requests(missing)]
+            begun = [
+                self._begin(low, high, priority)
+                for joined in requests(missing)
+                for low, high in bridged(self._unasked(*joined))
+            ]
         return [*running, *begun]
+
+    def _unasked(self, low: int, high: int) -> list[Span]:
+        """Return the spans of granules that are neither here nor on their way, sorted."""
+        return [
+            span for first, end in self._file.absent(low, high) for span in zeros(self._asked, first, end)
+        ]
 
     def _begin(self, low: int, high: int, priority: int) -> Job:
         def work() -> None:
@@ -196,7 +206,7 @@ class RemoteFile:
         self._fetch_absent(low, high)  # the other one hangs: what we write is what it would write
 
     def _fetch_absent(self, low: int, high: int) -> None:
-        for first, end in requests(self._file.absent(low, high)):
+        for first, end in bridged(self._file.absent(low, high)):
             self._bring(first, end)
 
     def _bring(self, low: int, high: int) -> None:

@@ -8,6 +8,8 @@ MOST_BYTES = 8 << 20
 """No request asks for more: several run side by side, and a repeated one costs little."""
 GAP_BYTES = 256 << 10
 """Bytes between two wanted ranges that are cheaper to fetch along than a second request."""
+REPEATED_BYTES = 64 << 10
+"""The same for bytes that are here already, which nobody gains from."""
 
 
 def covering(start: int, end: int) -> Span:
@@ -49,3 +51,19 @@ def requests(spans: Sequence[Span], gap_bytes: int = GAP_BYTES, most_bytes: int 
             joined.append((low, high))
     most = max(1, most_bytes // GRANULE)
     return [(at, min(at + most, high)) for low, high in joined for at in range(low, high, most)]
+
+
+def bridged(spans: Sequence[Span], gap_bytes: int = REPEATED_BYTES) -> list[Span]:
+    """Join sorted spans over what is here or on its way: only over as little as is cheap to fetch again.
+
+    Example:
+        >>> bridged([(0, 1), (2, 3), (40, 41)], gap_bytes=GRANULE)
+        [(0, 3), (40, 41)]
+    """
+    joined: list[Span] = []
+    for low, high in spans:
+        if joined and low - joined[-1][1] <= gap_bytes // GRANULE:
+            joined[-1] = (joined[-1][0], high)
+        else:
+            joined.append((low, high))
+    return joined
