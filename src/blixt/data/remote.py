@@ -206,7 +206,7 @@ class RemoteFile:
         self._fetch_absent(low, high)  # the other one hangs: what we write is what it would write
 
     def _fetch_absent(self, low: int, high: int) -> None:
-        for first, end in bridged(self._file.absent(low, high)):
+        for first, end in requests(self._file.absent(low, high)):
             self._bring(first, end)
 
     def _bring(self, low: int, high: int) -> None:

@@ -8,7 +8,7 @@ MOST_BYTES = 8 << 20
 """No request asks for more: several run side by side, and a repeated one costs little."""
 GAP_BYTES = 256 << 10
 """Bytes between two wanted ranges that are cheaper to fetch along than a second request."""
-REPEATED_BYTES = 64 << 10
+REPEATED_BYTES = 128 << 10
 """The same for bytes that are here already, which nobody gains from."""
 
 
