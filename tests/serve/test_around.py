@@ -249,7 +249,7 @@ def test_without_loggers_nothing_is_sent():
 
 
 async def flood(url, count, connections):
-    """Send requests over raw connections until `count` are answered, one by the model; then all clients leave.
+    """Send requests over raw connections until `count` are answered, some by the model; then all leave.
 
     A refusal takes so little time that thousands fit before a worker on a busy machine has its first turn.
     """
