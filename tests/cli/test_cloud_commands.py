@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(server: Server, tea
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert "The job goes on." in said
     assert "Traceback" not in said
     job = Job.get("long", client=teamspace)
@@ -123,7 +123,7 @@ def test_a_terminal_on_a_terminal_is_raw_and_is_restored(server: Server, teamspa
         read_until(screen, b"$ ")
         os.write(screen, b"echo still-$((1 + 1)); exit 6\n")
         read_until(screen, b"still-2")
-        assert process.wait(20) == 6
+        assert process.wait(60) == 6
         assert termios.tcgetattr(window) == before
     finally:
         process.kill()

@@ -45,7 +45,7 @@ def served(words: list[str], cwd: Path) -> Generator[str]:
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_file_is_served_with_and_without_the_word_run(app: Path) -> None:
@@ -150,12 +150,12 @@ def test_a_dry_run_answers_the_examples_and_ends(app: Path) -> None:
 def test_a_changed_file_is_served_again_on_the_same_port(app: Path) -> None:
     words = [sys.executable, "-m", "blixt", "serve", "app.py", "--port", "0", "--reload"]
     with served(words, app.parent) as url:
-        assert httpx.post(f"{url}/predict", json=4, timeout=30).json() == 8
+        assert httpx.post(f"{url}/predict", json=4, timeout=60).json() == 8
         app.write_text(APP.replace("2 * x", "3 * x"))
 
         def tripled() -> bool:
             with contextlib.suppress(httpx.HTTPError):
-                return httpx.post(f"{url}/predict", json=4, timeout=30).json() == 12
+                return httpx.post(f"{url}/predict", json=4, timeout=60).json() == 12
             return False
 
         wait_until(tripled, 60, "the changed code to be served")

@@ -89,7 +89,7 @@ def test_a_wait_ends_with_the_change_it_waits_for(server: Server, teamspace: Cli
         return states[-1] == "now"
 
     def change() -> None:
-        waiting.wait(10)
+        waiting.wait(60)
         with server.client(teamspace.teamspace) as other:
             other.patch_object("experiments", "watched", {"description": "now"})
 

@@ -144,26 +144,26 @@ class TestFetching:
             with lock:
                 running[0] += 1
                 most[0] = max(most[0], running[0])
-            go.wait(10)
+            go.wait(60)
             with lock:
                 running[0] -= 1
 
         jobs = [pool.submit(Job(MIB, work), 0) for _ in range(12)]
         _wait_until(lambda: running[0] == 3)
         go.set()
-        assert all(job.wait(10) for job in jobs)
+        assert all(job.wait(60) for job in jobs)
         assert most[0] == 3
 
     def test_what_somebody_waits_for_goes_before_look_ahead(self) -> None:
         from blixt.data.fetch import NOW, Fetcher, Job
 
         pool, order, busy = Fetcher(threads=1), [], threading.Event()
-        first = pool.submit(Job(1, lambda: busy.wait(10)), 0)
+        first = pool.submit(Job(1, lambda: busy.wait(60)), 0)
         _wait_until(lambda: first.started)
         jobs = [pool.submit(Job(1, lambda name=name: order.append(name)), name) for name in (2, 1)]
         jobs.append(pool.submit(Job(1, lambda: order.append("now")), NOW))
         busy.set()
-        assert all(job.wait(10) for job in jobs)
+        assert all(job.wait(60) for job in jobs)
         assert order == ["now", 1, 2]
 
 
@@ -262,7 +262,7 @@ class TestLimit:
     def test_what_another_process_reads_stays(self, store: Store, cache_dir: Path) -> None:
         ready = SPAWN.Event()
         with _process(_hold, store, cache_dir, "0", ready):
-            assert ready.wait(30)
+            assert ready.wait(60)
             cache = Cache(cache_dir, 1)
             for name in ("1", "2", "3"):
                 remote(store, cache, name).ensure([(0, MIB)])

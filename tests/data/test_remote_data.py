@@ -214,7 +214,7 @@ class TestLeaving:
         proxy.always = "stall"
         process = SPAWN.Process(target=_plan_and_end, args=(location, access))
         process.start()
-        process.join(20)
+        process.join(60)
         assert process.exitcode == 0
 
     def test_an_epoch_that_was_left_does_not_hinder_the_next(

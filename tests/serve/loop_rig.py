@@ -53,7 +53,7 @@ class Front:
 def worker(api, loop=None, **plan):
     """Yields `(front, page)`; the loop must end when the front closes."""
     near, far = socket.socketpair()
-    near.settimeout(10)
+    near.settimeout(60)
     page = Page.create()
     resolved = make_plan(api, **plan)
 
@@ -70,6 +70,6 @@ def worker(api, loop=None, **plan):
         yield Front(near), page
     finally:
         near.close()
-        thread.join(10)
+        thread.join(60)
         far.close()
         assert not thread.is_alive()

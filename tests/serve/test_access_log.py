@@ -19,7 +19,7 @@ def lines(path):
 
 
 def until(path, count):
-    wait_until(lambda: len(lines(path)) >= count, 10, f"{count} lines in the access log")
+    wait_until(lambda: len(lines(path)) >= count, 60, f"{count} lines in the access log")
     return lines(path)
 
 
@@ -83,8 +83,8 @@ def test_the_command_writes_lines_to_standard_error(tmp_path):
             assert process.stdout is not None
             assert process.stderr is not None
             url = process.stdout.readline().split()[2]
-            assert httpx.post(f"{url}/predict", json={"input": 1}, timeout=20).status_code == 200
+            assert httpx.post(f"{url}/predict", json={"input": 1}, timeout=60).status_code == 200
             assert json.loads(process.stderr.readline())["path"] == "/predict"
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)

@@ -7,7 +7,7 @@ import pytest
 
 
 def post(service, path, **kwargs):
-    return httpx.post(f"{service.url}{path}", timeout=20, **kwargs)
+    return httpx.post(f"{service.url}{path}", timeout=60, **kwargs)
 
 
 def test_json_in_json_out(service):

@@ -56,10 +56,10 @@ def test_a_cancelled_request_is_cancelled_inside_predict_and_answered_end():
     api = Forever()
     with worker(api) as (front, page):
         front.send((1, Kind.REQUEST, b"1"))
-        assert api.started.wait(10)
+        assert api.started.wait(60)
         front.send((1, Kind.CANCEL, b""))
         assert front.next() == (1, Kind.END, b"")
-        assert api.cancelled.wait(10)
+        assert api.cancelled.wait(60)
         assert page.started == 1
 
 
@@ -95,7 +95,7 @@ def test_a_cancelled_async_stream_closes_its_generator():
         assert front.next()[1] == Kind.CHUNK
         front.send((1, Kind.CANCEL, b""))
         assert front.until(1, Kind.END)[-1] == (Kind.END, b"")
-        assert api.closed.wait(10)
+        assert api.closed.wait(60)
 
 
 def test_a_paused_async_stream_stands_until_it_is_resumed():

@@ -87,7 +87,7 @@ async def answered(client, path):
 
 @pytest.mark.parametrize(("end", "status"), [("raise", 500), ("exit", 503), ("segfault", 503), ("hang", 504)])
 async def test_an_end_in_any_loop_fails_its_request_and_the_next_is_answered(service, end, status):
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
 
         async def meets(path):
             await answered(client, path)
@@ -99,7 +99,7 @@ async def test_an_end_in_any_loop_fails_its_request_and_the_next_is_answered(ser
 
 
 async def test_those_in_a_batch_with_one_that_kills_the_worker_all_get_an_end(service):
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         await answered(client, "/batches")
         ends = ["fine", "fine", "exit", "fine"]
         async with asyncio.timeout(30):

@@ -24,7 +24,7 @@ class Steps(API):
     def predict(self, xs: list[int]):
         try:
             for step in range(3):
-                self.gate.acquire(timeout=10)
+                self.gate.acquire(timeout=60)
                 self.made += 1
                 if 99 in xs:
                     raise HTTPError(409, "spoilt")
@@ -70,7 +70,7 @@ def test_when_all_have_left_the_generator_is_closed():
         front.send((1, Kind.CANCEL, b""))
         api.open(1)
         assert front.until(1, Kind.END)
-        assert api.closed.wait(10)
+        assert api.closed.wait(60)
         assert api.made <= 2
 
 

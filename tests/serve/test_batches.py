@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 async def gather(service, path, values):
     limits = httpx.Limits(max_connections=len(values))
-    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
         return await asyncio.gather(*(client.post(path, json=value) for value in values))
 
 

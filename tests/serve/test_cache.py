@@ -45,7 +45,7 @@ def service(request):
 
 
 def ask(service, value, path="/predict", **headers):
-    answer = httpx.post(f"{service.url}{path}", json=value, headers=headers, timeout=20)
+    answer = httpx.post(f"{service.url}{path}", json=value, headers=headers, timeout=60)
     return answer.status_code, answer.content
 
 

@@ -51,7 +51,7 @@ class Held(API):
 
     def predict(self, x: int) -> int:
         self.began.set()
-        self.may_end.wait(10)
+        self.may_end.wait(60)
         return 2 * x
 
 
@@ -76,7 +76,7 @@ def elastic_worker(api):
 
     def join(slot, busy=False):
         here, there = socket.socketpair()
-        here.settimeout(10)
+        here.settimeout(60)
         socket.send_fds(outside, [struct.pack("<I", slot)], [there.fileno()])
         there.close()
         front = Front(here)
@@ -91,7 +91,7 @@ def elastic_worker(api):
         yield join, page
     finally:
         near.close()
-        thread.join(10)
+        thread.join(60)
         for sock in (far, outside, door, *(front.sock for front in fronts)):
             sock.close()
         assert not thread.is_alive()
@@ -128,7 +128,7 @@ def test_a_successor_that_comes_while_the_worker_is_busy_gets_no_answer_of_the_d
     with elastic_worker(api) as (join, page):
         one = join(1)
         one.send((1, Kind.REQUEST, b"1"))
-        assert api.began.wait(10)
+        assert api.began.wait(60)
         one.sock.close()
         again = join(1, busy=True)
         again.send((1, Kind.REQUEST, b"5"))
@@ -145,7 +145,7 @@ def test_the_streams_of_a_front_that_died_are_closed():
         one.send((1, Kind.REQUEST, b"1"))
         assert one.next() == (1, Kind.CHUNK, b"1")
         one.sock.close()
-        assert api.closed.wait(10)
+        assert api.closed.wait(60)
 
 
 def test_frames_larger_than_a_socket_holds_arrive_from_a_socket_that_does_not_block():
@@ -159,7 +159,7 @@ def test_frames_larger_than_a_socket_holds_arrive_from_a_socket_that_does_not_bl
     front = Front(here)
     select.select([here], [], [], 10)
     assert sum(len(front.next()[2]) for _ in range(500)) == 5_000_000
-    thread.join(10)
+    thread.join(60)
     here.close()
     there.close()
 

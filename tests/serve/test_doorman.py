@@ -35,7 +35,7 @@ def pair():
     "path", ["/health", "/ready", "/health?x=1", "/nope", "/v1/models", "/predict", "/predict/", "/shutdown"]
 )
 def test_it_answers_as_the_whole_app(pair, path, method, headers):
-    light, whole = (httpx.request(method, f"{url}{path}", headers=headers, timeout=20) for url in pair)
+    light, whole = (httpx.request(method, f"{url}{path}", headers=headers, timeout=60) for url in pair)
     assert (light.status_code, light.content) == (whole.status_code, whole.content)
     kept = [{k: v for k, v in answer.headers.items() if k != "date"} for answer in (light, whole)]
     assert kept[0] == kept[1]
@@ -60,7 +60,7 @@ def shape(text):
 
 
 def test_docs_and_schema_come_from_the_whole_app_when_somebody_asks(pair):
-    schemas = [httpx.get(f"{url}/openapi.json", timeout=20).json() for url in pair]
+    schemas = [httpx.get(f"{url}/openapi.json", timeout=60).json() for url in pair]
     assert schemas[0] == schemas[1]
     assert "/typed" in schemas[0]["paths"]
     assert httpx.get(f"{pair[0]}/docs").status_code == 200

@@ -24,11 +24,11 @@ def example(*command):
         try:
             line = process.stdout.readline()
             url = next(word for word in line.split() if word.startswith("http://"))
-            wait_until(lambda: httpx.get(f"{url}/ready", timeout=20).status_code == 200, 30, "readiness")
+            wait_until(lambda: httpx.get(f"{url}/ready", timeout=60).status_code == 200, 60, "readiness")
             yield url
         finally:
             process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == 0
 
 

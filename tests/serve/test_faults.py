@@ -24,7 +24,7 @@ async def eventually(condition, what):
 
 
 async def ask(client, **request):
-    return await client.post("/predict", json=request, timeout=30)
+    return await client.post("/predict", json=request, timeout=60)
 
 
 async def test_kill_9_under_load_ends_every_request_and_the_pool_heals():
@@ -35,7 +35,7 @@ async def test_kill_9_under_load_ends_every_request_and_the_pool_heals():
             tasks = [asyncio.create_task(ask(client, s=0.02)) for _ in range(100)]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             os.kill(victim, signal.SIGKILL)
-            statuses = [answer.status_code for answer in await asyncio.wait_for(asyncio.gather(*tasks), 30)]
+            statuses = [answer.status_code for answer in await asyncio.wait_for(asyncio.gather(*tasks), 60)]
             # Only what the victim was computing fails; what it had merely been sent is done by the other.
             assert statuses.count(200) >= 98
             assert set(statuses) <= {200, 503}
@@ -102,7 +102,7 @@ async def test_clients_that_left_the_queue_cost_nothing():
             for task in gone:
                 task.cancel()
             await first
-            last = await asyncio.wait_for(ask(client, s=0), 20)  # 20 x 3 s of work are gone
+            last = await asyncio.wait_for(ask(client, s=0), 40)  # 20 x 3 s of work are gone
             assert last.status_code == 200
 
 
@@ -118,15 +118,15 @@ async def test_sigterm_finishes_what_was_admitted_refuses_the_rest_and_exits_0()
             assert (refused.status_code, refused.headers["connection"]) == (503, "close")
             assert httpx.get(f"{service.url}/health").status_code == 200
             assert (await started).status_code == 200
-        assert service.wait(10) == 0
-        _, alive = psutil.wait_procs(family, timeout=5)
+        assert service.wait(60) == 0
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert alive == []
 
 
 async def test_a_setup_that_fails_says_so_and_exits_3_after_its_restarts(capfd):
     limits = Limits(max_setup_failures=2, backoff_s=0.01)
     with running(Server(BadSetup(), accelerator="cpu", limits=limits), ready=False) as service:
-        assert service.wait(20) == 3
+        assert service.wait(60) == 3
     err = capfd.readouterr().err
     assert "error: BadSetup.setup('cpu') failed." in err
     assert "FileNotFoundError: weights.bin is missing" in err
@@ -135,7 +135,7 @@ async def test_a_setup_that_fails_says_so_and_exits_3_after_its_restarts(capfd):
 async def test_a_failed_setup_ends_its_worker_even_if_a_thread_goes_on():
     limits = Limits(max_setup_failures=1, stop_s=0.2)
     with running(Server(StubbornSetup(), accelerator="cpu", limits=limits), ready=False) as service:
-        assert service.wait(30) == 3
+        assert service.wait(60) == 3
 
 
 async def test_an_api_that_cannot_be_pickled_is_explained(tmp_path):
@@ -147,7 +147,7 @@ async def test_an_api_that_cannot_be_pickled_is_explained(tmp_path):
         "    def predict(self, x): return x\n"
         "if __name__ == '__main__': Server(Holder(), accelerator='cpu').run(port=0)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert "Holder cannot be sent to a worker" in done.stderr
     assert Unpicklable().predict(1) == 1
@@ -179,13 +179,13 @@ def start_script(tmp_path, **popen):
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, **popen)
     line = process.stdout.readline()
     url = next(word for word in line.split() if word.startswith("http://"))
-    wait_until(lambda: reachable(url), 20, "readiness")
+    wait_until(lambda: reachable(url), 60, "readiness")
     return process, url
 
 
 def reachable(url):
     try:
-        return httpx.get(f"{url}/ready", timeout=5).status_code == 200
+        return httpx.get(f"{url}/ready", timeout=60).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -195,10 +195,10 @@ async def test_ctrl_c_reaches_the_whole_group_and_leaves_no_process(tmp_path):
     family = psutil.Process(process.pid).children(recursive=True)
     assert family
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert psutil.wait_procs(family, timeout=5)[1] == []
+    assert psutil.wait_procs(family, timeout=60)[1] == []
     assert httpx.URL(url).port
 
 
@@ -224,4 +224,4 @@ async def test_workers_end_when_the_front_is_killed():
     with running(Server(Sleeper(), accelerator="cpu")) as service:
         workers = [psutil.Process(pid) for pid in service.worker_pids()]
         service.process.kill()
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
+        assert psutil.wait_procs(workers, timeout=60)[1] == []

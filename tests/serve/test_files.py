@@ -20,6 +20,6 @@ def test_workers_that_die_leave_no_open_files_in_the_front():
         for _ in range(4):
             (pid,) = service.worker_pids()
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: service.worker_pids() not in ([], [pid]), 30, "another worker")
+            wait_until(lambda pid=pid: service.worker_pids() not in ([], [pid]), 60, "another worker")
             service.wait_ready()
-        wait_until(lambda: open_files(service) <= before, 10, "the files to be closed")
+        wait_until(lambda: open_files(service) <= before, 60, "the files to be closed")

@@ -33,7 +33,7 @@ class Client:
             self.done.set()
 
     async def status(self):
-        await asyncio.wait_for(self.done.wait(), 5)
+        await asyncio.wait_for(self.done.wait(), 60)
         kind, payload = self.got[-1]
         return msgspec.json.decode(payload, type=Failure).status if kind == Kind.ERROR else 200
 
@@ -49,7 +49,7 @@ class FakeWorker:
     async def frame(self):
         loop = asyncio.get_running_loop()
         while not self.frames:
-            data = await asyncio.wait_for(loop.sock_recv(self.far, 1 << 16), 5)
+            data = await asyncio.wait_for(loop.sock_recv(self.far, 1 << 16), 60)
             self.frames += self.reader.feed(data)
         return [(kind, payload, id) for id, kind, payload in self.frames.pop(0).messages]
 
@@ -209,7 +209,7 @@ async def test_draining_refuses_new_requests_and_finishes_old_ones():
         rig.ask()
     assert refused.value.failure.status == 503
     await worker.reply((request.id, Kind.OK, b"1"))
-    await asyncio.wait_for(drain, 5)
+    await asyncio.wait_for(drain, 60)
     assert await client.status() == 200
 
 
@@ -369,7 +369,7 @@ async def test_a_retired_worker_finishes_what_it_has_and_is_let_go():
     assert old.link.is_open
     await old.reply((request.id, Kind.OK, b"1"))
     assert await client.status() == 200
-    assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(old.far, 1), 5) == b""
+    assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(old.far, 1), 60) == b""
 
 
 class Shared:

@@ -25,7 +25,7 @@ class Gated(API):
     def predict(self, n):
         try:
             for i in range(n):
-                self.gate.get(timeout=10)
+                self.gate.get(timeout=60)
                 self.made += 1
                 yield i
         finally:
@@ -47,7 +47,7 @@ def test_a_cancelled_stream_ends_at_most_one_piece_later():
         front.send((1, Kind.CANCEL, b""))  # the generator is in the middle of its fourth piece
         for _ in range(100):
             api.gate.put(None)
-        assert api.closed.wait(10)
+        assert api.closed.wait(60)
         assert api.made <= 4
 
 
@@ -104,9 +104,9 @@ def test_the_context_tells_that_the_client_has_left():
     started, left, noticed = threading.Event(), threading.Event(), threading.Event()
     with worker(Patient()) as (front, _):
         front.send((1, Kind.REQUEST, b"1"))
-        assert started.wait(10)
+        assert started.wait(60)
         front.send((1, Kind.CANCEL, b""))
-        assert noticed.wait(10)
+        assert noticed.wait(60)
         assert front.next()[0] == 1
 
 

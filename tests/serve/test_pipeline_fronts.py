@@ -35,7 +35,7 @@ def nothing_left():
 
 async def post(service, item, path="/predict", **kwargs):
     """On a connection of its own, so that any front may get it."""
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         return await client.post(path, json=item, **kwargs)
 
 
@@ -72,7 +72,7 @@ async def test_kill_9_of_a_stages_worker_fails_what_it_had_begun_and_nothing_els
     await until(tmp_path / "think began")
     waiting = [asyncio.create_task(post(service, {"folder": str(tmp_path)})) for _ in range(6)]
     await asyncio.to_thread(
-        wait_until, lambda: service.metric("blixt_serve_in_flight", api="/predict") == 7, 20, "all to wait"
+        wait_until, lambda: service.metric("blixt_serve_in_flight", api="/predict") == 7, 60, "all to wait"
     )
     os.kill(before[1], signal.SIGKILL)
     assert (await begun).status_code == 503
@@ -90,7 +90,7 @@ async def test_what_a_client_that_leaves_had_asked_for_reaches_no_later_stage(se
     asking.cancel()
     cancelled = "blixt_serve_requests_cancelled_total"
     await asyncio.to_thread(
-        wait_until, lambda: service.metric(cancelled, api="/predict") >= 1, 10, "the front to notice"
+        wait_until, lambda: service.metric(cancelled, api="/predict") >= 1, 60, "the front to notice"
     )
     (tmp_path / "cut may go").touch()
     await answers_again(service, other_folder(tmp_path))
@@ -118,7 +118,7 @@ async def test_kill_9_of_a_front_takes_its_values_with_it(service, tmp_path):
     # A second value waits in shared memory for the stage that is held, below a front that dies.
     waiting = [asyncio.create_task(post(service, {"folder": str(tmp_path)})) for _ in range(6)]
     await asyncio.to_thread(
-        wait_until, lambda: service.metric("blixt_serve_in_flight", api="/predict") == 7, 20, "all to wait"
+        wait_until, lambda: service.metric("blixt_serve_in_flight", api="/predict") == 7, 60, "all to wait"
     )
     for front in fronts_of(service):
         front.kill()

@@ -51,13 +51,13 @@ async def test_workers_are_replaced_in_turn_and_no_request_fails(tmp_path, front
     with running(server) as service:
         before = set(service.worker_pids())
         file.write_text("new")
-        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
             os.kill(service.process.pid, signal.SIGHUP)
             answers = await ask_until(client, lambda seen: len({a[2] for a in seen[-40:]} - before) == 2)
         assert {status for status, _, _ in answers} == {200}
         assert {weights for _, weights, _ in answers[-4:]} == {"new"}
         await asyncio.to_thread(
-            wait_until, lambda: not before & set(service.worker_pids()), 20, "the old workers to end"
+            wait_until, lambda: not before & set(service.worker_pids()), 60, "the old workers to end"
         )
         assert service.metric("blixt_serve_worker_restarts_total") == 0
 
@@ -79,5 +79,5 @@ async def test_a_successor_that_cannot_be_set_up_leaves_the_old_workers_at_work(
         )
         assert httpx.post(f"{service.url}/predict", json=1).json() == ["old", *before]
         file.write_text("mended")
-        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
             await ask_until(client, lambda seen: bool(seen) and seen[-1][1] == "mended")

@@ -131,10 +131,10 @@ def test_a_unix_socket_serves_and_a_stale_one_is_replaced(tmp_path):
                 except httpx.TransportError:
                     return False
 
-            wait_until(ready, 20, "readiness")
+            wait_until(ready, 60, "readiness")
             assert client.post("/predict", json={"do": "echo", "input": 1}).json() == {"output": 1}
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 class NoPredict(API):

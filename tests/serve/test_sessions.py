@@ -48,7 +48,7 @@ class Blocking(API):
 class BlockingGenerator(API):
     def session(self, socket):
         yield "hello"
-        yield socket.receive(timeout_s=10)
+        yield socket.receive(timeout_s=60)
 
 
 def test_a_coroutine_talks_and_knows_what_was_asked_for():
@@ -113,7 +113,7 @@ def test_a_session_that_does_not_read_is_not_sent_more_than_it_can_hold():
     ready, api = threading.Event(), Slow()
     with worker(api) as (front, _):
         front.send((1, Kind.OPEN, OPEN))
-        assert ready.wait(10)
+        assert ready.wait(60)
         front.send(*((1, Kind.DATA, b"t%d" % i) for i in range(64)))
         assert front.next() == (1, Kind.PAUSE, b"")
         api.loop.call_soon_threadsafe(api.go.set)
@@ -155,7 +155,7 @@ def test_sending_to_a_client_that_has_gone_raises_and_says_why():
     why, said = [], threading.Event()
     with worker(Stubborn()) as (front, _):
         front.send((1, Kind.OPEN, OPEN), (1, Kind.CLOSE, close(1006, "cut off")))
-        assert said.wait(10)
+        assert said.wait(60)
         assert why == [(1006, "cut off")]
 
 

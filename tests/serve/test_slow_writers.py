@@ -31,14 +31,14 @@ def slow_writer(service, size):
 
 def status_of(service, size):
     """What a client is told that sends a chunked body in one go."""
-    return httpx.post(f"{service.url}/raw", content=iter([bytes(size)]), timeout=20).status_code
+    return httpx.post(f"{service.url}/raw", content=iter([bytes(size)]), timeout=60).status_code
 
 
 def test_what_slow_writers_hold_is_refused_to_others_and_comes_back_when_they_leave(service):
     with slow_writer(service, 700_000), slow_writer(service, 200_000):
-        wait_until(lambda: status_of(service, 300_000) == 429, 20, "the slow bodies to fill the room")
+        wait_until(lambda: status_of(service, 300_000) == 429, 60, "the slow bodies to fill the room")
         assert status_of(service, 10) == 200
-    wait_until(lambda: status_of(service, 1_000_000) == 200, 20, "the room to be free")
+    wait_until(lambda: status_of(service, 1_000_000) == 200, 60, "the room to be free")
 
 
 def test_a_slow_writer_is_served_in_the_end(service):

@@ -16,7 +16,7 @@ def events(text):
 
 
 def ticks(service, **request):
-    return httpx.post(f"{service.url}/ticks", json=request, timeout=20)
+    return httpx.post(f"{service.url}/ticks", json=request, timeout=60)
 
 
 def test_a_stream_is_server_sent_events(service):
@@ -47,7 +47,7 @@ def test_streams_of_one_worker_run_side_by_side(service):
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             answer = stack.enter_context(
-                httpx.stream("POST", f"{service.url}/ticks", json=request, timeout=20)
+                httpx.stream("POST", f"{service.url}/ticks", json=request, timeout=60)
             )
             lines = stack.enter_context(contextlib.closing(answer.iter_lines()))
             assert next(lines).startswith("data:")
@@ -63,7 +63,7 @@ def test_a_client_that_leaves_stops_the_generator(service, tmp_path):
             seen += line.startswith("data:")
             if seen == 3:
                 break
-    wait_until(log.exists, 10, "the generator to be closed")
+    wait_until(log.exists, 60, "the generator to be closed")
     # What the worker produced beyond what was read: on the way at that moment, and one step at most until
     # it looked at its socket again. The room is for a machine that schedules two busy processes badly.
     assert int(log.read_text() or 0) < 30
@@ -77,7 +77,7 @@ def test_a_slow_reader_holds_the_generator_instead_of_filling_memory(service, tm
         lines = answer.iter_lines()
         next(lines)
         # Reads nothing more: the sockets fill, the sink reaches its high water, the worker is told to pause.
-        wait_until(lambda: service.metric("blixt_serve_stream_pauses_total") > before, 20, "a pause")
+        wait_until(lambda: service.metric("blixt_serve_stream_pauses_total") > before, 60, "a pause")
         del lines
-    wait_until(log.exists, 10, "the generator to be closed")
+    wait_until(log.exists, 60, "the generator to be closed")
     assert int(log.read_text()) < 50_000

@@ -27,7 +27,7 @@ class RunningServer:
 
     def info(self) -> dict[str, Any]:
         """What `/info` says."""
-        return httpx.get(f"{self.url}/info", timeout=10).raise_for_status().json()
+        return httpx.get(f"{self.url}/info", timeout=60).raise_for_status().json()
 
     def worker_pids(self) -> list[int]:
         """Process ids of all live workers."""
@@ -35,12 +35,12 @@ class RunningServer:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
-        text = httpx.get(f"{self.url}/metrics", timeout=10).raise_for_status().text
+        text = httpx.get(f"{self.url}/metrics", timeout=60).raise_for_status().text
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         samples = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
         return sum(float(s.rsplit(" ", 1)[1]) for s in samples if all(label in s for label in wanted))
 
-    def wait_ready(self, timeout_s: float = 30.0) -> None:
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Wait until `/ready` says so.
 
         Raises:
@@ -48,7 +48,7 @@ class RunningServer:
         """
         wait_until(lambda: _status(f"{self.url}/ready") == 200, timeout_s, f"{self.url} to be ready")
 
-    def terminate(self, timeout_s: float = 30.0) -> int:
+    def terminate(self, timeout_s: float = 60.0) -> int:
         """Send SIGTERM and return the exit code.
 
         Raises:
@@ -58,7 +58,7 @@ class RunningServer:
             os.kill(self.process.pid, signal.SIGTERM)
         return self.wait(timeout_s)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         """Wait for the end of the process and return its exit code.
 
         Raises:

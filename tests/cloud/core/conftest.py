@@ -68,7 +68,7 @@ def api(cloud: Cloud, extra_routers: list[APIRouter]) -> Iterator[Api]:
     def client(token: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Without TLS there is no need to load certificates, which takes longer than most tests.
-        clients.append(httpx.Client(base_url=url, headers=headers, timeout=20, verify=False))
+        clients.append(httpx.Client(base_url=url, headers=headers, timeout=60, verify=False))
         return clients[-1]
 
     yield Api(cloud, url, client, client(cloud.settings.token_file.read_text().strip()))
@@ -76,7 +76,7 @@ def api(cloud: Cloud, extra_routers: list[APIRouter]) -> Iterator[Api]:
         opened.close()
     cloud.store.close()
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

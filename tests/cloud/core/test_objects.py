@@ -141,7 +141,7 @@ def test_of_many_people_changing_one_revision_exactly_one_wins(cloud: Cloud) -> 
     barrier = threading.Barrier(8)
 
     def change(number: int) -> bool:
-        barrier.wait(10)
+        barrier.wait(60)
         try:
             cloud.store.update_spec(job.uid, {"command": f"c{number}"}, revision=1, actor=f"u{number}")
         except Conflict:
@@ -177,7 +177,7 @@ def test_a_watcher_that_follows_the_log_while_threads_write_misses_nothing(cloud
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(write, range(6)))
     done.set()
-    follower.join(20)
+    follower.join(60)
     assert seen == list(range(1, 91))
     assert len(names) == 90
 
@@ -185,7 +185,7 @@ def test_a_watcher_that_follows_the_log_while_threads_write_misses_nothing(cloud
 @pytest.mark.anyio
 async def test_a_commit_in_another_thread_wakes_a_watcher(cloud: Cloud) -> None:
     async with cloud.store.subscribe() as wake:
-        waiting = asyncio.create_task(wake.wait(10))
+        waiting = asyncio.create_task(wake.wait(60))
         await asyncio.to_thread(_job, cloud)
         assert await waiting
         assert not await wake.wait(0.01)
@@ -195,7 +195,7 @@ async def test_a_commit_in_another_thread_wakes_a_watcher(cloud: Cloud) -> None:
 async def test_closing_the_store_ends_watches(cloud: Cloud) -> None:
     async with cloud.store.subscribe() as wake:
         cloud.store.close()
-        assert await wake.wait(10)
+        assert await wake.wait(60)
         assert wake.closed
 
 

@@ -204,7 +204,7 @@ def test_a_path_that_leaves_the_model_is_refused_on_the_wire(api: Api) -> None:
     host, port = api.url.removeprefix("http://").split(":")
     for path in ("..%2f..%2ftoken", "../../../../token", "%2e%2e/x"):
         # A raw socket, because clients tidy such paths up before they send them.
-        with socket.create_connection((host, int(port)), timeout=10) as raw:
+        with socket.create_connection((host, int(port)), timeout=60) as raw:
             raw.sendall(
                 f"PUT {VERSIONS}/{version}/files/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
                 f"Authorization: {api.admin.headers['Authorization']}\r\n"
@@ -251,7 +251,7 @@ def test_a_quota_is_a_full_disk_too(api: Api, monkeypatch: pytest.MonkeyPatch) -
 def test_an_upload_cut_off_halfway_leaves_nothing(api: Api) -> None:
     version = _version(api)
     host, port = api.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:
+    with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(
             f"PUT {VERSIONS}/{version}/files/a HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: {api.admin.headers['Authorization']}\r\nContent-Length: 99\r\n\r\nx".encode()

@@ -197,7 +197,7 @@ def test_a_killed_server_leaves_a_database_that_is_whole(tmp_path: Path, after: 
         if int(line) >= after:
             break
     child.send_signal(signal.SIGKILL)
-    child.wait(10)
+    child.wait(60)
     child.stdout.close()
 
     cloud = open_cloud(Settings(tmp_path))

@@ -188,7 +188,7 @@ def test_a_job_whose_money_runs_out_is_stopped(cluster: Cluster) -> None:
     wait_until(lambda: "up" in cluster.log_text("jobs/broke"), "it runs")
     (allocation,) = cluster.get("jobs", "broke")["status"]["allocations"]
     # What the sweeper does when a hold can no longer be extended, which takes a minute of real time.
-    with sqlite3.connect(cluster.data_dir / "blixt.db", timeout=20) as db:
+    with sqlite3.connect(cluster.data_dir / "blixt.db", timeout=60) as db:
         db.execute("UPDATE allocations SET reason = 'The budget is used up.' WHERE id = ?", (allocation,))
     cluster.http.patch("teamspaces/default/jobs/broke", json={"labels": {"wake": "up"}}).raise_for_status()
     status = _final(cluster, "broke")

@@ -193,7 +193,7 @@ def _terminal(cluster: Cluster, session: str, token: str | None = None, **header
 def _read_until(socket, wanted: str) -> str:
     seen = ""
     while wanted not in seen:
-        piece = socket.recv(timeout=20)
+        piece = socket.recv(timeout=60)
         seen += piece.decode() if isinstance(piece, bytes) else piece
     return seen
 

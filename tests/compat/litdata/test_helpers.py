@@ -303,5 +303,5 @@ def test_a_breakpoint_in_a_worker_talks_to_the_terminal(tmp_path: Path) -> None:
     os.write(master, b"continue\n")
     while b"went on" not in said:
         said += os.read(master, 1000)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     os.close(master)

@@ -67,7 +67,7 @@ def client():
         ),
         apis.Power(api_path="/tools/power", mcp=MCP()),
     ]
-    with serving(some, timeout=20, model_metadata={"name": "m"}) as client:
+    with serving(some, timeout=60, model_metadata={"name": "m"}) as client:
         wait_until(lambda: client.get("/health").status_code == 200, 60, "all LitAPIs to be ready")
         yield client
 
@@ -270,7 +270,7 @@ def test_callbacks_and_loggers_are_told(tmp_path):
     settings = {"callbacks": [apis.Notes(str(notes))], "loggers": apis.FileLogger(str(values))}
     with serving(apis.Square(), track_requests=True, **settings) as client:
         assert client.post("/predict", json={"input": 3}).json()["output"] == 9
-        wait_until(lambda: values.exists() and values.read_text() == "asked=1\n", 10, "the logger")
+        wait_until(lambda: values.exists() and values.read_text() == "asked=1\n", 60, "the logger")
     assert {"setup Square", "request 1"} <= set(notes.read_text().split("\n"))
 
 
@@ -443,7 +443,7 @@ def test_an_unchanged_script_serves_through_the_door(tmp_path):
         assert httpx.post(f"{url}/predict", json={"input": 5}, timeout=60).json() == 25
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_door_says_where_it_is(tmp_path):

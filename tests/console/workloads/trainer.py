@@ -21,7 +21,7 @@ RUN = os.environ["BLIXT_RUN"]
 def send(method: str, url: str, body: dict) -> None:
     headers = {"Authorization": f"Bearer {os.environ['BLIXT_TOKEN']}", "Content-Type": "application/json"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method=method)
-    urllib.request.urlopen(request, timeout=30).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def main() -> None:

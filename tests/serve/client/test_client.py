@@ -52,7 +52,7 @@ class Scripted:
 
     def close(self) -> None:
         self._sock.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def test_leaving_a_stream_stops_its_generator(service, tmp_path):
 def wait_for_text(path: Path) -> None:
     from blixt.serve.testing import wait_until
 
-    wait_until(lambda: path.exists() and path.read_text() != "", 10, f"{path} to be written")
+    wait_until(lambda: path.exists() and path.read_text() != "", 60, f"{path} to be written")
 
 
 def until_killed(client, pid: int, got: list) -> None:

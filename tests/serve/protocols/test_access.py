@@ -39,7 +39,7 @@ def keyed(tmp_path_factory):
 
 
 def ask(service, headers=None, path="/big", **kwargs):
-    return httpx.post(f"{service.url}{path}", json=1, headers=headers, timeout=20, **kwargs)
+    return httpx.post(f"{service.url}{path}", json=1, headers=headers, timeout=60, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_probes_and_docs_are_open_and_the_rest_is_not(keyed):
 def test_keys_are_rotated_without_a_restart(keyed):
     service, file = keyed
     file.write_text("bo: bo-key-2\n")
-    wait_until(lambda: ask(service, {"x-api-key": "bo-key-2"}).status_code == 200, 10, "the new key")
+    wait_until(lambda: ask(service, {"x-api-key": "bo-key-2"}).status_code == 200, 60, "the new key")
     assert ask(service, {"x-api-key": "bo-key"}).status_code == 401
     file.unlink()  # keys stay in force while the file is gone
-    wait_until(lambda: ask(service, {"x-api-key": "bo-key-2"}).status_code == 200, 10, "the last keys")
+    wait_until(lambda: ask(service, {"x-api-key": "bo-key-2"}).status_code == 200, 60, "the last keys")
 
 
 def test_a_websocket_needs_the_key(keyed):
@@ -103,7 +103,7 @@ def test_a_websocket_needs_the_key(keyed):
     assert refused.value.response.status_code == 401
     with connect(url, additional_headers=BEARER) as connection:
         connection.send("hi")
-        assert connection.recv(timeout=10) == "you said hi"
+        assert connection.recv(timeout=60) == "you said hi"
 
 
 def test_an_apis_own_authorize_stands_in_place_of_the_keys(keyed):
@@ -142,7 +142,7 @@ def test_the_shutdown_endpoint_wants_its_own_key_and_then_stops(tmp_path):
         assert wrong.status_code == 401
         right = httpx.post(url, headers={"authorization": "Bearer stop it", "x-api-key": "k"})
         assert right.text == "stopping"
-        assert service.wait(20) == 0
+        assert service.wait(60) == 0
 
 
 def test_without_the_option_there_is_no_shutdown_endpoint(keyed, web_service):
@@ -212,7 +212,7 @@ def test_websockets_pass_the_users_middleware(proxied):
     url = f"{proxied.url.replace('http', 'ws')}/chat"
     with connect(url, additional_headers=GOOD) as connection:
         connection.send("hi")
-        assert connection.recv(timeout=10) == "you said hi"
+        assert connection.recv(timeout=60) == "you said hi"
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def handshake(path="/chat", key=None, extra=b""):
 def test_noise_after_a_websocket_handshake_closes_it(web_service, data):
     received = exchange(web_service, handshake() + data)
     assert received.startswith(b"HTTP/1.1 101")
-    wait_until(lambda: web_service.metric("blixt_serve_in_flight", api="/chat") == 0, 10, "the session's end")
+    wait_until(lambda: web_service.metric("blixt_serve_in_flight", api="/chat") == 0, 60, "the session's end")
 
 
 def frame(opcode, payload, *, masked=True, fin=True, length=None):

@@ -26,7 +26,7 @@ def strict():
 def conversation(service, *parts):
     """Send the parts, then nothing more; what came back when the server closed."""
     host, port = "127.0.0.1", int(service.url.rpartition(":")[2])
-    with socket.create_connection((host, port), timeout=15) as raw:
+    with socket.create_connection((host, port), timeout=60) as raw:
         for part in parts:
             raw.sendall(part)
         received = b""
@@ -89,11 +89,11 @@ def test_nothing_is_kept_of_answers():
 
 def test_the_count_of_active_requests_is_right_under_many_clients_at_once(strict):
     def one(i):
-        return httpx.post(f"{strict.url}/locate", json={"x": i % 3 - 1}, timeout=20).status_code
+        return httpx.post(f"{strict.url}/locate", json={"x": i % 3 - 1}, timeout=60).status_code
 
     before = strict.metric("blixt_serve_requests_total", api="/locate")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(one, range(60)))
     assert sorted(set(statuses)) == [200, 422]
     assert strict.metric("blixt_serve_requests_total", api="/locate") == before + 60
-    wait_until(lambda: strict.metric("blixt_serve_in_flight") == 0, 10, "nothing in flight")
+    wait_until(lambda: strict.metric("blixt_serve_in_flight") == 0, 60, "nothing in flight")

@@ -13,7 +13,7 @@ from .apis import Count
 
 
 def post(service, path, **kwargs):
-    return httpx.post(f"{service.url}{path}", timeout=20, **kwargs)
+    return httpx.post(f"{service.url}{path}", timeout=60, **kwargs)
 
 
 def data(text):

@@ -42,7 +42,7 @@ def check_all(service, wanted, mode):
         @FEW
         def check(case):
             case.headers.pop("x-timeout-s", None)  # a client in a hurry gets its 504, rightly
-            case.call_and_validate(checks=CHECKS, timeout=20)
+            case.call_and_validate(checks=CHECKS, timeout=60)
 
         check()
     return seen
