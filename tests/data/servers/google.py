@@ -1,7 +1,7 @@
 """fake-gcs-server, an emulator of Google's storage, where it is installed.
 
-It answers the requests by which obstore reads, lists and deletes, but not those by which it writes (plain PUT
-of Google's XML interface): objects are put here by the JSON interface. Writing is shown on SeaweedFS.
+It answers the requests by which obstore reads, lists and deletes; `google_xml` stands in front of it for
+those by which obstore writes.
 """
 
 import importlib.util
