@@ -1,14 +1,20 @@
 """What every test shares: asyncio as anyio's backend, and a home folder that is not the user's."""
 
+import inspect
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 # Two workers share two cores, and what they start inherits this: OpenMP's second thread would only spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where a test names no limit, httpx would give up after 5 s: too soon for a busy machine's worst moment.
+_httpx_default: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
+_httpx_default.connect = _httpx_default.read = _httpx_default.write = _httpx_default.pool = 60.0
 
 
 @pytest.fixture(scope="session")

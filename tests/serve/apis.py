@@ -110,12 +110,14 @@ class ShortBatch(API):
 
 
 class Sleeper(API):
-    """Sleeps as long as asked; may die in the middle."""
+    """Sleeps as long as asked, or until a file is there; may die in the middle."""
 
     def predict(self, request: dict[str, Any]) -> Any:
         if request.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(request.get("s", 0))
+        while "gate" in request and not os.path.exists(request["gate"]):
+            time.sleep(0.01)
         return os.getpid()
 
 

@@ -50,16 +50,15 @@ def status(service, path):
 @pytest.fixture(scope="module")
 def doom():
     limits = Limits(kill_grace_s=0.3, backoff_s=0.01)
-    with running(Server(Doom(), accelerator="cpu", timeout_s=1, limits=limits)) as service:
+    with running(Server(Doom(), accelerator="cpu", limits=limits)) as service:
         yield service
 
 
 @pytest.mark.parametrize(("end", "wanted"), [("exit", 503), ("segfault", 503), ("hang", 504)])
 def test_a_predict_that_ends_its_worker_fails_alone_and_the_next_is_answered(doom, end, wanted):
     before = doom.worker_pids()
-    began = time.monotonic()
-    assert post(doom, {"do": end}).status_code == wanted
-    assert time.monotonic() - began < 10
+    patience = {"x-timeout-s": "1"} if end == "hang" else {}
+    assert post(doom, {"do": end}, headers=patience).status_code == wanted
     wait_until(lambda: doom.worker_pids() not in (before, []) and answers(doom), 60, "a new worker")
 
 
@@ -88,14 +87,14 @@ async def test_a_worker_that_has_served_enough_is_replaced_without_a_failure():
         first = service.worker_pids()
         seen, failures = set(), 0
         async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while len(seen) < 3 and time.monotonic() < deadline:
                 got = await asyncio.gather(*(client.post("/predict", json={}) for _ in range(8)))
                 failures += sum(answer.status_code != 200 for answer in got)
                 seen |= {answer.json() for answer in got if answer.status_code == 200}
         assert failures == 0
         assert len(seen) >= 3, "no worker was replaced"
-        assert not set(first) & set(service.worker_pids())
+        wait_until(lambda: not set(first) & set(service.worker_pids()), 60, "the first to end")
         assert service.metric("blixt_serve_worker_restarts_total") == 0
 
 
@@ -236,7 +235,7 @@ def test_logged_values_reach_the_loggers_in_a_process_of_their_own(tmp_path):
             "note=[1, 2]",
         ]
         service.terminate()
-    assert not os.path.exists(f"/proc/{pids.pop()}")
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 60, "the loggers' end")
 
 
 def test_without_loggers_nothing_is_sent():

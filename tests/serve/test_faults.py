@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def eventually(condition, what):
-    await asyncio.to_thread(wait_until, condition, 20, what)
+    await asyncio.to_thread(wait_until, condition, 60, what)
 
 
 async def ask(client, **request):
@@ -39,14 +39,17 @@ async def test_kill_9_under_load_ends_every_request_and_the_pool_heals():
             # Only what the victim was computing fails; what it had merely been sent is done by the other.
             assert statuses.count(200) >= 98
             assert set(statuses) <= {200, 503}
+        await eventually(
+            lambda: service.metric("blixt_serve_worker_restarts_total") == 1, "the death to be noticed"
+        )
         await eventually(lambda: service.metric("blixt_serve_workers_ready") == 2, "the pool to heal")
         assert service.metric("blixt_serve_worker_restarts_total") == 1
 
 
 async def test_with_one_worker_waiting_requests_survive_its_death():
-    with running(Server(Sleeper(), accelerator="cpu", timeout_s=20)) as service:
+    with running(Server(Sleeper(), accelerator="cpu", timeout_s=200)) as service:
         async with httpx.AsyncClient(base_url=service.url) as client:
-            running_one = asyncio.create_task(ask(client, s=60))
+            running_one = asyncio.create_task(ask(client, s=600))
             await eventually(lambda: in_flight(service.url) == 1, "the first request")
             others = [asyncio.create_task(ask(client, s=0)) for _ in range(5)]
             await eventually(lambda: in_flight(service.url) == 6, "those that wait behind it")
@@ -76,7 +79,7 @@ async def test_a_predict_that_hangs_is_504_and_its_worker_is_replaced():
             assert (answer.status_code, answer.json()) == (504, {"detail": "No answer within 2 s."})
             await eventually(lambda: service.worker_pids() not in ([before], []), "a new worker")
             await eventually(lambda: reachable(service.url), "readiness")
-            assert (await ask(client, s=0)).status_code == 200
+            await eventually(lambda: answers(service.url), "an answer within its 2 s")
 
 
 async def test_a_flood_is_429_with_retry_after_and_the_server_answers_afterwards():
@@ -90,10 +93,11 @@ async def test_a_flood_is_429_with_retry_after_and_the_server_answers_afterwards
             assert (await ask(client, s=0)).status_code == 200
 
 
-async def test_clients_that_left_the_queue_cost_nothing():
+async def test_clients_that_left_the_queue_cost_nothing(tmp_path):
     with running(Server(Sleeper(), accelerator="cpu")) as service:
         async with httpx.AsyncClient(base_url=service.url, limits=httpx.Limits(max_connections=30)) as client:
-            first = asyncio.create_task(ask(client, s=3))
+            gate = tmp_path / "gate"
+            first = asyncio.create_task(ask(client, gate=str(gate)))
             await eventually(lambda: service.metric("blixt_serve_in_flight") == 1, "the first to run")
             gone = [asyncio.create_task(ask(client, s=3)) for _ in range(20)]
             for task in gone:
@@ -101,22 +105,26 @@ async def test_clients_that_left_the_queue_cost_nothing():
             await eventually(lambda: service.metric("blixt_serve_in_flight") == 21, "the queue to fill")
             for task in gone:
                 task.cancel()
-            await first
+            await eventually(lambda: service.metric("blixt_serve_in_flight") == 1, "their leaving")
+            gate.touch()
+            assert (await first).status_code == 200
             last = await asyncio.wait_for(ask(client, s=0), 40)  # 20 x 3 s of work are gone
             assert last.status_code == 200
 
 
-async def test_sigterm_finishes_what_was_admitted_refuses_the_rest_and_exits_0():
+async def test_sigterm_finishes_what_was_admitted_refuses_the_rest_and_exits_0(tmp_path):
     with running(Server(Sleeper(), accelerator="cpu")) as service:
         family = psutil.Process(service.process.pid).children(recursive=True)
         async with httpx.AsyncClient(base_url=service.url) as client:
-            started = asyncio.create_task(ask(client, s=1.5))
+            gate = tmp_path / "gate"
+            started = asyncio.create_task(ask(client, gate=str(gate)))
             await eventually(lambda: service.metric("blixt_serve_in_flight") == 1, "the request to run")
             os.kill(service.process.pid, signal.SIGTERM)
             await eventually(lambda: not reachable(service.url), "draining")
             refused = await ask(client, s=0)
             assert (refused.status_code, refused.headers["connection"]) == (503, "close")
             assert httpx.get(f"{service.url}/health").status_code == 200
+            gate.touch()
             assert (await started).status_code == 200
         assert service.wait(60) == 0
         _, alive = psutil.wait_procs(family, timeout=60)
@@ -183,6 +191,10 @@ def start_script(tmp_path, **popen):
     return process, url
 
 
+def answers(url):
+    return httpx.post(f"{url}/predict", json={}).status_code == 200
+
+
 def reachable(url):
     try:
         return httpx.get(f"{url}/ready", timeout=60).status_code == 200
@@ -210,7 +222,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_running_work(tmp_path):
         process.send_signal(signal.SIGINT)
         await eventually(lambda: not reachable(url), "draining")
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
         assert (await slow).status_code == 503
     process.stdout.close()
 
