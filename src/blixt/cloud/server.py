@@ -110,6 +110,8 @@ class Server:
                 await gateway.stop(DRAIN_S)
                 api.should_exit = True
                 await asyncio.wait({serving}, timeout=API_STOP_TIMEOUT_S)
+                # A machine that was being started in a thread is released there: wait for its end.
+                await asyncio.get_running_loop().shutdown_default_executor()
                 engine.close()
                 cloud.close()
                 self._settings.server_file.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ from blixt.cloud.json_object import json_object
 from blixt.cloud.settings import Settings
 
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 60.0
+# A farewell to every agent, the last of their logs and the end of their sandboxes, on a busy machine.
+STOP_TIMEOUT_S = 120.0
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
 HEALTHY_S = 30.0

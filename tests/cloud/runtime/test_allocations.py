@@ -168,3 +168,18 @@ async def test_what_cannot_be_paid_is_marked_and_its_object_woken(
     assert marked is not None
     assert marked.reason == "The budget is used up."
     assert woken == [job.uid]
+
+
+async def test_an_allocation_that_ends_while_its_machine_starts_leaves_no_machine(
+    runtime: Runtime, cloud: Cloud
+) -> None:
+    job = _job(cloud)
+    wanted = runtime.allocations.request(job, _lease(runtime, job), part="0", attempt=1)
+    runtime.allocations.end(wanted, "The server was shut down.")  # as while another thread was starting it
+    with pytest.raises(EngineError, match="ended while its machine started"):
+        runtime.allocations.start(wanted, job)
+    assert runtime.world.engine.list() == []
+    ended = runtime.allocations.get(wanted.id)
+    assert ended is not None
+    assert ended.state == "ended"
+    assert cloud.money.bill("default").lines == []

@@ -41,7 +41,8 @@ async def run_exec(
     try:
         code = await _wait(child, timeout_s)
         with contextlib.suppress(TimeoutError):  # a daemon it left behind may hold the pipes open
-            await asyncio.wait_for(pumps, DRAIN_TIMEOUT_S if code == TIMEOUT_EXIT else None)
+            async with asyncio.timeout(DRAIN_TIMEOUT_S if code == TIMEOUT_EXIT else None):
+                await pumps
         return {"exit": code}
     finally:
         feeder.cancel()
@@ -60,7 +61,8 @@ def shell_command(command: Sequence[str] | str) -> list[str]:
 
 async def _wait(child: Child, timeout_s: float | None) -> int:
     try:
-        return shell_exit(await asyncio.wait_for(child.wait(), timeout_s))
+        async with asyncio.timeout(timeout_s):
+            return shell_exit(await child.wait())
     except TimeoutError:
         child.signal_group(signal.SIGKILL)
         await child.wait()

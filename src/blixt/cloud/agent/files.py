@@ -70,8 +70,8 @@ async def dial(channel: Channel, port: int) -> None:
         RemoteError: Nothing listens there.
     """
     try:
-        opening = asyncio.open_connection("127.0.0.1", port, limit=CHUNK_BYTES)
-        reader, writer = await asyncio.wait_for(opening, DIAL_TIMEOUT_S)
+        async with asyncio.timeout(DIAL_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=CHUNK_BYTES)
     except (OSError, TimeoutError) as error:
         raise RemoteError(f"Nothing answers on port {port}.", "refused") from error
     await channel.note({"connected": True})

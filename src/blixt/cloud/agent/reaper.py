@@ -47,7 +47,8 @@ class Child:
         if not self.exited.done():
             self.signal_group(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.wait(), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await self.wait()
         self.signal_group(signal.SIGKILL)
         return await self.wait()
 

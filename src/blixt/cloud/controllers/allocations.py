@@ -156,7 +156,7 @@ class Allocations:
         """Have the engine start the machine, or find the one it started before a crash.
 
         Raises:
-            EngineError: It cannot; the allocation has ended.
+            EngineError: It cannot, or somebody ended the allocation meanwhile; it has ended.
         """
         machine = self._cloud.money.machines()[allocation.machine]
         request = MachineRequest(
@@ -178,12 +178,9 @@ class Allocations:
         except EngineError as error:
             self.end(allocation, str(error), failed=True)
             raise
-        now = self._clock()
-        with self._cloud.db.write() as s:
-            self._cloud.money.open_segment(allocation.id, obj, allocation.machine, now, session=s)
-            this = allocations.c.id == allocation.id
-            s.execute(allocations.update().where(this).values(state="live", live_at=now))
-            self._journal.finish(allocation.id, session=s)
+        if not self._go_live(allocation, obj):
+            self._engine.release(allocation.id)
+            raise EngineError("The allocation was ended while its machine started.")
         live = self.get(allocation.id)
         assert live is not None
         return live
@@ -203,6 +200,18 @@ class Allocations:
             values = {"state": "ended", "ended_at": now, "reason": row["reason"] or reason}
             s.execute(allocations.update().where(this).values(**values))
             self._journal.finish(allocation.id, session=s, failed=failed)
+
+    def _go_live(self, allocation: Allocation, obj: Object) -> bool:
+        """Open the segment of a machine that started; False when the allocation has ended meanwhile."""
+        now = self._clock()
+        with self._cloud.db.write() as s:
+            this = allocations.c.id == allocation.id
+            if s.scalar(sa.select(allocations.c.state).where(this)) == "ended":
+                return False
+            self._cloud.money.open_segment(allocation.id, obj, allocation.machine, now, session=s)
+            s.execute(allocations.update().where(this).values(state="live", live_at=now))
+            self._journal.finish(allocation.id, session=s)
+        return True
 
     def evict(self, id: str, reason: str) -> str | None:
         """Mark an allocation to be ended by its controller; returns the object's uid."""

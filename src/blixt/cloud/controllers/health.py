@@ -11,7 +11,8 @@ MOST_HEAD_BYTES = 16 * 1024
 async def is_healthy(hub: Hub, allocation: str, port: int, path: str) -> bool:
     """Whether `GET path` answers with a status below 400."""
     try:
-        return await asyncio.wait_for(_status(hub, allocation, port, path), TIMEOUT_S) < 400
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _status(hub, allocation, port, path) < 400
     except (ConnectionError, TimeoutError, ValueError):
         return False
 

@@ -105,10 +105,10 @@ class Manager:
         """Until somebody is woken or due."""
         due = await asyncio.to_thread(self._queue.next_due)
         wait_s = LONGEST_SLEEP_S if due is None else due - self._queue.now()
-        try:
-            await asyncio.wait_for(self._wake.wait(), min(max(wait_s, 0.0), LONGEST_SLEEP_S))
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 that one forgets a cancellation that meets the wake-up.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(wait_s, 0.0), LONGEST_SLEEP_S)):
+                await self._wake.wait()
 
     async def _work(self, lease: Lease) -> None:
         renewing = asyncio.create_task(self._renew(lease))

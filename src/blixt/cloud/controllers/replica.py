@@ -14,6 +14,7 @@ from blixt.cloud.controllers.world import (
     World,
     configure,
     describe_exit,
+    drained,
     end,
     exits,
     why_lost,
@@ -73,7 +74,7 @@ async def advance(world: World, obj: Object, replica: Replica, allocation: Alloc
     if lost is not None:
         raise Failed(lost)
     if replica.state == "ready":
-        _check_runs(world, obj, replica, allocation)
+        await _check_runs(world, obj, replica, allocation)
         return replica
     late = world.clock() - replica.started_at > obj.spec["start_timeout_s"]
     try:
@@ -107,7 +108,7 @@ async def _bring_up(world: World, obj: Object, replica: Replica, allocation: All
             return replace(replica, port=await world.hub.call(allocation.id, "free_port", CALL_TIMEOUT_S))
         await _launch(world, obj, replica, allocation)
         return replica
-    _check_runs(world, obj, replica, allocation)
+    await _check_runs(world, obj, replica, allocation)
     if replica.port and await is_healthy(world.hub, allocation.id, replica.port, obj.spec["health_path"]):
         return replace(replica, state="ready", reason="")
     return replica
@@ -133,9 +134,10 @@ async def _launch(world: World, obj: Object, replica: Replica, allocation: Alloc
     )
 
 
-def _check_runs(world: World, obj: Object, replica: Replica, allocation: Allocation) -> None:
+async def _check_runs(world: World, obj: Object, replica: Replica, allocation: Allocation) -> None:
     code = (exits(world, allocation) or {}).get("0")
     if code is not None:
+        await drained(world, allocation)  # the exit is known before the last of the log is here
         raise Failed(f"its command {describe_exit(code)}{_quoted(world.logs.tail(obj.uid, replica.id))}")
 
 

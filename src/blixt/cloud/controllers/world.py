@@ -138,7 +138,7 @@ async def end(world: World, allocation: Allocation, reason: str, *, grace_s: flo
         try:
             if grace_s > 0 and connection.processes:
                 await world.hub.call(allocation.id, "stop", grace_s + CALL_TIMEOUT_S, grace_s=grace_s)
-            await _drained(world, allocation)
+            await drained(world, allocation)
         except (AgentGone, RemoteError) as error:
             log.info("%s is released without a farewell: %s", allocation.id, error)
     await asyncio.to_thread(world.allocations.end, allocation, reason)
@@ -162,7 +162,7 @@ def describe_exit(code: int) -> str:
     return f"was killed (signal {code - 128})" if code > 128 else f"exited with code {code}"
 
 
-async def _drained(world: World, allocation: Allocation) -> None:
+async def drained(world: World, allocation: Allocation) -> None:
     """Wait until every finished process's log is here, to the last byte.
 
     An agent that lost its connection meanwhile is given time to dial again, while its machine is alive.
@@ -174,7 +174,8 @@ async def _drained(world: World, allocation: Allocation) -> None:
             if await _nothing_to_come(world, allocation):
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(grew.wait(), min(left, GONE_CHECK_S))
+                async with asyncio.timeout(min(left, GONE_CHECK_S)):
+                    await grew.wait()
 
 
 async def _nothing_to_come(world: World, allocation: Allocation) -> bool:

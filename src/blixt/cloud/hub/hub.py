@@ -133,7 +133,8 @@ class Hub:
         """
         connection = self._required(allocation)
         try:
-            return await asyncio.wait_for(connection.mux.call(op, params), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await connection.mux.call(op, params)
         except ChannelClosed as error:
             raise AgentGone(str(error)) from error
         except TimeoutError as error:
@@ -162,11 +163,13 @@ class Hub:
         """
         try:
             if self.connection(allocation) is None:
-                await asyncio.wait_for(self._wait_for(allocation), DIAL_WAIT_S)
+                async with asyncio.timeout(DIAL_WAIT_S):
+                    await self._wait_for(allocation)
             channel = await self.open(allocation, "dial", port=port)
             connected = asyncio.Event()
             channel.on_note = lambda _: connected.set()
-            await asyncio.wait_for(channel.opened(connected), DIAL_TIMEOUT_S)
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                await channel.opened(connected)
         except (AgentGone, RemoteError, ChannelClosed, TimeoutError) as error:
             raise ConnectionError(f"cannot reach port {port}: {error}") from error
         return ChannelStream(channel)

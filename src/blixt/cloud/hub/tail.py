@@ -79,6 +79,7 @@ class Tail:
                 if over:
                     return
                 try:
-                    await asyncio.wait_for(grew.wait(), keep_alive_s)
+                    async with asyncio.timeout(keep_alive_s):
+                        await grew.wait()
                 except TimeoutError:
                     yield []
