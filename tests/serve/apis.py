@@ -86,19 +86,26 @@ class Ticker(API):
                     raise HTTPError(409, "no more")
                 sent = i + 1
                 yield {"i": i, "at": time.monotonic(), "pad": "." * request.get("pad", 0)}
+                while "gate" in request and not os.path.exists(request["gate"]):
+                    time.sleep(0.01)
                 time.sleep(request.get("pause_s", 0))
         finally:
             if log is not None:
-                log.write_text(str(sent))
+                draft = log.with_suffix(".draft")
+                draft.write_text(str(sent))
+                draft.rename(log)  # whoever sees the file sees the number
 
 
 class Batched(API):
-    """Answers with the size of its batch."""
+    """Answers with the size of its batch; a list in it names a file to wait for."""
 
     api_path = "/batched"
 
-    def predict(self, batch: list[int]) -> list[list[int]]:
+    def predict(self, batch: list[int | list[str]]) -> list[Any]:
         time.sleep(0.02)
+        for value in batch:
+            while isinstance(value, list) and not os.path.exists(value[0]):
+                time.sleep(0.01)
         if -1 in batch:
             raise HTTPError(422, "a minus one spoils the batch")
         return [[value, len(batch)] for value in batch]

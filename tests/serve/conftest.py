@@ -20,5 +20,5 @@ def service() -> Iterator[RunningServer]:
         Batched(max_batch_size=8),
         Parrot(spec=OpenAISpec("parrot")),
     ]
-    with running(Server(apis, accelerator="cpu", timeout_s=10)) as service:
+    with running(Server(apis, accelerator="cpu", timeout_s=60)) as service:
         yield service

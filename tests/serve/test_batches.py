@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from blixt.serve import Server
-from blixt.serve.testing import running
+from blixt.serve.testing import running, wait_until
 
 from .apis import ShortBatch
 
@@ -17,13 +17,27 @@ async def gather(service, path, values):
         return await asyncio.gather(*(client.post(path, json=value) for value in values))
 
 
-async def test_requests_that_wait_together_are_predicted_together(service):
-    answers = [a.json() for a in await gather(service, "/batched", list(range(40)))]
+async def test_requests_that_wait_together_are_predicted_together(service, tmp_path):
+    async def until_in_flight(count):
+        metric = "blixt_serve_in_flight"
+        await asyncio.to_thread(
+            wait_until, lambda: service.metric(metric, api="/batched") == count, 60, f"{count} requests"
+        )
+
+    before = service.metric("blixt_serve_batch_size_count", api="/batched")
+    gate = tmp_path / "gate"
+    opener = asyncio.create_task(gather(service, "/batched", [[str(gate)]]))
+    await until_in_flight(1)
+    asked = asyncio.create_task(gather(service, "/batched", list(range(40))))
+    await until_in_flight(41)
+    gate.touch()
+    await opener
+    answers = [a.json() for a in await asked]
     assert [value for value, _ in answers] == list(range(40))
     sizes = [size for _, size in answers]
     assert max(sizes) == 8
     assert sum(1 / size for size in sizes) < 20  # fewer than 20 batches for 40 requests
-    assert service.metric("blixt_serve_batch_size_count", api="/batched") < 40
+    assert service.metric("blixt_serve_batch_size_count", api="/batched") - before < 20
 
 
 async def test_one_undecodable_request_does_not_spoil_its_batch(service):

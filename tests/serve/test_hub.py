@@ -153,7 +153,7 @@ async def test_a_running_request_is_504_and_a_worker_that_hangs_is_killed():
     worker = await rig.worker()
     client, _ = rig.ask()
     assert await client.status() == 504
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not rig.killed:
             await asyncio.sleep(0.01)
     assert rig.killed == [worker.link]
@@ -165,7 +165,7 @@ async def test_a_worker_that_ends_within_the_grace_lives():
     client, request = rig.ask()
     assert await client.status() == 504
     await worker.reply((request.id, Kind.END, b""))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while worker.link.in_flight:
             await asyncio.sleep(0.01)
     assert request.kill_timer is not None
@@ -178,7 +178,7 @@ async def test_progress_of_a_stream_moves_its_deadline():
     client, request = rig.ask()
     before = request.deadline
     await worker.reply((request.id, Kind.CHUNK, b"1"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not client.got:
             await asyncio.sleep(0.001)
     assert request.deadline > before
@@ -203,7 +203,7 @@ async def test_draining_refuses_new_requests_and_finishes_old_ones():
     rig = Rig()
     worker = await rig.worker()
     client, request = rig.ask()
-    drain = asyncio.create_task(rig.hub.drain(5))
+    drain = asyncio.create_task(rig.hub.drain(60))
     await worker.frame()
     with pytest.raises(Rejected) as refused:
         rig.ask()
@@ -293,8 +293,8 @@ async def test_without_a_running_timeout_only_what_waits_can_be_late_wherever_it
     rig = Rig(timeout_s=0.05, kill_grace_s=0.05, running_timeout=False)
     worker = await rig.worker()
     running = rig.ask(b"runs")
-    await worker.frame()
     worker.link.page.started = 1
+    await worker.frame()
     prefetched, _ = rig.ask(b"prefetched")
     waiting, _ = rig.ask(b"waits")
     assert await prefetched.status() == 504

@@ -1,7 +1,6 @@
 """Stages with workers of their own, and APIs that call each other: real processes, real HTTP."""
 
 import asyncio
-import glob
 import os
 import signal
 
@@ -11,6 +10,7 @@ import pytest
 from blixt.serve import Pipeline, Server
 from blixt.serve.testing import running, wait_until
 
+from .shm import Values
 from .worker_apis import (
     ArrayAsker,
     Asker,
@@ -33,16 +33,16 @@ def service():
     pipeline = Pipeline([Resize(), Sum(), Label()], workers=[2, 1, 1], accelerators=["cpu"] * 3)
     streamed = Pipeline([Resize(), Sum(), Spell()], api_path="/spell")
     others = [Asker(), AsyncAsker(), Doubler(), ArrayAsker(), Incrementer(), SelfAsker(), Ticks()]
-    with running(Server([pipeline, streamed, *others], accelerator="cpu", timeout_s=2)) as running_service:
+    with running(Server([pipeline, streamed, *others], accelerator="cpu")) as running_service:
         yield running_service
 
 
-def post(service, path, body):
-    return httpx.post(f"{service.url}{path}", json=body, timeout=60)
+def post(service, path, body, **headers):
+    return httpx.post(f"{service.url}{path}", json=body, headers=headers, timeout=60)
 
 
-def nothing_left():
-    return not glob.glob("/dev/shm/blixt-serve-*/*")
+def until_nothing_left(service):
+    wait_until(Values(service).nothing_left, 60, "the values to be gone")
 
 
 def test_a_request_goes_through_every_stage_in_workers_of_their_own(service):
@@ -55,7 +55,7 @@ def test_a_request_goes_through_every_stage_in_workers_of_their_own(service):
 
 def test_a_large_value_travels_between_stages_and_leaves_nothing_behind(service):
     assert post(service, "/predict", 500).json()["sum"] == 500 * 500 * 2.0
-    wait_until(nothing_left, 60, "the values to be gone")
+    until_nothing_left(service)
 
 
 async def test_stages_batch_what_arrives_together(service):
@@ -115,11 +115,11 @@ def test_a_pipeline_can_be_called_and_answers_with_its_value(service):
 
 def test_large_arrays_travel_in_calls_and_are_the_receivers_own(service):
     assert post(service, "/array-asker", 100_000).json() == [100_000, 100_000.0]
-    wait_until(nothing_left, 60, "the values to be gone")
+    until_nothing_left(service)
 
 
 def test_a_call_that_can_never_be_answered_ends_at_the_deadline(service):
-    assert post(service, "/self", 1).status_code == 504
+    assert post(service, "/self", 1, **{"x-timeout-s": "2"}).status_code == 504
     wait_until(lambda: post(service, "/doubler", 1).status_code == 200, 60, "the others to answer")
 
 

@@ -256,7 +256,7 @@ CHUNKED = b"\r\ntransfer-encoding: chunked\r\n\r\n"
 
 def after_the_answer(port, head, rest):
     """What comes on a connection on which the rest of a request is sent after its answer."""
-    with socket.create_connection(("127.0.0.1", port), 20) as sock:
+    with socket.create_connection(("127.0.0.1", port), 60) as sock:
         sock.sendall(head)
         received = sock.recv(1 << 16)
         sock.sendall(rest)

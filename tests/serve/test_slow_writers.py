@@ -24,7 +24,7 @@ def service(request):
 def slow_writer(service, size):
     """A client that has sent so much of a body, and leaves the rest for later."""
     url = httpx.URL(service.url)
-    sock = socket.create_connection((url.host, url.port), 20)
+    sock = socket.create_connection((url.host, url.port), 60)
     sock.sendall(HEAD + b"%x\r\n%b\r\n" % (size, bytes(size)))
     return sock
 

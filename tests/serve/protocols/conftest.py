@@ -38,7 +38,7 @@ def openai_service() -> Iterator[RunningServer]:
         Shouter(spec=OpenAISpec("shouter", max_tokens=3)),
         Embedder(spec=OpenAIEmbeddingSpec("lengths"), max_batch_size=8),
     ]
-    with running(Server(apis, accelerator="cpu", timeout_s=10)) as service:
+    with running(Server(apis, accelerator="cpu", timeout_s=60)) as service:
         yield service
 
 
@@ -55,5 +55,5 @@ def web_service() -> Iterator[RunningServer]:
     apis = [Count(), Big(), Slow(), Guarded(), Peeker(), Chat(), Tick(), Locate(), Rot13(), Picture()]
     web = Web(keep_alive_s=0.3, mcp=True, metadata={"name": "tests"}, extend=add_hello)
     limits = Limits(max_payload_bytes=100_000)
-    with running(Server(apis, accelerator="cpu", timeout_s=10, limits=limits, web=web)) as service:
+    with running(Server(apis, accelerator="cpu", timeout_s=60, limits=limits, web=web)) as service:
         yield service

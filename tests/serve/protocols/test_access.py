@@ -99,9 +99,9 @@ def test_keys_are_rotated_without_a_restart(keyed):
 def test_a_websocket_needs_the_key(keyed):
     url = f"{keyed[0].url.replace('http', 'ws')}/chat"
     with pytest.raises(InvalidStatus) as refused:
-        connect(url)
+        connect(url, open_timeout=60)
     assert refused.value.response.status_code == 401
-    with connect(url, additional_headers=BEARER) as connection:
+    with connect(url, open_timeout=60, additional_headers=BEARER) as connection:
         connection.send("hi")
         assert connection.recv(timeout=60) == "you said hi"
 
@@ -210,7 +210,7 @@ def test_a_prefix_is_understood_stripped_or_not(proxied):
 
 def test_websockets_pass_the_users_middleware(proxied):
     url = f"{proxied.url.replace('http', 'ws')}/chat"
-    with connect(url, additional_headers=GOOD) as connection:
+    with connect(url, open_timeout=60, additional_headers=GOOD) as connection:
         connection.send("hi")
         assert connection.recv(timeout=60) == "you said hi"
 

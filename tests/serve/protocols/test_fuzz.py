@@ -4,9 +4,9 @@ import base64
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
-import time
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ FEW = settings(
     max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
 )
 GOOD = b'POST /locate HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n{"x": 1}'
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -295,9 +295,9 @@ def test_a_handshake_without_a_real_key_is_400(web_service, key):
 
 def test_half_a_request_does_not_hold_up_others(web_service):
     with contextlib.ExitStack() as stack:
-        for _ in range(50):
-            raw = stack.enter_context(contextlib.closing(socket.create_connection(address(web_service))))
+        halves = [socket.create_connection(address(web_service)) for _ in range(50)]
+        for raw in halves:
+            stack.enter_context(contextlib.closing(raw))
             raw.sendall(GOOD[: len(GOOD) // 2])
-        began = time.monotonic()
         still_serves(web_service)
-        assert time.monotonic() - began < PATIENCE_S
+        assert select.select(halves, [], [], 0)[0] == []  # answered before any of them was given up

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from blixt.serve import Limits, OpenAISpec, Server
 from blixt.serve.testing import running, wait_until
 
-from .apis import Guarded, Locate, Slow, Talker
+from .apis import Guarded, Locate, Talker
 
 TRICKLE_S = 0.5
 
@@ -19,7 +19,7 @@ TRICKLE_S = 0.5
 def strict():
     """A server that waits half a second for what a client owes it."""
     limits = Limits(receive_timeout_s=TRICKLE_S, max_payload_bytes=10_000)
-    with running(Server([Locate(), Slow(), Guarded()], accelerator="cpu", limits=limits)) as service:
+    with running(Server([Locate(), Guarded()], accelerator="cpu", limits=limits)) as service:
         yield service
 
 
@@ -52,20 +52,20 @@ def test_a_body_that_never_ends_is_given_up(strict, path):
     assert received.split(b" ", 2)[1] in (b"408", b"405")
 
 
-def test_a_raised_http_exception_of_fastapi_keeps_its_headers(strict):
-    answer = httpx.post(f"{strict.url}/locate", json={"x": -8})
+def test_a_raised_http_exception_of_fastapi_keeps_its_headers(web_service):
+    answer = httpx.post(f"{web_service.url}/locate", json={"x": -8})
     assert (answer.status_code, answer.json(), answer.headers["x-price"]) == (402, {"detail": "pay"}, "3")
 
 
-def test_bad_json_is_400_with_the_reason(strict):
+def test_bad_json_is_400_with_the_reason(web_service):
     for path in ("/locate", "/slow"):
-        answer = httpx.post(f"{strict.url}{path}", content=b'{"x": 1,}')
+        answer = httpx.post(f"{web_service.url}{path}", content=b'{"x": 1,}')
         assert answer.status_code == 400
         assert "not valid JSON" in answer.json()["detail"]
 
 
-def test_a_stream_says_that_it_is_one(strict):
-    answer = httpx.post(f"{strict.url}/slow", json={})
+def test_a_stream_says_that_it_is_one(web_service):
+    answer = httpx.post(f"{web_service.url}/slow", json={})
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache"
 
@@ -87,13 +87,13 @@ def test_nothing_is_kept_of_answers():
     assert {line.rpartition(" ")[2] for line in lines} == {"0"}
 
 
-def test_the_count_of_active_requests_is_right_under_many_clients_at_once(strict):
+def test_the_count_of_active_requests_is_right_under_many_clients_at_once(web_service):
     def one(i):
-        return httpx.post(f"{strict.url}/locate", json={"x": i % 3 - 1}, timeout=60).status_code
+        return httpx.post(f"{web_service.url}/locate", json={"x": i % 3 - 1}, timeout=60).status_code
 
-    before = strict.metric("blixt_serve_requests_total", api="/locate")
+    before = web_service.metric("blixt_serve_requests_total", api="/locate")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(one, range(60)))
     assert sorted(set(statuses)) == [200, 422]
-    assert strict.metric("blixt_serve_requests_total", api="/locate") == before + 60
-    wait_until(lambda: strict.metric("blixt_serve_in_flight") == 0, 60, "nothing in flight")
+    assert web_service.metric("blixt_serve_requests_total", api="/locate") == before + 60
+    wait_until(lambda: web_service.metric("blixt_serve_in_flight") == 0, 60, "nothing in flight")

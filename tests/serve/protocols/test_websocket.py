@@ -18,6 +18,10 @@ def chat(service, path="/chat", **kwargs):
     return connect(f"{service.url.replace('http', 'ws')}{path}", open_timeout=60, **kwargs)
 
 
+def until_in_flight(service, count):
+    wait_until(lambda: service.metric("blixt_serve_in_flight") == count, 60, f"{count} in flight")
+
+
 def closing(connection):
     """Code and reason of the server's close."""
     try:
@@ -86,21 +90,21 @@ def test_a_message_above_the_payload_limit_closes_with_1009(web_service):
 
 
 def test_a_client_that_leaves_ends_its_session(web_service):
-    before = web_service.metric("blixt_serve_in_flight")
+    until_in_flight(web_service, 0)
     with chat(web_service) as connection:
         connection.send("hi")
         connection.recv(timeout=60)
-        assert web_service.metric("blixt_serve_in_flight") == before + 1
-    wait_until(lambda: web_service.metric("blixt_serve_in_flight") == before, 60, "the session's end")
+        assert web_service.metric("blixt_serve_in_flight") == 1
+    until_in_flight(web_service, 0)
 
 
 def test_a_client_that_is_cut_off_ends_its_session(web_service):
-    before = web_service.metric("blixt_serve_in_flight")
+    until_in_flight(web_service, 0)
     with chat(web_service) as connection:
         connection.send("hi")
         connection.recv(timeout=60)
         connection.socket.shutdown(socket.SHUT_RDWR)
-        wait_until(lambda: web_service.metric("blixt_serve_in_flight") == before, 60, "the session's end")
+        until_in_flight(web_service, 0)
 
 
 def test_a_slow_reader_holds_the_session_and_loses_nothing(web_service):
