@@ -1,8 +1,10 @@
 """One batch: what training_step may return, closures, optimizers in the user's hands, compiled models."""
 
 import shutil
+import sys
 import sysconfig
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,58 @@ def test_a_batch_takes_three_frames_in_two_files_to_training_step(trainer: Any) 
     path = names[len(names) - 1 - names[::-1].index("fit.py") :]
     assert len(path) <= 3
     assert len(set(path)) <= 2
+
+
+def calls_of_blixt_a_step(trainer: Any, logs: int) -> int:
+    """How many of our functions run between one `training_step` and the next."""
+    called: list[str] = []
+    counts: list[int] = []
+
+    class Look(Net):
+        on_train_batch_end = Module.on_train_batch_end  # not overridden, as in a module without this hook
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            counts.append(len(called))
+            for index in range(logs):
+                self.log(f"loss{index}", 1.0)
+            return self.loss(batch)
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and "blixt" in Path(frame.f_code.co_filename).parts:
+            called.append(frame.f_code.co_qualname)
+
+    run = trainer(max_epochs=1)
+    sys.setprofile(note)
+    try:
+        run.fit(Look(), make_loader(20))
+    finally:
+        sys.setprofile(None)
+    return counts[3] - counts[2]
+
+
+def test_a_step_runs_a_handful_of_our_functions_and_two_more_for_each_log(trainer: Any) -> None:
+    assert calls_of_blixt_a_step(trainer, logs=0) <= 6
+    assert calls_of_blixt_a_step(trainer, logs=5) <= 6 + 2 * 5
+
+
+def test_what_gathers_gradients_is_kept_from_step_to_step_and_no_longer(trainer: Any) -> None:
+    gathered: list[int] = []
+    losses: list[Any] = []
+
+    class Look(Net):
+        on_train_batch_end = Module.on_train_batch_end
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = self.loss(batch)
+            if batch_idx == 0:  # its graph holds the node already, which is the same for all who ask
+                node = self.layer.weight.view_as(self.layer.weight).grad_fn.next_functions[0][0]
+                node.register_hook(lambda *_: gathered.append(1))
+            losses.append(weakref.ref(loss))
+            return loss
+
+    trainer(max_epochs=1).fit(Look(), make_loader(12))
+    assert len(gathered) == 3
+    assert [loss() for loss in losses] == [None, None, None]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch.optim import LBFGS, Optimizer
 
 from blixt.fabric import ConfigError, Fabric
+from blixt.fabric.clearing import zero_grad_of
 from blixt.fabric.strategies import Strategy
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.hooks import HookPlan, overridden
@@ -168,6 +169,7 @@ class AutomaticStep:
         self._fabric = fabric
         self._handle = optimizer
         self._optimizer = optimizer.optimizer
+        self._clear = zero_grad_of(self._optimizer)
         self._counters = counters
         self._config = config
         self._accumulate = config.accumulate_grad_batches
@@ -202,6 +204,7 @@ class AutomaticStep:
         """A callback may have changed over how many batches gradients are gathered."""
         self._accumulate = self._config.accumulate_grad_batches
         self._clips = self._own_clip or bool(self._config.gradient_clip_val)
+        self._clear = zero_grad_of(self._optimizer)
         self._window_open = False
         return self._plain_run() if self._is_plain() else self._run
 
@@ -225,14 +228,19 @@ class AutomaticStep:
 
     def _plain_run(self) -> RunBatch:
         """The shortest way through a batch: nothing is looked up that is known before."""
-        forward, optimizer, general = self._forward, self._optimizer, self._after_forward
+        forward, clear, optimizer, general = self._forward, self._clear, self._optimizer, self._after_forward
         wants_outputs = self._wants_outputs
+        held: Any = None
 
         def run(args: tuple[Any, ...], boundary: bool) -> Any:
+            nonlocal held
             loss = forward(*args)
             if not isinstance(loss, torch.Tensor):
                 return general(loss)
-            optimizer.zero_grad()
+            # As in a loop by hand a loss is let go only when the next one is there: what gathers gradients
+            # for a parameter is then kept from step to step, and not made anew.
+            held = loss
+            clear()
             try:
                 loss.backward()  # pyright: ignore[reportUnknownMemberType] - torch leaves it untyped
             except RuntimeError as error:
@@ -280,7 +288,7 @@ class AutomaticStep:
             if self._before_zero_grad or self._own_zero_grad:
                 self._zero_grad()
             else:
-                self._optimizer.zero_grad()
+                self._clear()
         if loss is None:
             self._refuse_skipping()
             return {}
@@ -319,7 +327,7 @@ class AutomaticStep:
             counters = self._counters
             self._module.optimizer_zero_grad(counters.epoch, counters.batch, self._optimizer)
         else:
-            self._optimizer.zero_grad()
+            self._clear()
 
     def _before_update(self, optimizer: Optimizer) -> None:
         if self._weights is not None:
