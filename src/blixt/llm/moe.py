@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from blixt.llm.eager import eager
 from blixt.llm.specs import MoESpec
 
+Added = Callable[[str, Tensor, Tensor, Tensor], Tensor | None]
+"""What to add to the product with gate, up or down: of the name, rows, ends and experts; None for nothing."""
+
 FEW_PICKS = 16
 """Up to so many visits of experts are computed one by one on a CPU: there is hardly anything to group."""
 CACHED_BYTES = 1 << 20
@@ -90,9 +93,16 @@ class Experts(nn.Module):
     def _bias(self, width: int) -> nn.Parameter | None:
         return nn.Parameter(torch.zeros(self.spec.experts, width)) if self.spec.expert_bias else None
 
-    def forward(self, x: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        """What the chosen experts (N, K) make of the tokens (N, D), weighed and summed, (N, D)."""
-        if self._one_by_one(x, index):
+    def forward(self, x: Tensor, index: Tensor, weights: Tensor, added: "Added | None" = None) -> Tensor:
+        """What the chosen experts (N, K) make of the tokens (N, D), weighed and summed, (N, D).
+
+        Args:
+            x: The tokens.
+            index: Their experts.
+            weights: What each expert's answer counts.
+            added: What an adapter adds to the products.
+        """
+        if added is None and self._one_by_one(x, index):
             return self._visit(x, index, weights)
         chosen = index.flatten()
         order = chosen.argsort(stable=True)
@@ -105,10 +115,10 @@ class Experts(nn.Module):
         if self.spec.weigh_input:
             rows = rows * weight
         h = self._activate(
-            self._product(rows, self.gate, self.gate_bias, ends, sorted_experts),
-            self._product(rows, self.up, self.up_bias, ends, sorted_experts),
+            self._mapped("gate", rows, ends, sorted_experts, added),
+            self._mapped("up", rows, ends, sorted_experts, added),
         )
-        y = self._product(h, self.down, self.down_bias, ends, sorted_experts)
+        y = self._mapped("down", h, ends, sorted_experts, added)
         if not self.spec.weigh_input:
             y = y * weight
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
@@ -142,8 +152,14 @@ class Experts(nn.Module):
         y = torch.mv(self.down[expert], self._activate(gate, up))
         return y if self.down_bias is None else y + self.down_bias[expert]
 
+    def _mapped(self, part: str, x: Tensor, ends: Tensor, experts: Tensor, added: "Added | None") -> Tensor:
+        """`product` with gate, up or down, and with what an adapter adds."""
+        y = self.product(x, getattr(self, part), getattr(self, f"{part}_bias"), ends, experts)
+        extra = None if added is None else added(part, x, ends, experts)
+        return y if extra is None else y + extra.to(y.dtype)
+
     @staticmethod
-    def _product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
+    def product(x: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix (out, in); rows of expert e end before `ends[e]`."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

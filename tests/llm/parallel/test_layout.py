@@ -87,6 +87,10 @@ def test_what_cannot_be_divided_is_refused_by_its_name() -> None:
         plan_of(add_lora(model, LoRAConfig()), 2)
     with pytest.raises(RecipeError, match="trained whole"):
         plan_of(add_lora(GPT(config), LoRAConfig(targets="mlp.up", save=("attn.q",))), 2)
+    moe = MoESpec(experts=4, top_k=2, d_ff=24)
+    mixture = GPT(ModelConfig(**SIZES, moe=moe, layer_specs=(LayerSpec(mlp="moe"),)))
+    with pytest.raises(RecipeError, match=r"mlp\.experts has an adapter, which cannot be divided"):
+        plan_of(add_lora(mixture, LoRAConfig(targets="experts")), 2)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int8-dynamic", "int4", "nf4", "fp8"])

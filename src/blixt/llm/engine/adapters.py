@@ -5,7 +5,7 @@ only, and nothing at all is done in a batch that names no adapter. After S-LoRA 
 arXiv:2311.03285).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,21 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from blixt.llm.engine.adapters_rows import AdaptedRows, adapted, module_of
 from blixt.llm.errors import AdapterError
 from blixt.llm.lora import dense_weight, read_peft
-from blixt.llm.lora.names import Product
+from blixt.llm.lora.product import Product
 from blixt.llm.model import GPT
+from blixt.llm.moe import Experts, Router
+
+_ROWS = (Experts, Router, nn.Embedding)
+"""What is no linear layer and can still be adapted."""
 
 
 class AdapterSet:
     """The adapters that requests may name, loaded and dropped while the engine runs.
 
-    Linear layers that an adapter sits on are wrapped in place, and unwrapped when the last one has gone.
+    Layers that an adapter sits on are wrapped in place, and unwrapped when the last one has gone.
 
     Args:
         model: In evaluation mode, on its device; quantised or not.
@@ -68,13 +73,11 @@ class AdapterSet:
         read = read_peft(directory, self.model.config)
         _refuse_unserved(name, [*read.products, *read.weights])
         biases = {key.removesuffix(".bias"): value for key, value in read.weights.items()}
-        parts = {
-            layer: _part(self.model, layer, read.products.get(layer), biases.get(layer))
-            for layer in dict.fromkeys([*read.products, *biases])
-        }
+        changed = dict.fromkeys(map(module_of, [*read.products, *biases]))
+        parts = {layer: self._part(layer, read.products, biases.get(layer)) for layer in changed}
         index, self._next = self._next, self._next + 1
         for layer, part in parts.items():
-            self._wrapped(layer).parts[index] = part
+            cast("dict[int, Any]", self._wrapped(layer).parts)[index] = part
         self._indices[name], self._layers[index] = index, list(parts)
         return index
 
@@ -125,10 +128,20 @@ class AdapterSet:
         finally:
             self._routing.groups = []
 
-    def _wrapped(self, layer: str) -> "AdaptedLinear":
+    def _part(self, layer: str, products: Mapping[str, Product], bias: Tensor | None) -> "_Part | nn.Module":
+        base = _base(self.model, layer)
+        if not isinstance(base, _ROWS):
+            return _part(self.model, layer, products.get(layer), bias)
+        if bias is not None:
+            raise AdapterError(f"the adapter has a bias for {layer}, which is not supported")
+        own = {name: product for name, product in products.items() if module_of(name) == layer}
+        return adapted(base, layer, own, self.model.embed.weight)
+
+    def _wrapped(self, layer: str) -> "AdaptedLinear | AdaptedRows":
         module = self.model.get_submodule(layer)
-        if not isinstance(module, AdaptedLinear):
-            module = AdaptedLinear(module, self._routing)
+        if not isinstance(module, AdaptedLinear | AdaptedRows):
+            kind = AdaptedRows if isinstance(module, _ROWS) else AdaptedLinear
+            module = kind(module, self._routing)
             self.model.set_submodule(layer, module)
         return module
 
@@ -214,13 +227,16 @@ def _part(model: GPT, layer: str, product: Product | None, bias: Tensor | None) 
 
 
 def _base(model: GPT, layer: str) -> nn.Module:
+    if layer == "head" and model.config.tie:
+        raise AdapterError("the adapter changes head, which is the embedding here: merge it into the model")
     try:
         module = model.get_submodule(layer)
     except AttributeError:
         raise AdapterError(f"the adapter is for {layer}, which this model does not have") from None
-    if not hasattr(module, "in_features"):
+    base = module.base if isinstance(module, AdaptedLinear | AdaptedRows) else module
+    if not hasattr(base, "in_features") and not isinstance(base, _ROWS):
         raise AdapterError(f"the adapter changes {layer}, which is no linear layer: merge it into the model")
-    return module.base if isinstance(module, AdaptedLinear) else module
+    return base
 
 
 def _check_shapes(base: nn.Module, product: Product, layer: str) -> None:
@@ -237,7 +253,7 @@ def _refuse_unserved(name: str, changed: Sequence[str]) -> None:
     """Say what cannot be served beside other adapters."""
     for what in changed:
         layer = what.removesuffix(".bias")
-        shared = layer != "head" and "." not in layer  # the embedding, norms
+        shared = layer not in ("head", "embed") and "." not in layer  # norms
         if shared or what.endswith(".weight") or layer.endswith(".kv_b"):
             raise AdapterError(
                 f"adapter {name!r} changes {what}, which all tokens of a batch share: merge it into the model"

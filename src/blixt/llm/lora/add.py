@@ -1,16 +1,20 @@
 """Which layers get an adapter."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from blixt.llm.errors import AdapterError
-from blixt.llm.lora.layer import LoRALinear, TrainedCopy
+from blixt.llm.lora.embedding import LoRAEmbedding
+from blixt.llm.lora.experts import PARTS, LoRAExperts, LoRARouter
+from blixt.llm.lora.layer import LoRALayer, LoRALinear, TrainedCopy
+from blixt.llm.moe import Experts, Router
 
 ALL = "all"
 
@@ -22,10 +26,11 @@ class LoRAConfig:
     Attributes:
         r: Rank of the products.
         alpha: Their weight: the scale is alpha / r, or with `rslora` alpha / sqrt(r).
-        dropout: Share of a product's inputs that is left out in training.
+        dropout: Share of a product's inputs that is left out in training; embeddings and routers have none.
         targets: all, for every linear layer but the output layer and routers; or names and patterns such as
-            q, attn.*, blocks.3.mlp.down.
-        dora: Train row lengths as well (DoRA).
+            q, attn.*, blocks.3.mlp.down; and, by their own names only, experts, experts.down, router, embed,
+            head.
+        dora: Train row lengths of linear layers as well (DoRA).
         rslora: Scale by the root of the rank, which keeps large ranks stable (arXiv:2312.03732).
         bias: Which biases are trained: none, lora_only (of layers with an adapter) or all.
         save: Modules trained whole and kept with the adapter, such as embed, head, norm.
@@ -72,24 +77,30 @@ def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
         The model.
 
     Raises:
-        AdapterError: A pattern fits no layer, or the model has adapters already.
+        AdapterError: A pattern fits no layer, DoRA is wanted for what is no linear layer, or the model has
+            adapters already.
     """
     if next(adapters(model), None) is not None:
         raise AdapterError("the model has adapters already: merge or remove them first")
     targets = target_names(model, config.targets)
     saved = _named_modules(model, config.save)
+    if "head" in targets:
+        untie(model)
     model.requires_grad_(False)
+    stacks: dict[str, list[str]] = {}
     for name in targets:
-        base = model.get_submodule(name)
-        layer = LoRALinear(
-            base,
-            config.rank_of(name),
-            config.scale_of(name),
-            dropout=config.dropout,
-            dora=config.dora,
-            train_bias=config.bias != "none",
-        )
-        model.set_submodule(name, layer.train(model.training))
+        owner, _, part = name.rpartition(".")
+        if part in PARTS and owner.endswith("experts"):
+            stacks.setdefault(owner, []).append(part)
+        else:
+            model.set_submodule(name, _layer(model.get_submodule(name), name, config).train(model.training))
+    for owner, parts in stacks.items():
+        _refuse_dora(owner, config)
+        ranks = {
+            part: (config.rank_of(f"{owner}.{part}"), config.scale_of(f"{owner}.{part}")) for part in parts
+        }
+        experts = LoRAExperts(model.get_submodule(owner), ranks, config.dropout)
+        model.set_submodule(owner, experts.train(model.training))
     for name in saved:
         model.set_submodule(name, TrainedCopy(model.get_submodule(name)).train(model.training))
     if config.bias == "all":
@@ -100,15 +111,30 @@ def add_lora(model: nn.Module, config: LoRAConfig) -> nn.Module:
 def remove_lora(model: nn.Module) -> nn.Module:
     """Take all adapters off, in place; merged ones leave what they learned behind."""
     for name, layer in list(adapters(model)):
-        left = layer.base if isinstance(layer, LoRALinear) or not layer.enabled else layer.copy
+        if isinstance(layer, LoRAEmbedding) and layer.merged:
+            untie(model)
+        left = layer.base if isinstance(layer, LoRALayer) or not layer.enabled else layer.copy
         model.set_submodule(name, left)
     return model
 
 
-def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear | TrainedCopy]]:
+def untie(model: nn.Module) -> None:
+    """Give a model whose output layer is its embedding one of its own, in place; both keep one memory."""
+    config = getattr(model, "config", None)
+    if config is None or not config.tie:
+        return
+    weight = cast("nn.Parameter", cast("Any", model).embed.weight)
+    with torch.device("meta"):
+        head = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    head.weight = weight
+    model.add_module("head", head.train(model.training))
+    cast("Any", model).config = replace(config, tie=False, head_bias=False)
+
+
+def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALayer | TrainedCopy]]:
     """Every layer with an adapter, by name."""
     for name, part in cast("Any", model).named_modules():
-        if isinstance(part, (LoRALinear, TrainedCopy)):
+        if isinstance(part, (LoRALayer, TrainedCopy)):
             yield name, part
 
 
@@ -116,7 +142,7 @@ def lora_state(model: nn.Module) -> dict[str, Tensor]:
     """The adapters' trained tensors, by their names in the model."""
     found: dict[str, Tensor] = {}
     for name, layer in adapters(model):
-        if isinstance(layer, LoRALinear):
+        if isinstance(layer, LoRALayer):
             own = layer.named_parameters(recurse=False)
             found.update({f"{name}.{key}": parameter for key, parameter in own})
         else:
@@ -125,16 +151,65 @@ def lora_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def target_names(model: nn.Module, targets: str | tuple[str, ...]) -> list[str]:
-    """The linear layers that patterns choose, in the model's order.
+    """The layers that patterns choose, in the model's order.
+
+    A stack of experts' matrices counts as a layer ("blocks.0.mlp.experts.up"), and so do a router and the
+    embedding.
 
     Raises:
         AdapterError: A pattern fits none, with the nearest that is there.
     """
-    linears = [name for name, part in cast("Any", model).named_modules() if is_linear(part)]
+    layers = _layers(model)
     if targets in (ALL, (ALL,)):
+        linears = [name for name, special in layers.items() if not special]
         return [name for name in linears if name.split(".")[-1] not in ("head", "router", "shared_gate")]
     patterns = (targets,) if isinstance(targets, str) else targets
-    return _chosen(linears, patterns, "linear layer")
+    return _chosen(list(layers), patterns, "layer", lambda name, pattern: _fits(name, pattern, layers[name]))
+
+
+def _layers(model: nn.Module) -> dict[str, str]:
+    """What an adapter can sit on, and for what is no linear layer the word that a pattern has to say."""
+    found: dict[str, str] = {}
+    for name, part in cast("Any", model).named_modules():
+        if isinstance(part, Experts):
+            found |= {f"{name}.{matrix}": "experts" for matrix in PARTS}
+        elif isinstance(part, Router):
+            found[name] = "router"
+        elif name == "embed":
+            found[name] = "embed"
+        elif is_linear(part) and ".experts." not in name:
+            found[name] = ""
+    config = getattr(model, "config", None)
+    if config is not None and config.tie:
+        found["head"] = "head"
+    return found
+
+
+def _fits(name: str, pattern: str, word: str) -> bool:
+    if not word:
+        return matches(name, pattern)
+    owner = name.rpartition(".")[0]
+    return word in pattern and (matches(name, pattern) or (word == "experts" and matches(owner, pattern)))
+
+
+def _layer(base: nn.Module, name: str, config: LoRAConfig) -> LoRALayer:
+    rank, scale = config.rank_of(name), config.scale_of(name)
+    if is_linear(base):
+        return LoRALinear(
+            base,
+            rank,
+            scale,
+            dropout=config.dropout,
+            dora=config.dora,
+            train_bias=config.bias != "none",
+        )
+    _refuse_dora(name, config)
+    return LoRARouter(base, rank, scale) if isinstance(base, Router) else LoRAEmbedding(base, rank, scale)
+
+
+def _refuse_dora(name: str, config: LoRAConfig) -> None:
+    if config.dora:
+        raise AdapterError(f"DoRA is for linear layers, which {name} is not: leave it out of targets")
 
 
 def is_linear(part: nn.Module) -> bool:
@@ -157,14 +232,19 @@ def _named_modules(model: nn.Module, patterns: tuple[str, ...]) -> list[str]:
     return _chosen(owners, patterns, "module with parameters")
 
 
-def _chosen(names: list[str], patterns: tuple[str, ...], kind: str) -> list[str]:
+def _chosen(
+    names: list[str],
+    patterns: tuple[str, ...],
+    kind: str,
+    fits: Callable[[str, str], bool] = matches,
+) -> list[str]:
     for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
+        if not any(fits(name, pattern) for name in names):
             ends = sorted({name.split(".")[-1] for name in names})
             close = get_close_matches(pattern, [*names, *ends], n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(ends)}"
             raise AdapterError(f"no {kind} of the model is called {pattern!r}; {hint}")
-    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
+    return [name for name in names if any(fits(name, pattern) for pattern in patterns)]
 
 
 def _train_other_biases(model: nn.Module) -> None:

@@ -10,7 +10,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LoRALinear(nn.Module):
+class LoRALayer(nn.Module):
+    """Something frozen with trained products beside it, which can become part of it for a while.
+
+    Args:
+        base: What is frozen.
+
+    Attributes:
+        enabled: False gives the base alone.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.enabled = True
+        vars(self)["_original"] = None  # not registered: what is merged is no part of the model's state
+
+    @property
+    def merged(self) -> bool:
+        """Whether the products are part of the base at the moment."""
+        return vars(self)["_original"] is not None
+
+    @property
+    def original(self) -> nn.Module:
+        """The base as it was before the products became part of it."""
+        return vars(self)["_original"] or self.base
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Put the products into a dense base; the original is kept for `unfold`."""
+        if not self.merged:
+            vars(self)["_original"], self.base = self.base, self.folded()
+
+    def unfold(self) -> None:
+        """Take the original base back, to the bit."""
+        if self.merged:
+            self.base, vars(self)["_original"] = vars(self)["_original"], None
+
+    def folded(self) -> nn.Module:
+        """A dense module that does what base and products do together."""
+        raise NotImplementedError
+
+
+class LoRALinear(LoRALayer):
     """Any linear layer plus a trained product of two thin matrices: y = base(x) + scale * B A x.
 
     LoRA is Hu et al. 2021 (arXiv:2106.09685); with `dora` the rows of the sum have a trained length of their
@@ -29,7 +71,6 @@ class LoRALinear(nn.Module):
         lora_a: (r, in_features).
         lora_b: (out_features, r), zero at first: a new adapter changes nothing.
         magnitude: (out_features,) row lengths, or None.
-        enabled: False gives the base layer alone.
         sum_over_inputs: What DoRA's lengths pass that only know some of the inputs, in tensor parallel.
     """
 
@@ -49,16 +90,14 @@ class LoRALinear(nn.Module):
         dora: bool = False,
         train_bias: bool = False,
     ) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False)
+        super().__init__(base)
         self.in_features, self.out_features = (
             int(cast("Any", base).in_features),
             int(cast("Any", base).out_features),
         )
-        self.r, self.scale, self.dropout, self.enabled = r, scale, dropout, True
-        vars(self)["_original"] = None  # not registered: what is merged is no part of the model's state
+        self.r, self.scale, self.dropout = r, scale, dropout
         self.sum_over_inputs: Callable[[Tensor], Tensor] = _as_it_is  # of ranks that share the inputs
-        device, dtype = _place_of(base)
+        device, dtype = place_of(base)
         self.lora_a = nn.Parameter(torch.empty(r, self.in_features, device=device, dtype=dtype))
         self.lora_b = nn.Parameter(torch.zeros(self.out_features, r, device=device, dtype=dtype))
         self.register_parameter("magnitude", None)
@@ -71,11 +110,6 @@ class LoRALinear(nn.Module):
         if dora:
             self.squares = dense_weight(base).float().square().sum(1).to(dtype)
             self.magnitude = nn.Parameter(self.squares.sqrt())
-
-    @property
-    def merged(self) -> bool:
-        """Whether the product is part of the base's weight at the moment."""
-        return vars(self)["_original"] is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
@@ -92,33 +126,24 @@ class LoRALinear(nn.Module):
 
     def merged_weight(self) -> Tensor:
         """The weight that does what base and adapter do together, in float32."""
-        weight = dense_weight(vars(self)["_original"] or self.base).float()
+        weight = dense_weight(self.original).float()
         weight = weight + self.delta()
         if self.magnitude is not None:
             lengths = weight.square().sum(1, keepdim=True).sqrt()
             weight = weight * (self.magnitude.float().unsqueeze(1) / lengths)
         return weight
 
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Put the product into a dense base layer; the original is kept for `unfold`."""
-        if self.merged:
-            return
+    def folded(self) -> nn.Module:
+        """A dense layer of the merged weight."""
         own = _bias_of(self.base)
         bias = own if self.bias is None else self.bias
-        dense = linear_of(self.merged_weight(), bias, _dtype_of(self.base))
-        vars(self)["_original"], self.base = self.base, dense
-
-    def unfold(self) -> None:
-        """Take the original base layer back, to the bit."""
-        if self.merged:
-            self.base, vars(self)["_original"] = vars(self)["_original"], None
+        return linear_of(self.merged_weight(), bias, dtype_of(self.base))
 
     def row_lengths(self) -> Tensor:
         """Lengths of the rows of W + scale * B A, (out_features,)."""
         assert self.squares is not None, "only DoRA asks for lengths"
         a, b = self.lora_a, self.lora_b
-        across = self._without_bias(self.base(a.to(_dtype_of(self.base)))).to(b.dtype)  # A W', (r, out)
+        across = self._without_bias(self.base(a.to(dtype_of(self.base)))).to(b.dtype)  # A W', (r, out)
         cross = (b * across.T).sum(1)
         own = ((b @ (a @ a.T)) * b).sum(1)
         added = self.sum_over_inputs(2 * self.scale * cross + self.scale**2 * own)
@@ -214,9 +239,9 @@ def dense_weight(layer: nn.Module) -> Tensor:
     shape = (cast("Any", layer).out_features, cast("Any", layer).in_features)
     if isinstance(weight, Tensor) and weight.is_floating_point() and tuple(weight.shape) == shape:
         return weight.detach()
-    device, dtype = _place_of(layer)
+    device, dtype = place_of(layer)
     with torch.no_grad():
-        out = layer(torch.eye(shape[1], device=device, dtype=_dtype_of(layer)))
+        out = layer(torch.eye(shape[1], device=device, dtype=dtype_of(layer)))
         own = _bias_of(layer)
         return (out if own is None else out - own).T.to(dtype)
 
@@ -245,8 +270,8 @@ def _tensors_of(layer: nn.Module) -> list[Tensor]:
     return [*layer.parameters(), *layer.buffers()]
 
 
-def _dtype_of(layer: nn.Module) -> torch.dtype:
-    """In what the layer computes."""
+def dtype_of(layer: nn.Module) -> torch.dtype:
+    """In what a layer computes."""
     compute = getattr(layer, "compute_dtype", None)
     if isinstance(compute, torch.dtype):
         return compute
@@ -254,11 +279,11 @@ def _dtype_of(layer: nn.Module) -> torch.dtype:
     return floats[0] if floats else torch.get_default_dtype()
 
 
-def _place_of(layer: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """The layer's device, and in what to train beside it: at least float32."""
+def place_of(layer: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """A layer's device, and in what to train beside it: at least float32."""
     tensors = _tensors_of(layer)
     device = tensors[0].device if tensors else torch.device("cpu")
-    return device, torch.promote_types(_dtype_of(layer), torch.float32)
+    return device, torch.promote_types(dtype_of(layer), torch.float32)
 
 
 def _shallow(base: nn.Module) -> nn.Module:

@@ -7,13 +7,14 @@ from torch import nn
 
 from blixt.llm.errors import AdapterError
 from blixt.llm.lora.add import adapters, remove_lora
-from blixt.llm.lora.layer import LoRALinear
+from blixt.llm.lora.layer import LoRALayer
 
 
 def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     """Fold adapters into the weights, in place: the same output without their cost.
 
     Sums are made in float32 and rounded once to the weight's own type. A quantised layer becomes a dense one.
+    An embedding that was also the output layer comes apart from it when it had an adapter of its own.
 
     Args:
         model: With adapters.
@@ -28,7 +29,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     """
     _refuse_none(model)
     for _, layer in adapters(model):
-        if isinstance(layer, LoRALinear):
+        if isinstance(layer, LoRALayer):
             layer.fold()
     return remove_lora(model) if unload else model
 
@@ -36,7 +37,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 def unmerge(model: nn.Module) -> nn.Module:
     """Undo `merge`, to the bit, in place; adapters that are not merged stay as they are."""
     for _, layer in adapters(model):
-        if isinstance(layer, LoRALinear):
+        if isinstance(layer, LoRALayer):
             layer.unfold()
     return model
 
@@ -50,7 +51,7 @@ def disable_adapters(model: nn.Module) -> Generator[nn.Module]:
     """
     _refuse_none(model)
     found = [layer for _, layer in adapters(model)]
-    if any(isinstance(layer, LoRALinear) and layer.merged for layer in found):
+    if any(isinstance(layer, LoRALayer) and layer.merged for layer in found):
         raise AdapterError("merged adapters cannot be disabled: call unmerge(model) first")
     before = [layer.enabled for layer in found]
     for layer in found:

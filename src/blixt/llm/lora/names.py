@@ -1,34 +1,18 @@
 """Adapters under Hugging Face's module names: layers that lie fused on disk are joined and cut here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import AdapterError
+from blixt.llm.lora.product import Product, side_by_side
+from blixt.llm.lora.stacks import on_disk, stacks_of
 from blixt.llm.weights.ops import Chain, Op, Transpose
 from blixt.llm.weights.rules import EMBED, HEAD, Alias, Entry, Rule, RuleTable, entries
 
 WEIGHT = ".weight"
-
-
-@dataclass
-class Product:
-    """What one adapter adds to one linear layer: scale * b @ a.
-
-    Attributes:
-        a: (r, in_features).
-        b: (out_features, r).
-        scale: Of the product.
-        magnitude: Row lengths of the sum, (out_features,), or None without DoRA.
-    """
-
-    a: Tensor
-    b: Tensor
-    scale: float
-    magnitude: Tensor | None = None
 
 
 class Names:
@@ -39,11 +23,15 @@ class Names:
         rules: Its family's.
 
     Attributes:
+        experts: How many a layer has.
+        stacks: The parameters that hold every expert's matrices, by their module.
         shared_head: Their name of an output layer that is the embedding here; None when it is not.
     """
 
     def __init__(self, config: ModelConfig, rules: RuleTable) -> None:
         self.entries = list(entries(rules, config))
+        self.experts = 0 if config.moe is None else config.moe.experts
+        self.stacks = stacks_of(self.entries, config)
         heads = [rule.theirs for rule in rules if isinstance(rule, Rule) and rule.ours == HEAD]
         self.shared_head = str(heads[0]) if config.tie and heads else None
         self.aliases = [rule for rule in rules if isinstance(rule, Alias)]
@@ -89,7 +77,8 @@ class Names:
             AdapterError: The model has none of that name.
         """
         fitting = [alias for alias in self.aliases if parameter.startswith(alias.old)]
-        for reading in [parameter, *(a.now + parameter.removeprefix(a.old) for a in fitting)]:
+        others = [a.now + parameter.removeprefix(a.old) for a in fitting]
+        for reading in [parameter, *others, on_disk(parameter)]:
             if reading in self._of_theirs:
                 return self._of_theirs[reading]
         raise AdapterError(
@@ -134,26 +123,11 @@ def join(entry: Entry, products: Mapping[str, Product], lengths: Mapping[str, Te
         lengths: For DoRA, row lengths of the weights of layers that have no adapter.
     """
     names = [name.removesuffix(WEIGHT) for name in entry.ours]
-    present = [products[name] for name in names if name in products]
-    scale = present[0].scale
-    shared = len(present) == len(names) and all(torch.equal(p.a, present[0].a) for p in present)
-    rows = {name: products[name].b.shape[0] for name in names if name in products}
-    rows |= {name: length.numel() for name, length in lengths.items() if name in names}
-    width = present[0].a.shape[0] if shared else sum(product.a.shape[0] for product in present)
-    parts: list[Tensor] = []
-    at = 0
-    for name in names:
-        product = products.get(name)
-        wide = present[0].b.new_zeros(rows[name], width)
-        if product is not None:
-            rank = product.a.shape[0]
-            start = 0 if shared else at
-            wide[:, start : start + rank] = product.b * (product.scale / scale)
-            at += rank
-        parts.append(wide)
-    a = present[0].a if shared else torch.cat([product.a for product in present])
+    rows = {name: product.b.shape[0] for name, product in products.items()}
+    rows |= {name: length.numel() for name, length in lengths.items() if name not in rows}
+    a, parts, scale = side_by_side([products.get(name) for name in names], [rows[name] for name in names])
     magnitude = None
-    if any(product.magnitude is not None for product in present):
+    if any(product.magnitude is not None for product in products.values()):
         own = {name: product.magnitude for name, product in products.items() if product.magnitude is not None}
         magnitude = _save_rows(entry.op, [(own.get(n, lengths.get(n, parts[0]))).unsqueeze(1) for n in names])
     return Product(a, _save_rows(entry.op, parts), scale, None if magnitude is None else magnitude.flatten())

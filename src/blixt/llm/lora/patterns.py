@@ -20,7 +20,6 @@ _UNSUPPORTED = (
     "alora_invocation_tokens",
     "trainable_token_indices",
     "layer_replication",
-    "target_parameters",
     "lora_bias",
     "arrow_config",
     "kasa_config",
@@ -39,6 +38,7 @@ class PeftSettings:
         alphas: Other alphas, by regular expression for the end of a module's name.
         dropout: In training.
         base: Name of the base model, or None.
+        parameters: The ends of the names of parameters that are no layer and have an adapter.
     """
 
     alpha: float
@@ -46,6 +46,7 @@ class PeftSettings:
     alphas: Mapping[str, float]
     dropout: float
     base: str | None
+    parameters: tuple[str, ...] = ()
 
     def scale_of(self, module: str, rank: int) -> float:
         """The scale of the product for a module of theirs."""
@@ -82,6 +83,7 @@ def read_settings(path: Path) -> PeftSettings:
             alphas={str(key): float(value) for key, value in patterns.items()},
             dropout=float(data.get("lora_dropout", 0.0)),
             base=data.get("base_model_name_or_path"),
+            parameters=tuple(str(name) for name in data.get("target_parameters") or ()),
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise AdapterError(f"{path} has a value of the wrong kind: {error}") from None

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +14,13 @@ from torch import Tensor, nn
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import AdapterError
 from blixt.llm.lora.add import adapters
-from blixt.llm.lora.layer import LoRALinear, TrainedCopy, dense_weight
-from blixt.llm.lora.names import WEIGHT, Names, Product, join, names_of
+from blixt.llm.lora.embedding import LoRAEmbedding
+from blixt.llm.lora.experts import LoRAExperts, LoRARouter, stack_shape
+from blixt.llm.lora.layer import LoRALayer, LoRALinear, TrainedCopy, dense_weight
+from blixt.llm.lora.names import WEIGHT, Names, join, names_of
 from blixt.llm.lora.patterns import CONFIG_FILE, PREFIX, WEIGHTS_FILE, module_names
+from blixt.llm.lora.product import Product, side_by_side
+from blixt.llm.lora.stacks import WITHIN, ExpertStack, in_memory
 from blixt.llm.weights.rules import EMBED
 
 
@@ -35,8 +40,11 @@ def save_peft(model: nn.Module, directory: str | Path, *, base: str | None = Non
         raise AdapterError("the model has no adapter to save: call add_lora first")
     config: ModelConfig = cast("Any", model).config
     names = names_of(config)
-    linears = {name: layer for name, layer in found.items() if isinstance(layer, LoRALinear)}
+    layers = {name: layer for name, layer in found.items() if isinstance(layer, LoRALayer)}
+    linears = {name: layer for name, layer in layers.items() if isinstance(layer, LoRALinear)}
     tensors, modules = _products_on_disk(model, linears, names)
+    parameters = _parameters_on_disk(layers, names, tensors)
+    _embedding_on_disk(layers, names, tensors, modules)
     whole, saved = _whole_on_disk(model, found, names)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +52,7 @@ def save_peft(model: nn.Module, directory: str | Path, *, base: str | None = Non
         f"{PREFIX}{name}": t.detach().cpu().contiguous() for name, t in {**tensors, **whole}.items()
     }
     _write(folder / WEIGHTS_FILE, lambda path: save_file(everything, path, metadata={"format": "pt"}))
-    content = _config_on_disk(modules, linears, saved, names, base)
+    content = _config_on_disk(modules, parameters, linears, saved, names, base)
     text = json.dumps(content, indent=2) + "\n"
     _write(folder / CONFIG_FILE, lambda path: path.write_text(text, "utf-8"))
 
@@ -78,13 +86,70 @@ def _products_on_disk(
     return tensors, modules
 
 
+def _parameters_on_disk(
+    layers: Mapping[str, LoRALayer], names: Names, tensors: dict[str, Tensor]
+) -> dict[str, Product]:
+    """Add the tensors of experts and routers, and say what belongs to which parameter of theirs."""
+    found: dict[str, Product] = {}
+    for name, layer in layers.items():
+        if isinstance(layer, LoRARouter):
+            key = in_memory(names.entry_of(f"{name}{WEIGHT}").theirs[0])
+            module = key.removesuffix(WEIGHT)
+            tensors[f"{module}.lora_A.weight"] = layer.lora_a
+            tensors[f"{module}.lora_B.weight"] = layer.lora_b
+            found[key] = Product(layer.lora_a, layer.lora_b, layer.scale)
+    for module, stacks in names.stacks.items():
+        layer = layers.get(stacks[0].ours[0].rpartition(".")[0])
+        if not isinstance(layer, LoRAExperts):
+            continue
+        chosen = [stack for stack in stacks if any(_part(name) in layer.scales for name in stack.ours)]
+        for depth, stack in enumerate(reversed(chosen)):
+            product = _stack_product(layer, stack)
+            owner = module + WITHIN * depth
+            tensors[f"{owner}.lora_A.weight"] = product.a
+            tensors[f"{owner}.lora_B.weight"] = product.b
+            rank = product.a.shape[0] // stack.experts
+            found[stack.name] = replace(product, a=product.a[:rank])
+    return found
+
+
+def _stack_product(layer: LoRAExperts, stack: ExpertStack) -> Product:
+    """PEFT's matrices for one of its parameters, from those of our stacks in it."""
+    products: list[Product | None] = []
+    for name in stack.ours:
+        part = _part(name)
+        pair = [t.detach().cpu() for t in layer.pair(part)] if part in layer.scales else None
+        products.append(None if pair is None else Product(pair[0], pair[1], layer.scales[part]))
+    rows = [stack_shape(layer.original, _part(name))[1] for name in stack.ours]
+    a, parts, scale = side_by_side(products, rows)
+    return Product(*stack.join(a, parts), scale)
+
+
+def _part(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _embedding_on_disk(
+    layers: Mapping[str, LoRALayer], names: Names, tensors: dict[str, Tensor], modules: dict[str, Product]
+) -> None:
+    """Add the tensors of an embedding with an adapter."""
+    for name, layer in layers.items():
+        if isinstance(layer, LoRAEmbedding):
+            module = names.entry_of(f"{name}{WEIGHT}").theirs[0].removesuffix(WEIGHT)
+            tensors[f"{module}.lora_embedding_A"] = layer.lora_a
+            tensors[f"{module}.lora_embedding_B"] = layer.lora_b
+            modules[module] = Product(layer.lora_a, layer.lora_b, layer.scale)
+
+
 def _whole_on_disk(
-    model: nn.Module, found: Mapping[str, LoRALinear | TrainedCopy], names: Names
+    model: nn.Module, found: Mapping[str, LoRALayer | TrainedCopy], names: Names
 ) -> tuple[dict[str, Tensor], dict[str, bool]]:
     """Parameters trained whole by PEFT's names, and for each module on disk whether it is its bias alone."""
     trained: dict[str, Tensor] = {}
     for name, layer in found.items():
-        if isinstance(layer, LoRALinear):
+        if isinstance(layer, LoRALayer):
+            if not isinstance(layer, LoRALinear):
+                continue
             trained |= {} if layer.bias is None else {f"{name}.bias": layer.bias}
         else:
             trained |= {f"{name}.{key}": layer.copy.get_parameter(key) for key in layer.names}
@@ -109,26 +174,32 @@ def _whole_on_disk(
 
 def _config_on_disk(
     modules: Mapping[str, Product],
+    parameters: Mapping[str, Product],
     linears: Mapping[str, LoRALinear],
     saved: Mapping[str, bool],
     names: Names,
     base: str | None,
 ) -> dict[str, Any]:
     """What PEFT needs to put the same layers around its own model."""
-    ranks = {module: product.a.shape[0] for module, product in modules.items()}
-    alphas = {module: product.scale * ranks[module] for module, product in modules.items()}
+    targets = {**modules, **parameters}
+    ranks = {name: product.a.shape[0] for name, product in targets.items()}
+    alphas = {name: product.scale * ranks[name] for name, product in targets.items()}
     rank, alpha = _usual(list(ranks.values()), 8), _usual(list(alphas.values()), 8.0)
     biased = any(layer.bias is not None for layer in linears.values())
     whole = sorted(module for module, bias_only in saved.items() if not bias_only)
     every = [module for module, _ in names.theirs()]
+    stacks = [stack.name for stacks in names.stacks.values() for stack in stacks]
+    dropout = max((layer.dropout for layer in linears.values()), default=0.0)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": _whole_number(alpha),
-        "lora_dropout": max((layer.dropout for layer in linears.values()), default=0.0),
+        "lora_dropout": 0.0 if parameters else dropout,  # PEFT knows none beside target_parameters
         "target_modules": module_names(sorted(modules), every),
+        "target_parameters": module_names(sorted(parameters), [*stacks, *(f"{m}{WEIGHT}" for m in every)])
+        or None,
         "rank_pattern": {module: value for module, value in ranks.items() if value != rank},
         "alpha_pattern": {m: _whole_number(v) for m, v in alphas.items() if not math.isclose(v, alpha)},
         "use_dora": any(layer.magnitude is not None for layer in linears.values()),

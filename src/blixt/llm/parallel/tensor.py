@@ -20,7 +20,7 @@ from torch.distributed.tensor.parallel import (
 
 from blixt.llm.errors import RecipeError
 from blixt.llm.lora.add import is_linear
-from blixt.llm.lora.layer import LoRALinear, TrainedCopy
+from blixt.llm.lora.layer import LoRALayer, LoRALinear, TrainedCopy
 from blixt.llm.model import GPT
 from blixt.llm.parallel.exchange import summed, summed_backward
 from blixt.llm.parallel.layout import Layout
@@ -187,6 +187,10 @@ def _style(layout: Layout, name: str, part: nn.Module) -> ParallelStyle | None:
         return SharedInput()  # with an adapter or in few bits, too
     if isinstance(part, LoRALinear):
         return _adapter(layout.dim(f"{name}.weight"), name, part)
+    if isinstance(part, LoRALayer):
+        raise RecipeError(
+            f"{name} has an adapter, which cannot be divided there: leave it out of lora.targets, or tp"
+        )
     if isinstance(part, TrainedCopy):
         if layout.dim(f"{name}.weight") is not None:
             raise RecipeError(

@@ -51,7 +51,7 @@ class QuantExperts(Experts):
         return False  # its layers take rows, and do not depend on their number
 
     @staticmethod
-    def _product(x: Tensor, weight: Any, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
+    def product(x: Tensor, weight: Any, bias: Tensor | None, ends: Tensor, experts: Tensor) -> Tensor:
         """Each row times its expert's matrix; rows of expert e end before `ends[e]`."""
         counts = ends.diff(prepend=ends.new_zeros(1)).cpu()
         parts: list[Tensor] = [
