@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from blixt.serve import Server, Web
 
-from .apis import Count
+from .apis import Count, Slow
 
 
 def post(service, path, **kwargs):
@@ -67,8 +67,9 @@ def test_a_silent_stream_is_kept_alive_by_comments(web_service, silence):
     assert data(text) == ["first", "second"]
 
 
-def test_a_stream_that_is_never_silent_has_no_comments(web_service):
-    assert post(web_service, "/slow", json={}).text == 'data: "first"\n\ndata: "second"\n\n'
+def test_a_stream_that_is_never_silent_has_no_comments():
+    with TestClient(Server(Slow(), accelerator="cpu", web=Web(keep_alive_s=60)).app) as client:
+        assert client.post("/slow", json={}).text == 'data: "first"\n\ndata: "second"\n\n'
 
 
 def test_large_answers_are_gzipped_for_those_who_accept_it(web_service):
