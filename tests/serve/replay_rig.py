@@ -11,7 +11,7 @@ import msgspec
 from blixt.serve import API, HTTPError, Limits, Server
 
 KEY = "s3cret"
-LIMITS = Limits(receive_timeout_s=0.4, keep_alive_s=0.8, max_payload_bytes=100_000)
+LIMITS = Limits(receive_timeout_s=0.8, keep_alive_s=1.6, max_payload_bytes=100_000)
 
 
 class Point(msgspec.Struct):
@@ -64,7 +64,7 @@ class Count(API):
 def server(hot: bool) -> Server:
     """The same server with and without the hot lane."""
     apis = [Mirror(), Typed(), Raw(), Count()]
-    return Server(apis, accelerator="cpu", api_key=KEY, timeout_s=20, limits=LIMITS, hot_lane=hot)
+    return Server(apis, accelerator="cpu", api_key=KEY, timeout_s=60, limits=LIMITS, hot_lane=hot)
 
 
 class Answer(NamedTuple):
@@ -75,7 +75,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def exchange(port: int, pieces: list[bytes], timeout_s: float = 8.0) -> list[Answer]:
+def exchange(port: int, pieces: list[bytes], timeout_s: float = 60.0) -> list[Answer]:
     """Send pieces one by one on a connection and return the answers up to its end.
 
     Raises:
@@ -102,7 +102,7 @@ def exchange(port: int, pieces: list[bytes], timeout_s: float = 8.0) -> list[Ans
     return list(answers(received))
 
 
-def converse(port: int, requests: list[list[bytes]], timeout_s: float = 8.0) -> list[Answer]:
+def converse(port: int, requests: list[list[bytes]], timeout_s: float = 60.0) -> list[Answer]:
     """Send requests on a connection, each in pieces, and wait for the answer before the next one.
 
     The answers must have a length, and the connection must live until the last.

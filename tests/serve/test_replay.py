@@ -140,6 +140,20 @@ def conversations(draw):
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True) if a < b]
 
 
+def heard(ports, conversation):
+    """What both lanes answer.
+
+    A machine that stands still while the pieces are sent makes one of them give up, and the other not: that
+    is a 408, or fewer answers. Then both are asked again; what they do to the bytes is the same every time.
+    """
+    for _ in range(5):
+        lanes = [exchange(port, conversation) for port in ports]
+        given_up = [any(b" 408 " in answer.line for answer in lane) for lane in lanes]
+        if given_up[0] == given_up[1] and len(lanes[0]) == len(lanes[1]):
+            break
+    return lanes
+
+
 @settings(
     max_examples=200,
     deadline=None,
@@ -155,7 +169,7 @@ def conversations(draw):
 @example(conversation=[b"GET / HTTP/1.1\r\n" + b"a: " + b"b" * 70_000 + b"\r\n\r\n"])
 @example(conversation=[LAST.replace(b"connection: close\r\n", b"") * 300 + LAST])
 def test_both_lanes_give_the_same_answers_to_the_same_bytes(ports, conversation):
-    hot, cold = (exchange(port, conversation) for port in ports)
+    hot, cold = heard(ports, conversation)
     assert hot == cold
     assert not [answer for answer in hot if b" 500 " in answer.line]
 
@@ -208,9 +222,9 @@ def test_headers_above_the_limit_are_431(ports, lane):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"POST /typed HTTP/1.1\r\nhost: a\r\n", b"headers did not arrive within 0.4 s"),
-        (post(b"/typed", b'{"x": 1}')[:-3], b"body stopped for 0.4 s"),
-        (post(b"/raw", bytes(90_000))[:-3], b"body stopped for 0.4 s"),
+        (b"POST /typed HTTP/1.1\r\nhost: a\r\n", b"headers did not arrive within 0.8 s"),
+        (post(b"/typed", b'{"x": 1}')[:-3], b"body stopped for 0.8 s"),
+        (post(b"/raw", bytes(90_000))[:-3], b"body stopped for 0.8 s"),
     ],
 )
 def test_a_request_that_trickles_is_408(ports, lane, data, sentence):
