@@ -1,12 +1,13 @@
 """Batches that are looked up together are the ones read one by one, and damage shows at its own step."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from blixt.data import CorruptionError, Dataset, DatasetWriter, Loader
+from blixt.data.together import Part, unchecked
 
 ROWS, BATCH = 403, 8
 
@@ -46,6 +47,29 @@ def test_rows_of_a_few_shards_are_looked_up_together(folder: Path) -> None:
         [*range(8, 16)],
         [*range(16, 20)],
     ]
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_stored_bytes_are_copied_or_viewed_when_their_batch_is_taken(folder: Path, views: bool) -> None:
+    seen = 0
+    for batch in Loader(Dataset(folder, decode=False), BATCH, mode="threads", views=views):
+        assert all(type(value) is (memoryview if views else bytes) for value in batch["a"])
+        assert [bytes(value) for value in batch["a"]] == [sample(i)["a"] for i in batch["label"]]
+        seen += len(batch["a"])
+    assert seen == ROWS // BATCH * BATCH
+
+
+def test_a_block_is_checked_once_and_before_the_first_batch_that_needs_it() -> None:
+    class Shard:
+        source = None
+
+        def lacking(self, blocks: Any) -> Any:
+            return np.flatnonzero(blocks != 9)
+
+    rows = np.arange(6)
+    blocks = np.array([9, 3, 1, 3, 9, 2])
+    part = Part(cast("Any", Shard()), rows, np.array([0, 1, 3, 4, 5, 7]), blocks)
+    assert unchecked([part], range(0, 8, 2)) == [{0: [3]}, {0: [1]}, {}, {0: [2]}]
 
 
 def test_an_array_of_a_batch_has_memory_of_its_own(folder: Path) -> None:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from blixt.data.errors import FormatError
 
+_looked_into = attrgetter("obj")
 _SA_SIGINFO, _SA_NODEFER = 0x4, 0x40000000
 _PROT_READ, _PRIVATE_FIXED_ANONYMOUS = 0x1, 0x2 | 0x10 | 0x20
 
@@ -80,8 +82,10 @@ def confirm(views: Iterable[memoryview]) -> None:
     Raises:
         FormatError: when one was cut short.
     """
-    for mapped in {seen for view in views if isinstance(seen := view.obj, FileMap)}:
-        mapped.confirm()
+    seen: list[Any] = list(map(_looked_into, views))
+    for one in dict(zip(map(id, seen), seen, strict=True)).values():
+        if isinstance(one, FileMap):
+            one.confirm()
 
 
 class _Signal(ctypes.Structure):

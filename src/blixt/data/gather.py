@@ -14,6 +14,8 @@ from blixt.data.loader.collate import stack
 from blixt.data.order import Int
 from blixt.data.rows import Allocate
 from blixt.data.schema import Column, Schema, unflatten
+from blixt.data.together import InPlace, Stored, stored, unchecked
+from blixt.data.together import Part as InPlacePart
 
 _IMAGES = frozenset(("jpeg", "png", "tiff", "image"))
 _NARROW_BYTES = 64
@@ -39,7 +41,7 @@ class Images(Protocol):
         ...
 
 
-class Reader(Protocol):
+class Reader(InPlace, Protocol):
     """What is asked of a shard's reader."""
 
     def gather(self, name: str, rows: Int) -> Any:
@@ -48,18 +50,6 @@ class Reader(Protocol):
 
     def views(self, name: str, rows: Int) -> list[memoryview]:
         """Return the stored bytes of a variable column's values, in place."""
-        ...
-
-    def unchecked(self, name: str, rows: Int) -> list[memoryview]:
-        """Return what `views` does of a file in place, before `check` has seen the rows' `blocks`."""
-        ...
-
-    def blocks(self, rows: Int) -> list[int]:
-        """Return the block in which each row's variable values lie."""
-        ...
-
-    def check(self, blocks: list[int]) -> None:
-        """See that these blocks are whole."""
         ...
 
 
@@ -121,7 +111,7 @@ class Gather:
         return self._finished(leaves)
 
     def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
-        """Yield each `size` of the rows as a batch of views, looked up together: far fewer, larger steps.
+        """Yield each `size` of the rows as a batch with `Stored` bytes, looked up together: far fewer steps.
 
         The values' blocks are checked only when their batch is asked for. None when something has to be
         decoded, unpacked or fetched, which is better done batch by batch.
@@ -137,28 +127,25 @@ class Gather:
         readers = self._shards.in_place([number for number, _, _ in parts])
         if readers is None:
             return None
-        found = [(reader, local, at) for reader, (_, local, at) in zip(readers, parts, strict=True)]
+        found = [
+            InPlacePart(reader, local, at, reader.blocks(local))
+            for reader, (_, local, at) in zip(readers, parts, strict=True)
+        ]
         leaves = {
-            column.name: self._listed(
-                [(reader.unchecked(column.name, local), at) for reader, local, at in found], len(rows)
-            )
+            column.name: stored(column.name, found, len(rows))
             if column.name in self._bytes
             else self._column(column, parts, len(rows), np.empty, views=True)
             for column in self._schema.columns
         }
         return self._checked(leaves, found, range(0, len(rows), size))
 
-    def _checked(
-        self, leaves: dict[str, Any], found: list[tuple[Reader, Int, Int]], starts: range
-    ) -> Iterator[Any]:
-        size, ends = starts.step, np.array([*starts, starts.stop])
-        blocks = [
-            (reader, reader.blocks(local), np.searchsorted(at, ends).tolist()) for reader, local, at in found
-        ]
-        for number, low in enumerate(starts):
-            for reader, block_of, cuts in blocks:
-                reader.check(block_of[cuts[number] : cuts[number + 1]])
-            yield self._finished({name: _cut(values, low, low + size) for name, values in leaves.items()})
+    def _checked(self, leaves: dict[str, Any], parts: list[InPlacePart], starts: range) -> Iterator[Any]:
+        due = unchecked(parts, starts)
+        for batch, low in enumerate(starts):
+            for number, blocks in due[batch].items():
+                parts[number].reader.check(blocks)
+            high = low + starts.step
+            yield self._finished({name: _cut(values, low, high) for name, values in leaves.items()})
 
     def _finished(self, leaves: dict[str, Any]) -> Any:
         return unflatten(self._schema.structure, finish_batch(self._schema, leaves))
@@ -207,7 +194,7 @@ class Gather:
 
 def _cut(values: Any, low: int, high: int) -> Any:
     """Return some of a column's values; arrays get memory of their own, so that none keeps the others."""
-    return values[low:high].copy()
+    return values.part(low, high) if isinstance(values, Stored) else values[low:high].copy()
 
 
 def _decode(codec: Images, stored: list[memoryview], allocate: Allocate) -> Any:

@@ -143,6 +143,8 @@ class Shards:
 
     def _plan(self, needs: Callable[[Any], "list[_Need]"], wanted: Any) -> None:
         """Fetch ahead what a sequence of rows or spans needs; of the first one, what comes first alone."""
+        if self._all_here():
+            return
         if self._planned:
             self._later(lambda: self._prefetch(needs(wanted), _AHEAD_BYTES))
             return
@@ -153,6 +155,13 @@ class Shards:
             self._later(lambda: self._prefetch(needs(wanted[_FIRST_ROWS:]), _AHEAD_BYTES))
 
         self._later(begin)
+
+    def _all_here(self) -> bool:
+        """Whether every shard is open and complete in the cache, so that there is nothing to fetch ahead."""
+        opened = list(self._opened.values())
+        return len(opened) == len(self) and all(
+            file is not None and file.is_local and not file.retired for _, file in opened
+        )
 
     @property
     def keys(self) -> Keys:

@@ -15,9 +15,10 @@ from blixt.data.order import Int
 from blixt.data.permute import mix_numbers
 from blixt.data.rows import Allocate, Rows
 from blixt.data.steps import Steps
+from blixt.data.together import Stored
 
 _NAMED_ROWS = 8
-_TOGETHER_BYTES = 16 << 20
+_TOGETHER_BYTES = 64 << 20
 """About how many stored bytes are looked up at once."""
 
 
@@ -119,7 +120,7 @@ class Reader:
         Copying needs the interpreter lock and memory that the consumer has just let go of, so its own
         thread copies faster than one that reads ahead.
         """
-        return batch if self.runs_user_code or self.views else _with_bytes(batch)
+        return batch if self.runs_user_code else _owned(batch, self.views)
 
     def _gather(self, steps: Steps, step: int, rows: Int, allocate: Allocate) -> Any:
         if self.transform is None and self.collate is None:
@@ -150,21 +151,22 @@ class Reader:
         return np.random.Generator(np.random.Philox(key=key))
 
 
-def _with_bytes(batch: Any) -> Any:
+def _owned(batch: Any, views: bool) -> Any:
+    """Return a batch with its bytes copied, or with views of them."""
+    if isinstance(batch, Stored):
+        return batch.views() if views else batch.copies()
     if isinstance(batch, list):
         items = cast("list[Any]", batch)
-        if items and isinstance(items[0], memoryview):
-            return _copies(items)
-        return items
+        return _copies(items) if items and isinstance(items[0], memoryview) and not views else items
     if isinstance(batch, dict):
-        return {key: _with_bytes(value) for key, value in cast("dict[Any, Any]", batch).items()}
+        return {key: _owned(value, views) for key, value in cast("dict[Any, Any]", batch).items()}
     if isinstance(batch, tuple):
-        return tuple(_with_bytes(value) for value in cast("tuple[Any, ...]", batch))
+        return tuple(_owned(value, views) for value in cast("tuple[Any, ...]", batch))
     return batch
 
 
 def _copies(views: list[memoryview]) -> list[bytes]:
-    copies = [bytes(view) for view in views]
+    copies = list(map(bytes, views))
     confirm(views)
     return copies
 

@@ -43,7 +43,9 @@ class _Lane:
 
     def __init__(self, reader: Reader, steps: Steps, chosen: range, prefetch: int) -> None:
         self._ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        self._room = threading.Semaphore(prefetch)
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore, but written in C
+        for _ in range(prefetch):
+            self._room.put(None)
         self._stopped = False
         self._thread = threading.Thread(
             target=self._read, args=(reader, steps, chosen), name="blixt-data-reader", daemon=True
@@ -62,20 +64,20 @@ class _Lane:
             ) from None
         if problem is not None:
             raise problem
-        self._room.release()
+        self._room.put(None)
         return batch
 
     def stop(self) -> None:
         """End the thread after the batch that it is reading."""
         self._stopped = True
-        self._room.release()
+        self._room.put(None)
         self._thread.join(_JOIN_S)
 
     def _read(self, reader: Reader, steps: Steps, chosen: range) -> None:
         try:
             batches = reader.batches(steps, chosen)
             for _ in chosen:
-                self._room.acquire()
+                self._room.get()
                 if self._stopped:
                     return
                 self._ready.put((next(batches), None))

@@ -15,10 +15,12 @@ from blixt.data.filemap import confirm
 from blixt.data.shard.coder import BlockCoder
 from blixt.data.shard.file import Range, ShardFile
 from blixt.data.shard.frame import Section
-from blixt.data.shard.layout import crc32c
+from blixt.data.shard.layout import crc32c, crc32cs
 
 Array = npt.NDArray[Any]
 DECODED_BYTES = 256 << 20
+_LONG_BYTES = 256 << 10
+"""Blocks of more bytes are checked without the interpreter lock, so that others go on meanwhile."""
 
 
 class DecodedCache:
@@ -134,6 +136,12 @@ class Blocks:
         whole = b"".join(self.content(block) for block in range(first, end))
         return memoryview(whole)[low - first * grain : high - first * grain]
 
+    def unseen(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return which places of an array of blocks name one that was not touched yet."""
+        if not self.left:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.frombuffer(self._pending, np.uint8)[blocks])
+
     def lacking(self, blocks: Iterable[int]) -> list[Range]:
         """Return where in the file those of the blocks lie that were not read yet."""
         if not self.left:
@@ -177,12 +185,19 @@ class Blocks:
             return
         if not self._file.is_local:
             self._file.ensure([self.stored_range(block, block + 1) for block in blocks])
-        pending, view, stored, crcs = self._pending, self._file.view, self.section.stored, self.section.crcs
-        for block in blocks:
-            if self._check and crc32c(view[stored[block] : stored[block + 1]]) != crcs[block]:
+        if self._check and self._sums(blocks) != [self.section.crcs[block] for block in blocks]:
+            for block in blocks:
                 self._compare(block)
-            pending[block] = 0
+        for block in blocks:
+            self._pending[block] = 0
         self.left = 1 in self._pending
+
+    def _sums(self, blocks: list[int]) -> list[int]:
+        view, stored = self._file.view, self.section.stored
+        parts = [view[stored[block] : stored[block + 1]] for block in blocks]
+        if len(parts[0]) > _LONG_BYTES:
+            return [crc32c(part) for part in parts]
+        return crc32cs(parts)
 
     def _compare(self, block: int) -> None:
         expected = self.section.crcs[block]

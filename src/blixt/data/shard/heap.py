@@ -100,16 +100,14 @@ class Heap:
             found.append(view[start + low : start + high])
         return found
 
-    def unchecked(self, rows: Rows, place: int) -> list[memoryview]:
-        """Return the stored bytes of a column's values at many rows of plain blocks, not touched yet."""
+    def spans(self, rows: Rows, blocks: Rows, place: int) -> tuple[Rows, Rows]:
+        """Return where in the file a column's values at many rows of plain blocks begin and end."""
         at = rows * self.width + place
         low, high = self.offsets.at(at), self.offsets.at(at + 1)
-        blocks = self.blocks_of(rows)
         wrong = (self._bounds_array[blocks] > low) | (low > high) | (high > self._bounds_array[blocks + 1])
         if wrong.any():
             raise self._misplaced(int(rows[wrong.argmax()]))
-        view, start = self._view, self._start
-        return [view[a:b] for a, b in zip((low + start).tolist(), (high + start).tolist(), strict=True)]
+        return low + self._start, high + self._start
 
     def touch(self, rows: Rows) -> None:
         """See that the blocks of the rows are here and whole, fetching those that lack together."""
@@ -138,7 +136,7 @@ class Heap:
 
     def blocks_of(self, rows: Rows) -> Rows:
         """Return the block in which each row lies."""
-        return np.searchsorted(self._first_row_array, rows, "right") - 1
+        return self._first_row_array.searchsorted(rows, "right") - 1
 
     def _misplaced(self, row: int) -> CorruptionError:
         return CorruptionError(

@@ -76,7 +76,9 @@ class ShardReader:
         ones: dict[str, Callable[[int], Any]] = {name: column.one for name, column in self._columns.items()}
         self._sample: Callable[[int], Any] = sample_builder(self.schema.structure, ones)
         mapped = self._file.view.obj
-        self.confirm: Callable[[], None] = mapped.confirm if isinstance(mapped, FileMap) else _nothing
+        self.source: FileMap | None = mapped if isinstance(mapped, FileMap) else None
+        """The map of the whole file; None when it is in memory."""
+        self.confirm: Callable[[], None] = _nothing if self.source is None else self.source.confirm
         """See that the mapped file was not cut short, after bytes were copied out of views of it."""
 
     @property
@@ -92,7 +94,11 @@ class ShardReader:
     @property
     def is_in_place(self) -> bool:
         """Whether all bytes are here, and views of variable values hold no unpacked block."""
-        return self._file.is_local and (self._heap is None or self._heap.blocks.plain)
+        return (
+            self.source is not None
+            and self._file.is_local
+            and (self._heap is None or self._heap.blocks.plain)
+        )
 
     @property
     def dataset_id(self) -> UUID:
@@ -165,25 +171,35 @@ class ShardReader:
             self.confirm()
             raise
 
-    def unchecked(self, name: str, rows: Rows) -> list[memoryview]:
-        """Return what `views` does of a file that `is_in_place`, before its blocks were checked.
+    def spans(self, name: str, rows: Rows, blocks: Rows) -> tuple[Rows, Rows]:
+        """Return where in a file that `is_in_place` the values of a variable column begin and end.
 
-        Not to be used before `check` has seen the rows' `blocks`.
+        They are not to be used before `check` has seen the blocks.
+
+        Args:
+            name: the column.
+            rows: row numbers.
+            blocks: what `blocks` says of them.
 
         Raises:
             KeyError: when there is no such variable column.
+            CorruptionError: when an offset leads out of its block.
         """
         if self._heap is None or name not in self._variable:
             raise KeyError(f"{name} is not a variable column of shard {self._file.name}")
         try:
-            return self._heap.unchecked(rows, self._variable.index(name))
+            return self._heap.spans(rows, blocks, self._variable.index(name))
         except DataError:
             self.confirm()
             raise
 
-    def blocks(self, rows: Rows) -> list[int]:
+    def blocks(self, rows: Rows) -> Rows:
         """Return the block of the variable columns in which each row lies."""
-        return [] if self._heap is None else self._heap.blocks_of(rows).tolist()
+        return np.zeros(0, np.int64) if self._heap is None else self._heap.blocks_of(rows)
+
+    def lacking(self, blocks: Rows) -> Rows:
+        """Return which places of an array of blocks name one that `check` has not seen yet."""
+        return np.zeros(0, np.int64) if self._heap is None else self._heap.blocks.unseen(blocks)
 
     def check(self, blocks: Sequence[int]) -> None:
         """See that these blocks of the variable columns are here and whole.
@@ -195,7 +211,7 @@ class ShardReader:
         if self._heap is None or not self._heap.blocks.left:
             return
         try:
-            self._heap.blocks.touch_some(sorted(set(blocks)))
+            self._heap.blocks.touch_some(blocks)
         except DataError:
             self.confirm()
             raise

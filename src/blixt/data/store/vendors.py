@@ -77,13 +77,17 @@ def connect(
 
     config = {**_credentials(scheme, credentials), **options.vendor}
     endpoint = config.get(_ENDPOINT_KEY[scheme]) or _from_environment(_ENDPOINTS[scheme])
+    is_plain = endpoint.startswith("http://")
     if endpoint:
         config.setdefault(_ENDPOINT_KEY[scheme], endpoint)
     client: dict[str, Any] = {
         "timeout": timedelta(seconds=options.timeout_s),
         "connect_timeout": timedelta(seconds=options.connect_timeout_s),
-        "allow_http": endpoint.startswith("http://") or config.get("use_emulator") == "true",
+        "allow_http": is_plain or config.get("use_emulator") == "true",
     }
+    if is_plain and _needs_no_token(config):
+        # nobody shows a certificate then, and to read the system's takes longer than all else here
+        client["allow_invalid_certificates"] = True
     retry: Any = {"max_retries": options.retry.tries if patient else 0, "retry_timeout": _UPLOAD_PATIENCE}
     provider = {"credential_provider": _provider(credentials)} if isinstance(credentials, Rolling) else {}
     make: Any = getattr(store, _STORES[scheme])
@@ -95,6 +99,11 @@ def connect(
             f"cannot use {scheme}://{bucket} with these options or credentials: {line}; obstore's "
             f"documentation lists what {_STORES[scheme]} knows"
         ) from problem
+
+
+def _needs_no_token(config: Mapping[str, Any]) -> bool:
+    """Whether the keys are given as they are, so that nothing is asked of a token service over https."""
+    return config.get("skip_signature") == "true" or {"access_key_id", "secret_access_key"} <= config.keys()
 
 
 def _credentials(scheme: str, credentials: Credentials | Rolling) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Stored bytes of many batches looked up together: where each value lies, and what to check before that.
+
+Nothing here runs once per value but what is written in C: the places of a run of batches are a few arrays.
+"""
+
+from collections.abc import Sequence
+from operator import getitem
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from blixt.data.filemap import FileMap
+from blixt.data.order import Int
+
+
+class InPlace(Protocol):
+    """What is asked of a shard of which all bytes are mapped, and variable values lie as they are stored."""
+
+    @property
+    def source(self) -> FileMap | None:
+        """The map of the whole file."""
+        ...
+
+    def blocks(self, rows: Int) -> Int:
+        """Return the block in which each row's variable values lie."""
+        ...
+
+    def lacking(self, blocks: Int) -> Int:
+        """Return which places of an array of blocks name one that was not checked yet."""
+        ...
+
+    def check(self, blocks: Sequence[int]) -> None:
+        """See that these blocks are whole."""
+        ...
+
+    def spans(self, name: str, rows: Int, blocks: Int) -> tuple[Int, Int]:
+        """Return where in the file the values of a variable column begin and end."""
+        ...
+
+
+class Part(NamedTuple):
+    """Rows of one shard among the rows of several batches.
+
+    Attributes:
+        reader: the shard.
+        rows: row numbers in the shard.
+        at: their places among all rows, ascending.
+        blocks: the block in which each row's variable values lie.
+    """
+
+    reader: InPlace
+    rows: Int
+    at: Int
+    blocks: Int
+
+
+class Stored:
+    """The stored bytes of a column's values, not copied yet.
+
+    Args:
+        files: the mapped files.
+        numbers: which of them each value lies in.
+        lows: where each value begins in its file.
+        highs: where it ends.
+    """
+
+    def __init__(
+        self, files: Sequence[FileMap], numbers: list[int], lows: list[int], highs: list[int]
+    ) -> None:
+        self._files, self._numbers, self._lows, self._highs = files, numbers, lows, highs
+
+    def part(self, low: int, high: int) -> "Stored":
+        """Return some of the values."""
+        return Stored(self._files, self._numbers[low:high], self._lows[low:high], self._highs[low:high])
+
+    def copies(self) -> list[bytes]:
+        """Return the values as bytes of their own.
+
+        Raises:
+            FormatError: when a file was cut short.
+        """
+        copies = self._slices(self._files)
+        for number in set(self._numbers):
+            self._files[number].confirm()
+        return copies
+
+    def views(self) -> list[memoryview]:
+        """Return the values in place; each keeps its file mapped."""
+        return self._slices(list(map(memoryview, self._files)))
+
+    def _slices(self, sources: Sequence[Any]) -> list[Any]:
+        values = map(sources.__getitem__, self._numbers)
+        return list(map(getitem, values, map(slice, self._lows, self._highs)))
+
+
+def stored(name: str, parts: Sequence[Part], count: int) -> Stored:
+    """Return a variable column's values at all rows of the parts.
+
+    Raises:
+        CorruptionError: when an offset leads out of its block.
+    """
+    files: list[FileMap] = []
+    numbers, lows, highs = (np.empty(count, np.int64) for _ in range(3))
+    for number, (reader, rows, at, blocks) in enumerate(parts):
+        assert reader.source is not None
+        files.append(reader.source)
+        numbers[at] = number
+        lows[at], highs[at] = reader.spans(name, rows, blocks)
+    return Stored(files, numbers.tolist(), lows.tolist(), highs.tolist())
+
+
+def unchecked(parts: Sequence[Part], starts: range) -> list[dict[int, list[int]]]:
+    """Return for each batch which blocks of which part are first needed by it, not having been checked yet.
+
+    Args:
+        parts: the rows of all batches.
+        starts: the first place of each batch.
+    """
+    found: list[dict[int, list[int]]] = [{} for _ in starts]
+    for number, (reader, _, at, blocks) in enumerate(parts):
+        places = reader.lacking(blocks)
+        batches: list[int] = (at[places] // starts.step).tolist()
+        needed: list[int] = blocks[places].tolist()
+        first = dict(zip(reversed(needed), reversed(batches), strict=True))
+        for block, batch in sorted(first.items()):
+            found[batch].setdefault(number, []).append(block)
+    return found
