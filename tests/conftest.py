@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 # Two workers share two cores, and what they start inherits this: OpenMP's second thread would only spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where a test names no limit, httpx would give up after 5 s: too soon for a busy machine's worst moment.
 _httpx_default: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
 _httpx_default.connect = _httpx_default.read = _httpx_default.write = _httpx_default.pool = 60.0
+
+# How long an example takes, or making it up, says something of the machine only.
+hypothesis_settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import h11
 
 from blixt.cloud.gateway import Backend, Gateway, Limits, RouteTable, Stream, Target, connect_tcp
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -120,7 +120,7 @@ async def test_a_request_waits_for_the_first_replica_and_asks_for_one(rig: Rig) 
 
 
 async def test_waiting_has_a_bound_and_a_deadline(rig: Rig) -> None:
-    rig.set_replicas(state="sleeping", max_waiting=1, hold_s=0.2)
+    rig.set_replicas(state="sleeping", max_waiting=1, hold_s=2)
     held = asyncio.create_task(rig.ask(GET))
     await eventually(lambda: rig.gateway.stats()["u1"].waiting == 1)
     refused = await rig.ask(GET)

@@ -240,7 +240,7 @@ async def test_stop_lets_a_running_request_end_and_closes_idle_connections(rig: 
     await idle.exactly(2)
     await busy.send(b"GET /d/lab/m/ HTTP/1.1\r\nHost: x\r\n\r\n")
     await within(begun)
-    stopping = asyncio.create_task(rig.gateway.stop(drain_s=10))
+    stopping = asyncio.create_task(rig.gateway.stop(drain_s=60))
     assert await idle.all() == b""
     release.set()
     answer = await busy.all()
