@@ -12,7 +12,7 @@ import httpx
 
 from blixt.cloud import supervisor
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 class Cluster:

@@ -52,7 +52,7 @@ def test_a_jobs_metrics_have_no_hole_and_no_duplicate_over_two_crashes(cluster: 
     wait_until(lambda: len(steps()) > 20, "rows arrive")
     cluster.kill_server()
     seen = len(steps())
-    wait_until(lambda: len(steps()) > seen, "rows arrive again")
+    wait_until(lambda: len(steps()) > min(seen, 299), "rows arrive again, unless all are there")
     cluster.kill_server()
     status = cluster.wait_state("jobs", "measured", "succeeded", "failed", "stopped")["status"]
     assert (status["state"], status["attempt"]) == ("succeeded", 1), status

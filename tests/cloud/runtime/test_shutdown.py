@@ -14,8 +14,8 @@ from tests.cloud.runtime.cluster import Cluster, processes_below, wait_until
 from blixt.cloud import supervisor
 
 
-def _mounts() -> str:
-    return Path("/proc/self/mountinfo").read_text()
+def _mounts(below: Path) -> list[str]:
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(below) in line]
 
 
 def _groups(data_dir: Path) -> list[Path]:
@@ -33,7 +33,7 @@ def own(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_down_stops_everything_and_leaves_nothing(own: Cluster) -> None:
-    cluster, mounts = own, _mounts()
+    cluster = own
     cluster.create("studios", "open")
     cluster.create("jobs", "running", command="sleep 600 & sleep 600", processes=2)
     cluster.create(
@@ -45,7 +45,7 @@ def test_down_stops_everything_and_leaves_nothing(own: Cluster) -> None:
     assert len(processes_below(cluster.data_dir)) > 3
     assert supervisor.down(cluster.data_dir) is True
     wait_until(lambda: processes_below(cluster.data_dir) == [], "no process is left")
-    assert _mounts() == mounts
+    assert _mounts(cluster.data_dir) == []
     assert _groups(cluster.data_dir) == []
     assert list((cluster.data_dir / "engine" / "local").iterdir()) == []
     left = {entry.name for entry in cluster.data_dir.iterdir()}
@@ -70,7 +70,7 @@ def test_control_c_in_the_foreground_ends_it_well(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"http://127.0.0.1:")
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     process.stdout.close()
     assert not supervisor.status(tmp_path / "data").running
 

@@ -186,7 +186,10 @@ def _terminal(cluster: Cluster, session: str, token: str | None = None, **header
     url = cluster.url.replace("http", "ws", 1) + "/api/v1/teamspaces/default/studios/work/terminal"
     bearer = {"Authorization": f"Bearer {token or cluster.token}"}
     return connect(
-        f"{url}?cols=91&rows=17&session={session}", additional_headers={**bearer, **headers}, proxy=None
+        f"{url}?cols=91&rows=17&session={session}",
+        additional_headers={**bearer, **headers},
+        proxy=None,
+        open_timeout=60,
     )
 
 
@@ -246,7 +249,10 @@ def test_a_terminal_needs_a_right_and_the_right_origin(cluster: Cluster, studio:
     assert refused.value.response.status_code == 401
     cookie = {"Cookie": f"blixt_session={cluster.token}", "Origin": "http://evil.example"}
     url = cluster.url.replace("http", "ws", 1) + "/api/v1/teamspaces/default/studios/work/terminal"
-    with pytest.raises(InvalidStatus) as foreign, connect(url, additional_headers=cookie, proxy=None):
+    with (
+        pytest.raises(InvalidStatus) as foreign,
+        connect(url, additional_headers=cookie, proxy=None, open_timeout=60),
+    ):
         pass
     assert foreign.value.response.status_code == 403
 
