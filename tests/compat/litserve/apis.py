@@ -1,5 +1,6 @@
 """LitAPIs of the tests; here, so that spawned workers can import them."""
 
+import json
 import os
 import time
 
@@ -203,6 +204,11 @@ class Sick(Square):
         raise RuntimeError("the database is away")
 
 
+class AsyncSick(Square):
+    async def health(self):
+        raise RuntimeError("the database is away")
+
+
 class FileLogger(ls.Logger):
     def __init__(self, path):
         super().__init__()
@@ -232,3 +238,13 @@ class Notes(ls.Callback):
 
     def on_request(self, active_requests, **kwargs):
         self._note(f"request {active_requests}")
+
+
+def rpc(client, method, **params):
+    """Ask the MCP server."""
+    accepted = {"accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    answer = client.post("/mcp/", json=body, headers=accepted)
+    assert answer.status_code == 200, answer.text
+    (data,) = [line for line in answer.text.splitlines() if line.startswith(("data: {", "{"))]
+    return json.loads(data.removeprefix("data: "))["result"]

@@ -224,23 +224,13 @@ def test_an_answer_without_embeddings_raises_where_http_is_answered(client, text
         client.post("/v2/embeddings", json={"input": text, "model": "m"})
 
 
-def rpc(client, method, **params):
-    """Ask the MCP server."""
-    accepted = {"accept": "application/json, text/event-stream"}
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    answer = client.post("/mcp/", json=body, headers=accepted)
-    assert answer.status_code == 200, answer.text
-    (data,) = [line for line in answer.text.splitlines() if line.startswith(("data: {", "{"))]
-    return json.loads(data.removeprefix("data: "))["result"]
-
-
 def test_a_litapi_is_a_tool_named_after_its_path_whose_argument_is_the_request(client):
-    (tool,) = rpc(client, "tools/list")["tools"]
+    (tool,) = apis.rpc(client, "tools/list")["tools"]
     assert (tool["name"], tool["description"]) == ("tools_power", "Raises a number to a power.")
     schema = tool["inputSchema"]
     assert (schema["properties"], schema["required"]) == ({"request": {"$ref": "#/$defs/Body"}}, ["request"])
     assert schema["$defs"]["Body"]["properties"]["exponent"]["minimum"] == 0
-    answer = rpc(client, "tools/call", name="tools_power", arguments={"request": {"base": 3}})
+    answer = apis.rpc(client, "tools/call", name="tools_power", arguments={"request": {"base": 3}})
     assert answer["content"][0]["text"] == "9.0"
 
 

@@ -7,15 +7,18 @@ import inspect
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from blixt.serve import API, HTTPError
+from blixt.serve.batching import Policy
 
 from .api import LitAPI
 from .hooks import HOOKS, body_model, wants_context
 from .pieces import wrap
 
 logger = logging.getLogger("litserve")
+MANY = 1000
 
 
 class Adapter(API):
@@ -30,15 +33,24 @@ class Adapter(API):
             # A spec's streams run side by side: batches of them would wait for their slowest.
             max_batch_size=1 if spec is not None and spec.stream else lit.max_batch_size,
             batch_timeout_s=lit.batch_timeout,
+            loop=in_worker(lit.loop),
             api_path=lit.api_path,
             stream=lit.stream if spec is None else None,
             spec=None if spec is None else spec.wire(lit),
             mcp=None if lit.mcp is None else lit.mcp.wire(),
-            max_streams=1000 if lit.enable_async else None,
+            max_streams=MANY if lit.enable_async else None,
         )
         authorize = getattr(lit, "authorize", None)
         if authorize is not None:
             self.authorize: Callable[..., Any] = authorize
+
+    def policy(self) -> Policy:
+        """A loop of LitServe's makes its batches itself: it is sent what it may want of single requests."""
+        policy = super().policy()
+        if self.loop is self.lit.loop:
+            return policy
+        slots = policy.slots or (MANY if self.lit.enable_async else 2 * self.lit.max_batch_size)
+        return replace(policy, max_batch_size=1, batch_timeout_s=0.0, slots=slots)
 
     def setup(self, device: str, /) -> None:
         """Tell the LitAPI where it is, and set it up."""
@@ -172,6 +184,16 @@ def adapt(lit: LitAPI) -> Adapter:
     if lit.enable_async:
         return AsyncStreaming(lit) if streams else AsyncWhole(lit)
     return Streaming(lit) if streams else Whole(lit)
+
+
+def in_worker(loop: Any) -> Any:
+    """A LitAPI's loop as ours; "auto" and what is one of ours already stay as they are."""
+    if loop == "auto":
+        return loop
+    from .loops.base import LitLoop
+    from .loops.on_channel import OnChannel
+
+    return OnChannel(loop) if isinstance(loop, LitLoop) else loop
 
 
 def guarded(function: Callable[..., Any], *args: Any) -> Any:

@@ -150,6 +150,10 @@ class LitAPI(metaclass=_TimedInit):
             return
         self._send_log(key, value)
 
+    def set_logger_queue(self, queue: Any) -> None:
+        """Let `log` put `(key, value)` into a queue of one's own, outside a server."""
+        self._send_log = lambda key, value: queue.put((key, value))
+
     def format_encoded_response(self, data: Any) -> Any:
         """A streamed piece on the wire: dicts and pydantic models become a line of JSON."""
         from .pieces import to_line

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 
 from blixt.serve.client.events import EventReader
 
+from .health import ToldHealth
 from .pieces import unwrap
 
 if TYPE_CHECKING:
@@ -59,16 +60,22 @@ class LitAnswers:
     Args:
         app: The app behind it.
         streams: Paths whose answers are streams.
+        health: Answers for the workers if it was told of them.
     """
 
-    def __init__(self, app: Any, streams: frozenset[str]) -> None:
+    def __init__(self, app: Any, streams: frozenset[str], health: ToldHealth | None = None) -> None:
         self._app = app
         self._streams = streams
+        self._health = health
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        health = self._health
+        if health is not None and health.told is not None and scope["path"] == health.path:
+            await health.answer(send)
             return
         if scope["path"] in self._streams:
             await self._app(scope, receive, _Plain(send))

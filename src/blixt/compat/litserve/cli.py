@@ -1,22 +1,44 @@
-"""The `litserve` command: `litserve dockerize FILE`."""
+"""The `lightning` command that LitServe brings, for `lightning deploy`: all it does is lightning-sdk's."""
 
-import argparse
-from collections.abc import Sequence
+import importlib.util
+import shutil
+import subprocess
+import sys
 
-from .docker_builder import dockerize
+from .utils import is_package_installed
+
+PACKAGE = "lightning-sdk"
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line.
+def main() -> None:
+    """Run lightning-sdk's command line on this process's words; it is installed if it is not there."""
+    _ensure_lightning_installed()
+    try:
+        from lightning_sdk.cli.entrypoint import main_cli  # pyright: ignore
+    except ImportError as error:
+        print(f"Error importing lightning_sdk CLI: {error}. Install it anew: pip install -U {PACKAGE}")
+        sys.exit(1)
+    sys.argv[0] = "lightning"
+    main_cli()
 
-    Args:
-        words: Its words; None: those of the process.
+
+def _ensure_lightning_installed() -> None:
+    """Install lightning-sdk, with pip or else with uv.
+
+    Raises:
+        SystemExit: Neither could.
     """
-    parser = argparse.ArgumentParser(prog="litserve", description="Serve LitAPIs with blixt.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    wrap = commands.add_parser("dockerize", help="Write a Dockerfile for a server file.")
-    wrap.add_argument("server_filename", help="The path to the server file. Example: server.py or app.py.")
-    wrap.add_argument("--port", type=int, default=8000, help="Where it listens.")
-    wrap.add_argument("--gpu", action="store_true", help="Build on NVIDIA's CUDA runtime image.")
-    said = parser.parse_args(words)
-    dockerize(said.server_filename, said.port, said.gpu)
+    if is_package_installed("lightning_sdk"):
+        return
+    installers: list[list[str]] = []
+    if importlib.util.find_spec("pip"):
+        installers.append([sys.executable, "-m", "pip"])
+    if shutil.which("uv"):
+        installers.append(["uv", "pip"])
+    for installer in installers:
+        try:
+            subprocess.run([*installer, "install", "-U", PACKAGE], check=True)
+        except (subprocess.CalledProcessError, FileNotFoundError):
+            continue
+        return
+    sys.exit(f"Failed to install {PACKAGE}. Run: pip install {PACKAGE}")

@@ -46,22 +46,40 @@ class Bridge(BlixtLogger):
         self._logger.process(key, value)
 
 
-def bridges(loggers: Logger | Sequence[Logger] | None) -> list[Bridge]:
-    """A bridge for each logger.
+class LoggerConnector:
+    """The loggers of a server.
+
+    Args:
+        lit_server: Gets their apps mounted; None: whoever asks for `bridges` sees to that.
+        loggers: One or a list.
 
     Raises:
         ValueError: One of them is no Logger.
     """
-    if loggers is None:
-        return []
-    if isinstance(loggers, Logger):
-        return [Bridge(loggers)]
-    if not isinstance(loggers, list):
-        raise ValueError("loggers must be a list or an instance of litserve.Logger")
-    for logger in loggers:
-        if not isinstance(logger, Logger):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError("Logger must be an instance of litserve.Logger")
-    return [Bridge(logger) for logger in loggers]
+
+    def __init__(self, lit_server: Any, loggers: Logger | Sequence[Logger] | None = None) -> None:
+        self._lit_server = lit_server
+        self._loggers: list[Logger] = []
+        if not isinstance(loggers, Logger | list | None):
+            raise ValueError("loggers must be a list or an instance of litserve.Logger")
+        for logger in [loggers] if isinstance(loggers, Logger) else loggers or []:
+            if not isinstance(logger, Logger):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValueError("Logger must be an instance of litserve.Logger")
+            self.add_logger(logger)
+
+    def add_logger(self, logger: Logger) -> None:
+        """One more."""
+        self._loggers.append(logger)
+        mounted = vars(logger).get("_config", {}).get("mount")
+        if mounted is not None and self._lit_server is not None:
+            self._lit_server.app.mount(mounted["path"], mounted["app"])
+
+    def bridges(self) -> list[Bridge]:
+        """A bridge for each; their apps are mounted in every front."""
+        return [Bridge(logger) for logger in self._loggers]
+
+
+_LoggerConnector = LoggerConnector
 
 
 def _can_travel(logger: Logger) -> bool:

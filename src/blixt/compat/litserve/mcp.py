@@ -1,9 +1,10 @@
 """MCP: a LitAPI as a tool."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .mcp_schema import extract_input_schema
+from .mcp_connector import ToolConnector
+from .mcp_schema import extract_input_schema, kind_of, title_of
+from .mcp_tool import ToolEndpointType
 from .utils import is_package_installed
 
 if TYPE_CHECKING:
@@ -15,14 +16,9 @@ BODY = "request"
 """The argument of a tool that is the request's body: the parameter of `decode_request`."""
 
 
-@dataclass
-class ToolEndpointType:
-    """A tool, and the path that its calls go to."""
-
-    name: str
-    description: str
-    inputSchema: dict[str, Any]
-    endpoint: str
+_LitMCPServerConnector = ToolConnector
+_python_type_to_json_schema = kind_of
+_param_name_to_title = title_of
 
 
 class MCP:

@@ -85,8 +85,11 @@ def _property(parameter: inspect.Parameter) -> tuple[Schema, bool]:
     """One argument's schema, and whether it must be given."""
     from pydantic.fields import FieldInfo
 
-    title = " ".join(word.capitalize() for word in parameter.name.split("_"))
-    schema: Schema = {"title": title, **_kind(parameter.annotation)}
+    kind = kind_of(parameter.annotation)
+    schema: Schema = {
+        "title": title_of(parameter.name),
+        **(kind if isinstance(kind, dict) else {"type": kind}),
+    }
     field = parameter.default
     if not isinstance(field, FieldInfo):
         return schema, field is parameter.empty
@@ -101,10 +104,15 @@ def _property(parameter: inspect.Parameter) -> tuple[Schema, bool]:
     return {**schema, "default": field.default}, False
 
 
-def _kind(annotation: Any) -> Schema:
-    """What JSON calls a type; text if it has no word for it."""
+def kind_of(annotation: Any) -> str | Schema:
+    """What JSON calls a type; text if it has no word for it. A type or nothing is `{"type", "nullable"}`."""
     if get_origin(annotation) in (Union, UnionType):
         inner = [one for one in get_args(annotation) if one is not type(None)]
         if len(inner) == 1 and len(get_args(annotation)) == 2:
-            return {**_kind(inner[0]), "nullable": True}
-    return {"type": KINDS.get(get_origin(annotation) or annotation, "string")}
+            return {"type": kind_of(inner[0]), "nullable": True}
+    return KINDS.get(get_origin(annotation) or annotation, "string")
+
+
+def title_of(name: str) -> str:
+    """A parameter's name for people."""
+    return " ".join(word.capitalize() for word in name.split("_"))

@@ -1,21 +1,20 @@
 """LitServer: LitServe's server, with its arguments and routes, on blixt's."""
 
-import dataclasses
-import json
 import logging
+import multiprocessing
 import os
 import secrets
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.middleware import Middleware
 
-from blixt.serve import Limits, Server
-from blixt.serve.devices import resolve_devices
+from blixt.serve import Server
 from blixt.serve.errors import ServeError, SetupFailed
 from blixt.serve.http.app import ServeApp
 from blixt.serve.http.web import Web
@@ -24,8 +23,15 @@ from blixt.serve.service import Service
 from .adapter import adapt
 from .api import LitAPI
 from .app import INNER_INFO, LitAnswers, add_routes, describe
+from .arguments import check_paths, check_routes, json_of, limits_of, port_of
 from .callbacks.base import Bridge, Callback
-from .loggers import Logger, bridges
+from .connector import Connector
+from .health import ToldHealth
+from .loggers import Logger, LoggerConnector
+from .loops.base import LitLoop
+from .loops.checks import check_hooks
+from .middlewares import MaxSizeMiddleware, RequestCountMiddleware
+from .status import WorkerSetupStatus
 from .utils import add_ssl_context_from_env, configure_logging
 
 __all__ = ["LitServer", "Request", "Response"]
@@ -91,51 +97,56 @@ class LitServer:
         if not self.litapi_connector:
             raise ValueError("LitServer needs at least one LitAPI")
         paths = {"healthcheck_path": healthcheck_path, "info_path": info_path, "shutdown_path": shutdown_path}
-        for name, path in paths.items():
-            if not path.startswith("/"):
-                raise ValueError(
-                    f"{name} must start with '/'. Got {path!r}; write for example '/{name[:6]}'."
-                )
         if middlewares is not None and not isinstance(middlewares, list):
             raise ValueError("middlewares must be a list of tuples (class, arguments) or classes")
-        _check_paths(self.litapi_connector, paths)
+        check_paths(self.litapi_connector, paths)
         self.healthcheck_path, self.info_path, self.shutdown_path = paths.values()
         self.timeout = timeout
-        self.model_metadata = _json(model_metadata)
+        self.model_metadata = json_of(model_metadata)
         self.max_payload_size = max_payload_size
         self.track_requests = track_requests
         self._has_docs = not disable_openapi_url
         self.workers_per_device = workers_per_device
         self._take_moved(moved)
         self._prepare()
-        self.device_names = _devices(accelerator, devices)
-        shutdown_key = SHUTDOWN_API_KEY or secrets.token_urlsafe(24)
+        self._connector = Connector(accelerator, devices)
+        self.device_names = self._connector.names()
+        self.middlewares: list[Any] = [*_built_in(max_payload_size), *(middlewares or [])]
+        self._health = ToldHealth(healthcheck_path, self.litapi_connector)
         web = Web(
             middlewares=[
-                (LitAnswers, {"streams": self._raw_streams()}),
-                *(middlewares or []),
+                (LitAnswers, {"streams": self._raw_streams(), "health": self._health}),
+                *self.middlewares[1:],
             ],
             docs=not disable_openapi_url,
             shutdown=enable_shutdown_api,
-            shutdown_key=shutdown_key,
+            shutdown_key=SHUTDOWN_API_KEY or secrets.token_urlsafe(24),
             health_path=healthcheck_path,
             info_path=INNER_INFO,
             shutdown_path=shutdown_path,
         )
+        self._make = partial(
+            _Server,
+            self,
+            [adapt(api) for api in self.litapi_connector],
+            self._connector.accelerator,
+            self._connector.devices,
+            workers_per_device,
+            api_key=LIT_SERVER_API_KEY,
+            timeout_s=float("inf") if timeout in (False, -1) else float(timeout),
+            limits=limits_of(max_payload_size),
+            web=web,
+            callbacks=[Bridge(callbacks, track_requests)] if callbacks else [],
+            loggers=LoggerConnector(None, loggers).bridges(),
+        )
+        if self._connector.is_here():
+            self._server  # noqa: B018  # what cannot be served is told now
+
+    @cached_property
+    def _server(self) -> "_Server":
+        """blixt's; made when it is needed if its devices are not on this machine, which it would refuse."""
         try:
-            self._server = _Server(
-                self,
-                [adapt(api) for api in self.litapi_connector],
-                accelerator or "auto",
-                devices,
-                workers_per_device,
-                api_key=LIT_SERVER_API_KEY,
-                timeout_s=float("inf") if timeout in (False, -1) else float(timeout),
-                limits=_limits(max_payload_size),
-                web=web,
-                callbacks=[Bridge(callbacks, track_requests)] if callbacks else [],
-                loggers=bridges(loggers),
-            )
+            return self._make()
         except ServeError as error:
             raise ValueError(str(error)) from error
 
@@ -154,6 +165,24 @@ class LitServer:
     def lit_api(self) -> LitAPI:
         """The first LitAPI."""
         return self.litapi_connector[0]
+
+    @property
+    def workers_setup_status(self) -> Mapping[Any, str]:
+        """The workers' states by path and number: so many of a path's are ready. Set it to tell them by hand,
+        and the health route says what follows from that."""
+        if self._health.told is not None:
+            return self._health.told
+        states: dict[str, str] = {}
+        for running in self._server.service.running:
+            ready = int(running.pool.hub.workers_ready)
+            for number in range(len(running.devices)):
+                state = WorkerSetupStatus.READY if number < ready else WorkerSetupStatus.STARTING
+                states[f"{running.api.api_path.strip('/')}_{number}"] = state
+        return states
+
+    @workers_setup_status.setter
+    def workers_setup_status(self, states: Mapping[Any, str]) -> None:
+        self._health.told = states
 
     @staticmethod
     def device_identifiers(accelerator: str, device: int | Sequence[int]) -> list[str]:
@@ -195,7 +224,7 @@ class LitServer:
         """
         if host not in HOSTS:
             raise ValueError(f"host must be '0.0.0.0', '127.0.0.1', or '::' but got {host}")
-        number = _port(port)
+        number = port_of(port)
         if api_server_worker_type not in (None, "process", "thread"):
             raise ValueError(
                 f"api_server_worker_type={api_server_worker_type!r}: Must be 'process' or 'thread'"
@@ -219,6 +248,17 @@ class LitServer:
                 message = "One or more workers failed to start. Shutting down LitServe"
                 raise RuntimeError(message) from error
             raise
+
+    def _prepare_app_run(self, app: FastAPI) -> None:
+        """Let a copy of the app count its active requests in `active_counter`, if they are tracked."""
+        if self.track_requests:
+            counting = Middleware(RequestCountMiddleware, active_counter=self.active_counter)
+            app.user_middleware = [counting, *app.user_middleware]
+
+    @cached_property
+    def active_counter(self) -> Any:
+        """Active requests of apps that were prepared by hand, over processes."""
+        return multiprocessing.Value("i", 0)
 
     @staticmethod
     def generate_client_file(port: str | int = 8000) -> None:
@@ -256,16 +296,20 @@ class LitServer:
                 raise ValueError("batch_timeout must be less than request_timeout")
             api.request_timeout = self.timeout
             api.pre_setup(spec=None)
-            if api.stream and api.spec is None:
-                _check_stream(api)
-        if isinstance(self.workers_per_device, Mapping):
-            known = {api.api_path for api in self.litapi_connector}
-            unknown = self.workers_per_device.keys() - known
-            if unknown:
-                raise ValueError(f"workers_per_device names unknown api_path {min(unknown)!r}")
+            if isinstance(api.loop, LitLoop):
+                api.loop.pre_setup(api, api.spec)
+            elif api.spec is None:
+                check_hooks(api)
+        check_routes(self.workers_per_device, self.litapi_connector)
 
     def _raw_streams(self) -> frozenset[str]:
         return frozenset(api.api_path for api in self.litapi_connector if api.stream and api.spec is None)
+
+
+def _built_in(max_payload_size: float | None) -> list[Any]:
+    """The middlewares that every server has, listed before the user's."""
+    size = [] if max_payload_size is None else [(MaxSizeMiddleware, {"max_size": max_payload_size})]
+    return [LitAnswers, *size]
 
 
 class _Server(Server):
@@ -283,63 +327,7 @@ class _Server(Server):
         return app
 
 
-def _check_paths(apis: Sequence[LitAPI], own: Mapping[str, str]) -> None:
-    taken = {path: f"LitServe {name.removesuffix('_path')}" for name, path in own.items()}
-    for api in apis:
-        if api.spec is None and api.api_path in taken:
-            raise ValueError(f"api_path {api.api_path} is already in use by {taken[api.api_path]}")
-        taken[api.api_path] = type(api).__name__
-
-
-def _check_stream(api: LitAPI) -> None:
-    from .hooks import is_generator
-
-    if not (is_generator(api.predict) and is_generator(api.encode_response)):
-        raise ValueError(
-            """When `stream=True` both `lit_api.predict` and
-             `lit_api.encode_response` must generate values using `yield`."""
-        )
-
-
-def _devices(accelerator: str | None, devices: Any) -> list[str]:
-    if accelerator in ("cuda", "mps") and devices != "auto":
-        indexes: Any = range(devices) if isinstance(devices, int) else devices
-        if isinstance(devices, str) or not all(isinstance(index, int) for index in indexes):
-            raise ValueError(
-                "devices must be an integer or a list of integers when using 'cuda' or 'mps', "
-                f"instead got {devices!r}"
-            )
-        return [f"{accelerator}:{index}" for index in indexes]
-    try:
-        return resolve_devices(accelerator or "auto", devices)
-    except ServeError as error:
-        raise ValueError(str(error)) from error
-
-
-def _limits(max_payload_size: float | None) -> Limits:
-    # A request that a worker has begun runs on, however late: LitServe's timeout is of those that wait.
-    limits = Limits(running_timeout=False)
-    if max_payload_size is None:
-        return dataclasses.replace(limits, max_payload_bytes=sys.maxsize)
-    return dataclasses.replace(limits, max_payload_bytes=int(max_payload_size))
-
-
 def _say_running(log_level: str, address: str) -> None:
     """What uvicorn says when it listens, for scripts that wait for the line."""
     if log_level in ("info", "debug", "trace"):
         print(f"INFO:     Uvicorn running on {address} (Press CTRL+C to quit)", file=sys.stderr, flush=True)
-
-
-def _port(port: str | int) -> int:
-    number = int(port) if str(port).isdigit() else -1
-    if not 1024 <= number <= 65535:
-        raise ValueError(f"port must be a value from 1024 to 65535 but got {port}")
-    return number
-
-
-def _json(metadata: Any) -> Any:
-    try:
-        json.dumps(metadata)
-    except (TypeError, ValueError):
-        raise ValueError("model_metadata must be JSON serializable.") from None
-    return metadata

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import dataclasses
 import importlib.util
 import logging
 import os
@@ -10,25 +9,36 @@ import pdb
 import pickle
 import sys
 import tempfile
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .status import LitAPIStatus, LoopResponseType, WorkerSetupStatus
+
 if TYPE_CHECKING:
     from .server import LitServer
 
+__all__ = [
+    "ForkedPdb",
+    "LitAPIStatus",
+    "LoopResponseType",
+    "WorkerSetupStatus",
+    "add_log_handler",
+    "add_ssl_context_from_env",
+    "azip",
+    "call_after_stream",
+    "configure_logging",
+    "dump_exception",
+    "generate_random_zmq_address",
+    "is_package_installed",
+    "set_log_level",
+    "set_trace",
+    "set_trace_if_debug",
+    "wrap_litserve_start",
+]
 FORMAT = "%(asctime)s - %(processName)s[%(process)d] - %(name)s - %(levelname)s - %(message)s"
-
-
-@dataclasses.dataclass
-class WorkerSetupStatus:
-    """States of a worker."""
-
-    STARTING: str = "starting"
-    READY: str = "ready"
-    ERROR: str = "error"
-    FINISHED: str = "finished"
 
 
 @contextmanager
@@ -108,6 +118,11 @@ def add_log_handler(handler: logging.Handler) -> None:
 def is_package_installed(package_name: str) -> bool:
     """Whether a package can be imported."""
     return importlib.util.find_spec(package_name) is not None
+
+
+def generate_random_zmq_address(temp_dir: str = "/tmp") -> str:
+    """The name of a socket file that nobody else has, as ZeroMQ writes it."""
+    return f"ipc://{temp_dir}/zmq-{uuid.uuid4().hex}.ipc"
 
 
 class ForkedPdb(pdb.Pdb):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from blixt.serve.codec import to_json
 from blixt.serve.errors import Failure, HTTPError
@@ -69,6 +70,8 @@ class Lane:
             await self.fail(exchange, rejected.failure)
         except ClientGone:
             self._note(exchange, CLIENT_LEFT, began)
+        except HTTPException as error:  # of a middleware, while we read the body through it
+            await self.fail(exchange, Failure(error.status_code, error.detail, dict(error.headers or {})))
         except Exception:
             logger.exception("%s failed on a request", exchange.path)
             await self.fail(exchange, Failure(500, "Internal Server Error"))

@@ -50,3 +50,7 @@ class LitSpec:
     def piece(self, data: Any) -> Any:
         """An encoded piece of a stream as the spec's front half takes it."""
         return data
+
+    def last_piece(self) -> Any:
+        """What ends a stream, if there is anything besides its end."""
+        return None

@@ -103,6 +103,10 @@ class OpenAISpec(LitSpec):
             tool_calls=calls or None,
         )
 
+    def last_piece(self) -> Any:
+        """Why it ended."""
+        return _end()
+
 
 def messages(outputs: Iterable[Any]) -> Iterator[Any]:
     """What `predict` yields, as messages."""
