@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import RandomSampler, SequentialSampler, TensorDataset
 
+from blixt.fabric import ConfigError
 from blixt.trainer import DataModule
 from blixt.trainer.boring import (
     BoringDataModule,
@@ -31,7 +32,8 @@ def test_datasets_become_loaders_and_only_training_is_shuffled() -> None:
     assert isinstance(data.train_dataloader().sampler, RandomSampler)
     assert isinstance(data.val_dataloader().sampler, SequentialSampler)
     assert len(data.train_dataloader()) == 2
-    assert data.test_dataloader() is None
+    with pytest.raises(ConfigError, match="test_dataloader"):
+        data.test_dataloader()
 
 
 def test_several_and_named_datasets_become_several_and_named_loaders() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from blixt.fabric import ConfigError
-from blixt.trainer import CSVLogger, DataModule, Interval, ModelCheckpoint, Trainer
+from blixt.trainer import CSVLogger, DataModule, Interval, LearningRateMonitor, ModelCheckpoint, Trainer
+from blixt.trainer.boring import BoringModel
 from blixt.trainer.callbacks.timer import Timer
 
 from .samples import Classifier, make_loader
@@ -232,3 +233,18 @@ def test_arguments_that_may_change_are_attributes(trainer: Any) -> None:
     assert (run.global_step, run.current_epoch) == (6, 3)
     with pytest.raises(ConfigError, match="a number of batches"):
         run.limit_val_batches = 1.5
+
+
+def test_a_look_at_a_program_needs_no_logger_and_leaves_nothing(tmp_path: Path) -> None:
+    class Drawing(BoringModel):
+        def on_train_start(self) -> None:
+            self.logger.experiment.add_text("name", "value")
+
+    watching = [LearningRateMonitor(), ModelCheckpoint(monitor="never", save_last=True)]
+    run = Trainer(
+        accelerator="cpu", devices=1, fast_dev_run=True, callbacks=watching, default_root_dir=tmp_path
+    )
+    run.fit(Drawing())
+    assert [type(logger).__name__ for logger in run.loggers] == ["DummyLogger"]
+    assert run.checkpoint_callback is watching[1]
+    assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,8 @@ class ConfigError(FabricError, ValueError):
     """
 
     def __init__(self, argument: str, value: object, reason: str, fix: str) -> None:
-        owner, _, name = argument.partition("(")
-        given = f"{owner}({name.rstrip(')')}={value!r})" if name else f"{argument}={value!r}"
+        owner, _, name = argument.rstrip(")").partition("(")
+        given = f"{owner}({name}={value!r})" if name else f"{argument}={value!r}"
         super().__init__(f"{given}: {reason}. {fix}.")
         self.argument = argument
         self.value = value
@@ -37,6 +37,18 @@ class UnknownArgumentError(ConfigError, TypeError):
 
 class WrongTypeError(ConfigError, TypeError):
     """An argument has a type that cannot work."""
+
+
+class MissingMethodError(ConfigError, AttributeError):
+    """Something is asked of an object that has no such thing."""
+
+
+class MissingVariableError(ConfigError, KeyError):
+    """An environment variable is needed and not set."""
+
+    def __str__(self) -> str:
+        """The sentence; a KeyError would show it in quotes."""
+        return str(self.args[0])
 
 
 class UsageError(FabricError, RuntimeError):
@@ -67,6 +79,14 @@ class MissingPackageError(FabricError, ImportError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """There is no checkpoint where one was looked for."""
+
+
+class MissingEntryError(CheckpointError, KeyError):
+    """A checkpoint lacks a name that was asked for."""
+
+    def __str__(self) -> str:
+        """The sentence; a KeyError would show it in quotes."""
+        return str(self.args[0])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

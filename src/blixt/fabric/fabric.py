@@ -338,6 +338,12 @@ class Fabric(Starting, Exchange, Files, Reports, Former):
         """Seed Python's, numpy's and torch's generators, see `blixt.fabric.seed_everything`."""
         return seed_everything(seed, workers is not False, verbose)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_modules": list(self._modules)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _modules=WeakSet(state["_modules"]))
+
 
 @contextmanager
 def _together(*contexts: AbstractContextManager[Any]) -> Generator[None]:

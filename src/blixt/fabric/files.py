@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from blixt.fabric.compiled import unwrap_compiled
-from blixt.fabric.errors import CheckpointError, ConfigError, WrongTypeError, nearest
+from blixt.fabric.errors import ConfigError, MissingEntryError, WrongTypeError, nearest
 from blixt.fabric.place import Place
 from blixt.fabric.wrapped_optimizer import unwrap_optimizer
 from blixt.fabric.wrappers import FabricModule
@@ -75,7 +75,7 @@ class Files(Place):
         missing = [name for name in state if name not in content]
         if missing and strict:
             found = ", ".join(sorted(map(str, content))) or "nothing"
-            raise CheckpointError(f"The checkpoint {path} has no {missing[0]!r}. It holds {found}.")
+            raise MissingEntryError(f"The checkpoint {path} has no {missing[0]!r}. It holds {found}.")
         for name in [name for name in state if name in content]:
             if not self._restore(state[name], content[name], strict):
                 state[name] = content[name]

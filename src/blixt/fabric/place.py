@@ -36,6 +36,7 @@ class Place:
         self._device = plan.strategy.process_device = plan.device_of(self._world)
         scales_itself = plan.strategy.scales_loss
         self._scaler = None if scales_itself else plan.precision.make_scaler(self._device)
+        plan.strategy.cluster_environment = plan.environment
         self._launched = False
         if plan.world is not None:
             rank_zero_only.rank = self._world.rank

@@ -16,6 +16,10 @@ log = logging.getLogger("blixt")
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK")
 
 
+class PossibleUserWarning(UserWarning):
+    """Something looks like a mistake and may be meant."""
+
+
 def current_rank() -> int:
     """The rank of this process: what Fabric settled on, else what the environment says, else 0."""
     if rank_zero_only.rank is not None:

@@ -1,5 +1,6 @@
 """What `Fabric.setup` makes of an optimizer."""
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
+from blixt.fabric.clearing import zero_grad_of
 from blixt.fabric.errors import ConfigError
 from blixt.fabric.strategies import Strategy
 
@@ -37,7 +39,7 @@ class FabricOptimizer:
         own = vars(self)
         own["optimizer"] = optimizer
         own["module"] = module
-        own["zero_grad"] = optimizer.zero_grad
+        own["zero_grad"] = _zero_grad_of(optimizer)
         own["_strategy"] = strategy
         own["_scaler"] = scaler
         own["_callbacks"] = callbacks if callbacks is not None else []
@@ -135,6 +137,18 @@ def wrap_optimizer(
 @cache
 def _class_for(base: type[Optimizer]) -> type[Any]:
     return type(f"Fabric{base.__name__}", (FabricOptimizer, base), {})
+
+
+def _zero_grad_of(optimizer: Optimizer) -> Callable[..., None]:
+    """Its `zero_grad`, taking torch's `set_to_none` where it calls that `set_grads_to_None`, as apex does."""
+    own = zero_grad_of(optimizer)
+    if "set_grads_to_None" not in inspect.signature(own).parameters:
+        return own
+
+    def zero_grad(set_to_none: bool | None = None) -> None:
+        own(**({} if set_to_none is None else {"set_grads_to_None": set_to_none}))
+
+    return zero_grad
 
 
 def _itself(optimizer: Optimizer) -> Optimizer:

@@ -9,7 +9,7 @@ from torch import nn
 
 from blixt.fabric.compiled import unwrap_compiled
 from blixt.fabric.data import ResumableLoader
-from blixt.fabric.errors import ConfigError, UsageError, WrongTypeError, nearest
+from blixt.fabric.errors import ConfigError, MissingMethodError, UsageError, WrongTypeError, nearest
 from blixt.fabric.precision import Precision
 from blixt.fabric.wrapped_optimizer import FabricOptimizer
 
@@ -99,7 +99,7 @@ class FabricModule(nn.Module):
         if not isinstance(getattr(self.module, name, None), MethodType):
             owner = type(self.module).__name__
             hint = nearest(name, [n for n in dir(type(self.module)) if not n.startswith("_")]).rstrip("?")
-            raise ConfigError("mark_forward_method(method)", name, f"{owner} has no such method", hint)
+            raise MissingMethodError("mark_forward_method(method)", name, f"{owner} has no such method", hint)
         vars(self)["_marked"].add(name)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from blixt.fabric import ConfigError
+from blixt.fabric import ConfigError, rank_zero_warn
+from blixt.fabric.rank_zero import PossibleUserWarning
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import overridden
 from blixt.trainer.module import Module
@@ -19,6 +20,10 @@ _FORMER["training_epoch_end"] = ("training_step", "on_train_epoch_end")
 
 class FormerHookError(ConfigError, NotImplementedError):
     """A hook that Lightning called before 2.0, and nobody calls now."""
+
+
+class SignatureError(ConfigError, RuntimeError, TypeError):
+    """A step or hook of the module takes other arguments than it will be given."""
 
 
 def refuse_former_hooks(module: Module) -> None:
@@ -80,7 +85,7 @@ def has_loader(stage: str, module: Module, datamodule: DataModule | None) -> boo
 
 
 def can_validate(module: Module, datamodule: DataModule | None, given: Any, wanted: bool = True) -> bool:
-    """Whether a fit validates: there are batches, and a step for them. Batches without a step are told.
+    """Whether a fit validates: there are batches, and a step for them. Either without the other is told.
 
     Args:
         module: Of the fit.
@@ -96,6 +101,12 @@ def can_validate(module: Module, datamodule: DataModule | None, given: Any, want
             "validation_step. Write one, or say Trainer(limit_val_batches=0).",
             stacklevel=2,
         )
+    if wanted and step and not loader:
+        rank_zero_warn(
+            f"fit will not validate: {type(module).__name__} has a validation_step, but there is no "
+            "loader for it. Give val_dataloaders=, or write val_dataloader.",
+            category=PossibleUserWarning,
+        )
     return loader and step
 
 
@@ -109,16 +120,16 @@ def check_batch_hook(method: Callable[..., Any], name: str, leading: int, severa
         several: Whether `dataloader_idx` is given, because there are several loaders.
 
     Raises:
-        ConfigError: When they do not fit.
+        SignatureError: When they do not fit.
     """
     parameters = inspect.signature(method).parameters.values()
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if several and not takes_all and len(places) <= leading:
         reason = "several loaders are given and it takes no dataloader_idx"
-        raise ConfigError(
+        raise SignatureError(
             f"{name}()", f"{len(places)} argument(s)", reason, "Add the argument dataloader_idx=0"
         )
     if not several and len([p for p in places if p.default is p.empty]) > leading:
         reason = "only one loader is given and it asks for more"
-        raise ConfigError(f"{name}()", places[leading].name, reason, "Leave it out, or give it a default")
+        raise SignatureError(f"{name}()", places[leading].name, reason, "Leave it out, or give it a default")

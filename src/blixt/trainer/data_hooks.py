@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from blixt.fabric import to_device
+from blixt.fabric import ConfigError, to_device
 
 
 class DataHooks:
@@ -29,19 +29,19 @@ class DataHooks:
 
     def train_dataloader(self) -> Any:
         """The loader for `fit`, unless one is given there."""
-        return None
+        raise _unwritten(self, "train_dataloader")
 
     def val_dataloader(self) -> Any:
         """One loader or several for validation."""
-        return None
+        raise _unwritten(self, "val_dataloader")
 
     def test_dataloader(self) -> Any:
         """One loader or several for `test`."""
-        return None
+        raise _unwritten(self, "test_dataloader")
 
     def predict_dataloader(self) -> Any:
         """One loader or several for `predict`."""
-        return None
+        raise _unwritten(self, "predict_dataloader")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Change a batch before it goes to the device."""
@@ -54,3 +54,8 @@ class DataHooks:
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Change a batch on the device, such as augmentations there."""
         return batch
+
+
+def _unwritten(owner: object, name: str) -> ConfigError:
+    fix = "Write one that returns a loader, or give loaders to the Trainer's method"
+    return ConfigError(f"{name}()", type(owner).__name__, "it has no such loader", fix)

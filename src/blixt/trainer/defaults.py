@@ -5,21 +5,30 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from blixt.fabric import BlixtLogger, ConfigError, CSVLogger, Fabric, Logger, TensorBoardLogger
+from blixt.fabric import BlixtLogger, ConfigError, CSVLogger, DummyLogger, Fabric, Logger, TensorBoardLogger
 from blixt.fabric.loggers.experiment import from_environment
 from blixt.trainer.callback import Callback
 from blixt.trainer.callbacks.base import Checkpoint
 from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
-from blixt.trainer.callbacks.early_stopping import EarlyStopping
 from blixt.trainer.callbacks.progress_bar import ProgressBar
 from blixt.trainer.callbacks.timer import Timer
 from blixt.trainer.config import TrainerConfig
 
 
 def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool, name: str) -> list[Logger]:
-    """The loggers of a run; the one of a blixt Job is added unless loggers are switched off."""
-    if quiet or given is False:
+    """The loggers of a run; the one of a blixt Job is added unless loggers are switched off.
+
+    Args:
+        given: The argument `logger`.
+        root: Where the default logger writes.
+        fabric: The processes.
+        quiet: Let one that keeps nothing take their place, so that whoever asks for a logger finds one.
+        name: The folder of the default logger.
+    """
+    if given is False:
         return []
+    if quiet:
+        return [DummyLogger()]
     if given is None or given is True:
         kind = TensorBoardLogger if find_spec("tensorboard") is not None else CSVLogger
         loggers: list[Logger] = [kind(Path(root), name)]
@@ -60,9 +69,7 @@ def make_callbacks(
     if has_checkpoint and not checkpointing:
         reason = "a checkpoint callback is among the callbacks"
         raise ConfigError("Trainer(enable_checkpointing)", False, reason, "Leave one of the two out")
-    if config.fast_dev_run:
-        callbacks = [c for c in callbacks if not isinstance(c, (Checkpoint, EarlyStopping))]
-    elif checkpointing and not has_checkpoint:
+    if checkpointing and not has_checkpoint and not config.fast_dev_run:
         callbacks.append(ModelCheckpoint())
     _add_bar(callbacks, bar)
     _add_summary(callbacks, summary)

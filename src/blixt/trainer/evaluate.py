@@ -1,15 +1,18 @@
 """The loop of validate, test and predict."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, cast
 
 import torch
 
-from blixt.fabric import ConfigError, Fabric
+from blixt.fabric import Fabric
 from blixt.fabric.agree import AFTER
-from blixt.trainer.complete import check_batch_hook
+from blixt.trainer.combined_steps import takes_iterator
+from blixt.trainer.complete import SignatureError, check_batch_hook
+from blixt.trainer.evaluate_drawn import DrawnEvaluation, limited
 from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook, Page
@@ -79,7 +82,7 @@ class Evaluation:
         self.loaders = list(loaders)
         self.steps = [0] * len(self.loaders)
         self.index = self.loader_index = self.total_index = -1
-        self.running = self.keeps_indices = False
+        self.running = self.keeps_indices = self._told_of_none = False
         self._leaves: Callable[[int], bool] | None = None
         self._done = 0
         self.batch_indices: list[int] | None = None
@@ -95,7 +98,8 @@ class Evaluation:
         self._watched = watched
         self._several = len(self.loaders) > 1
         name = f"{kind}_step"
-        self._arguments = _arguments_of(getattr(module, name), name, self._several)
+        self._drawn = takes_iterator(getattr(module, name))
+        self._arguments = 1 if self._drawn else _arguments_of(getattr(module, name), name, self._several)
         for hook, leading in ((f"on_{kind}_batch_start", 2), (f"on_{kind}_batch_end", 3)):
             if overridden(module, hook, Module):
                 check_batch_hook(getattr(module, hook), hook, leading, self._several)
@@ -142,10 +146,13 @@ class Evaluation:
             with self._no_gradients():
                 hooks.call(f"on_{kind}_start")
                 hooks.call(f"on_{kind}_epoch_start")
-                outputs = [
-                    self._run_loader(index, loader, epoch, max_batches, keep_outputs)
-                    for index, loader in enumerate(self.loaders)
-                ]
+                if self._drawn:
+                    outputs = self._run_drawn(epoch, max_batches, keep_outputs)
+                else:
+                    outputs = [
+                        self._run_loader(index, loader, epoch, max_batches, keep_outputs)
+                        for index, loader in enumerate(self.loaders)
+                    ]
                 self._leave_if_told(ALL_BATCHES)
                 logbook.loader = 0
                 if kind != "predict":
@@ -167,9 +174,7 @@ class Evaluation:
     def _run_loader(
         self, index: int, loader: StageLoader, epoch: int, max_batches: int | None, keep: bool
     ) -> list[Any]:
-        total = loader.total
-        if max_batches is not None and max_batches >= 0:
-            total = max_batches if total is None else min(total, max_batches)
+        total = limited(loader, max_batches)
         outputs: list[Any] = []
         if total == 0:
             return outputs
@@ -182,6 +187,7 @@ class Evaluation:
                 self._remember(index, loader)
             output = self._run_batch(batch, position, index)
             if keep:
+                self._tell_of_none(output)
                 outputs.append(output)
             self._done += 1
             self._leave_if_told(self._done)
@@ -190,31 +196,73 @@ class Evaluation:
         loader.batches.end_epoch()
         return outputs
 
+    def _run_drawn(self, epoch: int, max_batches: int | None, keep: bool) -> list[list[Any]]:
+        """Of a step that draws its batches itself; hooks before it see the batch that was drawn last."""
+        outputs: list[list[Any]] = [[] for _ in self.loaders]
+        drawn = DrawnEvaluation(self.loaders, epoch, max_batches, self._watched, self._turn_to)
+        while not drawn.done:
+            for hook in self._before:
+                hook(*self._places(drawn.batch, drawn.batch_idx, drawn.dataloader_idx))
+            output = self._call_step(drawn)
+            index = drawn.dataloader_idx
+            for hook in self._after:
+                hook(output, *self._places(drawn.batch, drawn.batch_idx, index))
+            self._write_step(index)
+            if keep:
+                self._tell_of_none(output)
+                outputs[index].append(output)
+            self.index = drawn.batch_idx
+            self._done = drawn.count
+            self._leave_if_told(self._done)
+        return outputs
+
+    def _turn_to(self, batch: Any, index: int) -> None:
+        self._logbook.batch = batch
+        self._logbook.loader = self.loader_index = index
+
+    def _tell_of_none(self, output: Any) -> None:
+        if output is None and not self._told_of_none:
+            self._told_of_none = True
+            warnings.warn(
+                f"{type(self._module).__name__}.predict_step returned None, which is kept as a prediction. "
+                "Return the answer, or call predict(return_predictions=False).",
+                stacklevel=5,
+            )
+
     def _leave_if_told(self, done: int) -> None:
         if self._leaves is not None and self._leaves(done):
             raise BrokenOffError
 
     def _run_batch(self, batch: Any, position: int, index: int) -> Any:
-        logbook = self._logbook
         if self._transfer is not None:
             batch = self._transfer(batch, index)
-        logbook.batch = batch
+        self._logbook.batch = batch
         self.index = position
         self.total_index += 1
-        places = (batch, position, index) if self._several else (batch, position)
+        places = self._places(batch, position, index)
         for hook in self._before:
             hook(*places)
-        logbook.hook = f"{self.kind}_step"
-        output = self._step(*places[: self._arguments])
-        logbook.hook = None
+        output = self._call_step(*places[: self._arguments])
         for hook in self._after:
             hook(output, *places)
+        self._write_step(index)
+        return output
+
+    def _places(self, batch: Any, position: int, index: int) -> tuple[Any, ...]:
+        return (batch, position, index) if self._several else (batch, position)
+
+    def _call_step(self, *arguments: Any) -> Any:
+        self._logbook.hook = f"{self.kind}_step"
+        output = self._step(*arguments)
+        self._logbook.hook = None
+        return output
+
+    def _write_step(self, index: int) -> None:
         if self._write_row is not None and self.kind != "predict":
-            row = logbook.collect_step()
+            row = self._logbook.collect_step()
             if row:
                 self._write_row(row, self.steps[index], epoch=False)
             self.steps[index] += 1
-        return output
 
     def _remember(self, index: int, loader: StageLoader) -> None:
         self.batch_indices = cast("list[int] | None", cast("Any", loader.batches).indices)
@@ -252,11 +300,13 @@ def _arguments_of(step: Callable[..., Any], name: str, several: bool) -> int:
     wanted = step_arguments(step)
     if several and wanted < 3:
         reason = "several loaders are given and it takes no dataloader_idx"
-        raise ConfigError(f"{name}()", f"{wanted} argument(s)", reason, "Add the argument dataloader_idx=0")
+        raise SignatureError(
+            f"{name}()", f"{wanted} argument(s)", reason, "Add the argument dataloader_idx=0"
+        )
     required = [p for p in _positional(step) if p.default is p.empty]
     if not several and len(required) > 2:
-        reason = "only one loader is given and it asks for dataloader_idx"
-        raise ConfigError(f"{name}()", "dataloader_idx", reason, "Leave it out, or write dataloader_idx=0")
+        reason = "only one loader is given and it asks for more than batch and batch_idx"
+        raise SignatureError(f"{name}()", required[2].name, reason, "Leave it out, or give it a default")
     return wanted
 
 

@@ -81,4 +81,9 @@ def check_evaluation(fn: TrainerFn, module: Module, datamodule: DataModule | Non
     by_forward = kind == "predict" and overridden(module, "forward", Module)
     if not by_forward and not overridden(module, step, Module):
         reason = f"it says nothing about what to do with a batch to {fn.value}"
-        raise ConfigError(f"{fn.value}(model)", type(module).__name__, reason, f"Write {step}")
+        raise ConfigError(
+            f"{fn.value}(model)",
+            type(module).__name__,
+            reason,
+            f"Write {step}{' or forward' if kind == 'predict' else ''}",
+        )

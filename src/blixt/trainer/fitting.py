@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from blixt.fabric import isolate_rng
+from blixt.fabric import ConfigError, isolate_rng
 from blixt.trainer import checkpoint as checkpoints
 from blixt.trainer.callback import Callback, let_callbacks_log
 from blixt.trainer.callbacks.timed import TimedDecision
@@ -110,6 +110,7 @@ class FitStage(LoaderStage):
         self._log_hyperparameters(module)
         if content is not None:
             checkpoints.restore_optimizers(content, self._parts())
+            self._refuse_later_epoch(path)
         module.zero_grad()
         evaluation = self._validation if self.enable_validation else None
         if content is None and self.config.num_sanity_val_steps and evaluation is not None:
@@ -284,6 +285,13 @@ class FitStage(LoaderStage):
         else:
             why = "should_stop was set"
         self.print(f"blixt: fit ends at once, {why}.")
+
+    def _refuse_later_epoch(self, path: str | None) -> None:
+        reached, limit = self.counters.epoch + self.counters.epoch_done, self.config.max_epochs
+        if reached > limit != -1:
+            reason = f"the checkpoint {path} has reached epoch {reached}"
+            fix = "Raise max_epochs, or leave ckpt_path out to begin anew"
+            raise ConfigError("Trainer(max_epochs)", limit, reason, fix)
 
     def _leave_early(self, stop: StopAgreement) -> None:
         """Save what is needed to go on; an outside signal also ends the process, with its usual code."""

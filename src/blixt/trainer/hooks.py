@@ -19,7 +19,8 @@ def overridden(item: object, name: str, base: type) -> bool:
     """Whether `item` brings its own method `name` instead of the one of `base`; None on it is none."""
     if name in vars(item):
         return vars(item)[name] is not None
-    return getattr(type(item), name, None) is not getattr(base, name, None)
+    own = getattr(type(item), name, None)
+    return own is not None and own is not getattr(base, name, None)
 
 
 class HookPlan:
@@ -87,6 +88,13 @@ class HookPlan:
         """Call the module's hook only."""
         for hook in self.of_module(event):
             hook(*args)
+
+    def of_data(self, owner: object, event: str) -> Hook:
+        """A method of module or data module that is called whether overridden or not, and measured."""
+        from blixt.trainer.module import Module
+
+        kind = "LightningModule" if isinstance(owner, Module) else "LightningDataModule"
+        return profiled(getattr(owner, event), self._profiler, f"[{kind}]{type(owner).__name__}.{event}")
 
     def _ordered(self, event: str) -> tuple[Hook, ...]:
         module, callbacks = self.of_module(event), self._with(event)

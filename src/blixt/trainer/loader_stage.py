@@ -136,6 +136,7 @@ class LoaderStage(TrainerViews):
         found = loaders.find_loaders(stage, self._given.get(stage), module, self.datamodule)
         if found is None:
             return None
+        self._found[kind] = found
         transfer, empty = self._transfer(module), self._allows_empty()
         with isolate_rng(self.fabric.device):  # training draws the same numbers with and without validation
             return loaders.prepare_evaluation(

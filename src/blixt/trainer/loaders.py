@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from blixt.fabric import ConfigError, Fabric, FabricError, ResumableLoader, all_gather_objects
 from blixt.fabric.agree import DataLeft
+from blixt.fabric.errors import WrongTypeError
 from blixt.fabric.samplers import with_parts
 from blixt.trainer.combined import CombinedLoader, length_of
 from blixt.trainer.combined_batches import AheadBatches, Batches, CombinedBatches, close
@@ -56,14 +57,24 @@ class StageLoader:
 
 
 def find_loaders(stage: str, given: Any, module: Module, datamodule: DataModule | None) -> Any:
-    """What was given to fit/validate/test/predict, else what the data module or the module makes."""
+    """What was given to fit/validate/test/predict, else what the data module or the module makes.
+
+    Raises:
+        WrongTypeError: When a loader method returns None, which is mostly a forgotten `return`.
+    """
     if given is not None:
         return given
     name = f"{stage}_dataloader"
+    owner: DataModule | Module = module
     if datamodule is not None and overridden(datamodule, name, DataModule):
-        return getattr(datamodule, name)()
-    make = getattr(module, name)  # some set it to None on an instance, to go without that loader
-    return None if make is None else make()
+        owner = datamodule
+    elif not overridden(module, name, Module):  # also where it is set to None, to go without that loader
+        return None
+    made = getattr(owner, name)()
+    if made is None:
+        fix = f"Return a loader; [] is no data, Trainer(limit_{stage}_batches=0) goes without"
+        raise WrongTypeError(f"{type(owner).__name__}({name})", None, "it returned no loader", fix)
+    return made
 
 
 def prepare_train(
@@ -156,6 +167,11 @@ def as_sequence(found: Any) -> list[Any]:
         return []
     loaders, arrange, mode = _take_apart(found, "sequential")
     return loaders if arrange is None or mode == "sequential" else [found]
+
+
+def as_given(found: Any) -> Any:
+    """The loaders as the user nested them: what is in a `CombinedLoader`, anything else as it is."""
+    return found.iterables if isinstance(found, CombinedLoader) else found
 
 
 def prepare(

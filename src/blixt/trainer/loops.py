@@ -111,6 +111,13 @@ class FitLoop(_View):
         return Progress(tracker, tracker)
 
     @property
+    def done(self) -> bool:
+        """Whether a limit on steps or epochs is reached."""
+        config, counters = self.trainer.config, self.trainer.counters
+        epochs = counters.epoch + counters.epoch_done
+        return counters.global_step >= config.max_steps != -1 or epochs >= config.max_epochs != -1
+
+    @property
     def restarting(self) -> bool:
         """Whether the fit went on from a checkpoint."""
         return self.trainer.ckpt_path is not None

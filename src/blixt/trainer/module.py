@@ -1,7 +1,8 @@
 """A model together with how it is trained."""
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -47,6 +48,8 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
     """
 
     example_input_array: Any = None
+    __jit_unused_properties__: ClassVar[list[str]] = []
+    """Properties that torch.jit.script leaves out: all of these, because they are about the run."""
     _strict_loading: bool | None = None
 
     # --- what the trainer knows -------------------------------------------------------------------
@@ -233,3 +236,8 @@ class Module(Speaking, Exporting, HyperparametersMixin, DataHooks, ManualOptimiz
 
     def __getstate__(self) -> dict[str, Any]:
         return {**nn.Module.__getstate__(self), "_trainer": None, "_fabric": None, "_fabric_optimizers": ()}
+
+
+Module.__jit_unused_properties__ += sorted(
+    name for name in dir(Module) if isinstance(inspect.getattr_static(Module, name), property)
+)

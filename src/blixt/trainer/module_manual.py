@@ -119,8 +119,10 @@ class ManualOptimization(nn.Module):
             return
         fabric = self._fabric if self._fabric is not None else self._runner.fabric
         if self._fabric is not None or not self.automatic_optimization:
-            limit: dict[str, Any] = {"clip_val" if algorithm == "value" else "max_norm": bound}
-            fabric.clip_gradients(self, optimizer, error_if_nonfinite=False, **limit)
+            by_value = algorithm == "value"
+            limits = {"clip_val": bound if by_value else None, "max_norm": None if by_value else bound}
+            lenient: dict[str, Any] = {} if self._fabric is not None else {"error_if_nonfinite": False}
+            fabric.clip_gradients(self, optimizer, **limits, **lenient)
         elif algorithm == "value":  # the Trainer has unscaled the gradients already
             fabric.strategy.clip_value(_parameters(optimizer), bound)
         else:

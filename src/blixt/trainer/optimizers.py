@@ -4,6 +4,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any, Literal, cast
 
 from torch.optim import Optimizer
@@ -92,12 +93,13 @@ def _from_dicts(dicts: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Sch
     optimizers: list[Any] = []
     schedulers: list[SchedulerConfig] = []
     for item in dicts:
-        unknown = set(item) - {"optimizer", "lr_scheduler", "monitor"}
-        if unknown or "optimizer" not in item:
-            key = next(iter(unknown), "optimizer")
-            reason = "is not known" if unknown else "is missing"
-            hint = "Use the keys optimizer, lr_scheduler and monitor"
-            raise ConfigError("configure_optimizers()", dict(item).keys(), f"the key {key!r} {reason}", hint)
+        _check_keys("configure_optimizers()", item, ("optimizer", "lr_scheduler", "monitor"))
+        if "optimizer" not in item:
+            reason, hint = (
+                "the key 'optimizer' is missing",
+                "Use the keys optimizer, lr_scheduler and monitor",
+            )
+            raise ConfigError("configure_optimizers()", sorted(item), reason, hint)
         optimizers.append(item["optimizer"])
         if item.get("lr_scheduler") is not None:
             schedulers.append(_scheduler(item["lr_scheduler"], item.get("monitor")))
@@ -110,14 +112,11 @@ def _scheduler(item: Any, monitor: str | None) -> SchedulerConfig:
     elif isinstance(item, Mapping):
         options = dict(cast("Mapping[str, Any]", item))
         known = [field.name for field in fields(SchedulerConfig)]
-        for key in options:
-            if key not in known:
-                hint = nearest(key, known).rstrip("?")
-                raise ConfigError("configure_optimizers(lr_scheduler)", key, "there is no such key", hint)
+        _check_keys("configure_optimizers(lr_scheduler)", options, known)
         if "scheduler" not in options:
             reason = "the key 'scheduler' is missing"
             raise ConfigError("configure_optimizers(lr_scheduler)", sorted(options), reason, "Add it")
-        config = SchedulerConfig(**options)
+        config = SchedulerConfig(**{name: options[name] for name in known if name in options})
     else:
         config = SchedulerConfig(item)
     says_when = isinstance(item, SchedulerConfig) or (isinstance(item, Mapping) and "interval" in item)
@@ -131,6 +130,17 @@ def _scheduler(item: Any, monitor: str | None) -> SchedulerConfig:
     config.monitor = config.monitor or monitor
     config.reduce_on_plateau |= isinstance(config.scheduler, ReduceLROnPlateau)
     return config
+
+
+def _check_keys(owner: str, item: Mapping[str, Any], known: Sequence[str]) -> None:
+    """A key that looks misspelt is refused; any other, which people keep for themselves, is told and left."""
+    for key in item:
+        if key in known:
+            continue
+        if get_close_matches(key, known, n=1, cutoff=0.7):
+            raise ConfigError(owner, key, "there is no such key", nearest(key, known).rstrip("?"))
+        text = f"{owner} returned the key {key!r}, which nothing reads: known are {', '.join(known)}."
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def _check(config: SchedulerConfig, optimizers: list[Any]) -> None:

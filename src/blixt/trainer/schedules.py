@@ -65,7 +65,8 @@ class Schedules:
             if metric is None:
                 if config.strict:
                     raise logbook.missing("lr_scheduler(monitor)", monitor)
-                warnings.warn(f"No metric {monitor!r} was logged: its scheduler does not step.", stacklevel=2)
+                message = f"No metric {monitor!r} was logged: its scheduler does not step."
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
                 return
         outer, logbook.hook = logbook.hook, "lr_scheduler_step"
         self._module.lr_scheduler_step(config.scheduler, metric)

@@ -74,18 +74,18 @@ class Running:
             rank = trainer.local_rank if trainer.world_size > 1 else None
             trainer.profiler.setup(stage=fn.value, local_rank=rank, log_dir=trainer.log_dir)
             trainer.profiler.attach(module)
-        self._prepare_data()
+        self._prepare_data(hooks)
         for logger in trainer.loggers:
             _ = getattr(logger, "experiment", None)  # made here, so that it has its folder in setup
         fabric.barrier()
         if datamodule is not None:
-            datamodule.setup(fn.value)
+            hooks.of_data(datamodule, "setup")(fn.value)
         hooks.call("setup", fn.value)
         fabric.barrier()
         with trainer.init_module():
-            module.configure_model()
+            hooks.of_data(module, "configure_model")()
 
-    def _prepare_data(self) -> None:
+    def _prepare_data(self, hooks: HookPlan) -> None:
         """Download or convert once a machine, or once at all, while the others wait."""
         fabric = self._trainer.fabric
         for owner in (self._datamodule, self._module):
@@ -93,7 +93,7 @@ class Running:
                 continue
             per_node = getattr(owner, "prepare_data_per_node", True)
             if fabric.local_rank == 0 if per_node else fabric.is_global_zero:
-                owner.prepare_data()
+                hooks.of_data(owner, "prepare_data")()
         fabric.barrier()
 
     def _end(self) -> None:
@@ -103,7 +103,7 @@ class Running:
         if fn is TrainerFn.FITTING:
             hooks.call("on_fit_end")
         if self._datamodule is not None:
-            self._datamodule.teardown(fn.value)
+            hooks.of_data(self._datamodule, "teardown")(fn.value)
         hooks.call("teardown", fn.value)
         interrupted = trainer.interrupted
         for logger in trainer.loggers if trainer.is_global_zero else []:

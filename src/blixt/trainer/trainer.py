@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Never
 
 from blixt.fabric import ConfigError, Fabric, Logger, reject_unknown
 from blixt.fabric.accelerators import Accelerator
-from blixt.fabric.errors import WrongTypeError
+from blixt.fabric.errors import MissingMethodError, WrongTypeError
 from blixt.fabric.plan import Plugin
 from blixt.fabric.precision import Precision
 from blixt.fabric.strategies import Strategy
@@ -54,7 +54,8 @@ class Trainer(EvaluateStage):
         logger: True for TensorBoard's files, or CSV where TensorBoard is not installed; False for none;
             or loggers. A job of blixt's cloud logs into its Experiment as well.
         callbacks: What else happens at the hooks.
-        fast_dev_run: Run this many batches (True: 1) of everything, without loggers and checkpoints.
+        fast_dev_run: Run this many batches (True: 1) of everything; loggers and checkpoints write
+            nothing.
         max_epochs: -1 for no limit; default 1000, or no limit when `max_steps` or `max_time` is given.
         min_epochs: Train at least so long, whatever wants to stop.
         max_steps: Optimizer steps; -1 for no limit.
@@ -170,9 +171,10 @@ class Trainer(EvaluateStage):
             plugins=with_sync_batchnorm(plugins) if sync_batchnorm else plugins,
         )
         self.default_root_dir = os.fspath(default_root_dir) if default_root_dir is not None else os.getcwd()
-        quiet = bool(self.config.fast_dev_run) or barebones
+        wanted = False if barebones else given["logger"]
+        quiet = bool(self.config.fast_dev_run)
         self.loggers = make_loggers(
-            given["logger"], self.default_root_dir, self.fabric, quiet, self.DEFAULT_LOGGER_NAME
+            wanted, self.default_root_dir, self.fabric, quiet, self.DEFAULT_LOGGER_NAME
         )
         self.callbacks: list[Callback] = make_callbacks(
             callbacks,
@@ -197,7 +199,7 @@ class Trainer(EvaluateStage):
         self.datamodule: DataModule | None = None
         self.ckpt_path: str | None = None
         self._module = self._model = self._hooks = self._train = self._run = None
-        self._given = {}
+        self._given, self._found = {}, {}
         self._may_make_train, self._adopts_callbacks = False, True
         self._evaluations = {}
         self._validates = self._left_epoch = False
@@ -213,6 +215,10 @@ class Trainer(EvaluateStage):
         self.config, self.callbacks, self.loggers = config, callbacks, []
         self._begin_state(None, None)
         self._adopts_callbacks = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings, counters and results: what runs belongs to its process."""
+        return {**vars(self), "_hooks": None, "_run": None, "_train": None, "_evaluations": {}}
 
     # --- the verbs --------------------------------------------------------------------------------
 
@@ -331,10 +337,10 @@ class Trainer(EvaluateStage):
             storage_options: For a `CheckpointIO` that takes some.
         """
         if self._module is None:
-            raise ConfigError(
+            raise MissingMethodError(
                 "save_checkpoint(filepath)",
                 os.fspath(filepath),
-                "the trainer has no module yet",
+                "the trainer has no model yet",
                 "Call it during or after fit, validate, test or predict",
             )
         self._save(os.fspath(filepath), bool(weights_only), storage_options)

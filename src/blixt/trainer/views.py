@@ -19,7 +19,7 @@ from blixt.trainer.device_views import DeviceViews
 from blixt.trainer.evaluate import Evaluation, Kind
 from blixt.trainer.fit import Run
 from blixt.trainer.hooks import HookPlan
-from blixt.trainer.loaders import StageLoader
+from blixt.trainer.loaders import StageLoader, as_given
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
 from blixt.trainer.optimizer_handle import TrainerOptimizer
@@ -71,6 +71,7 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
     _validates: bool
     _left_epoch: bool
     _given: dict[str, Any]
+    _found: dict[Kind, Any]
     _may_make_train: bool
 
     # --- what runs --------------------------------------------------------------------------------
@@ -220,8 +221,8 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
 
     @property
     def train_dataloader(self) -> Any:
-        """The training loader of the running fit, as it was given."""
-        return None if self._train is None else self._train.given
+        """The training loader or loaders of the running fit, as they were given."""
+        return None if self._train is None else as_given(self._train.given)
 
     @property
     def val_dataloaders(self) -> Any:
@@ -328,9 +329,7 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
         raise FabricError("Only a Trainer makes loaders.")
 
     def _given_to(self, kind: Kind) -> Any:
-        evaluation = self._evaluations.get(kind)
-        given = [loader.given for loader in evaluation.loaders] if evaluation is not None else []
-        return given[0] if len(given) == 1 else given or None
+        return as_given(self._found.get(kind)) if kind in self._evaluations else None
 
     def _batches_of(self, kind: Kind) -> list[int | float]:
         evaluation = self._evaluations.get(kind)

@@ -247,3 +247,14 @@ def test_hyper_parameters_in_yaml_are_plain_values(tmp_path: Path) -> None:
         )
     read = saving.load_hparams_from_yaml(tmp_path / "a.yaml")
     assert read == {"lr": 0.1, "kind": "SMALL", "kind_of_number": "dtype"}
+
+
+def test_a_short_name_on_the_command_line_is_the_logger_with_lightnings_folder(tmp_path: Path) -> None:
+    from blixt.compat.lightning.own.trainer import CLI, CSVLogger
+
+    words = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}"]
+    made = CLI(
+        BoringModel, run=False, args=[*words, "--trainer.accelerator=cpu"], seed_everything_default=False
+    )
+    assert isinstance(made.trainer.logger, CSVLogger)
+    assert made.trainer.log_dir == str(tmp_path / "lightning_logs" / "version_0")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from blixt.fabric.errors import ConfigError
+from blixt.fabric.errors import ConfigError, MissingVariableError
 
 CHOSEN_VARIABLE = "BLIXT_CLUSTER"
 """Names the environment that a process settled on, so that what `publish` adds does not change its mind."""
@@ -142,7 +142,8 @@ def number(name: str, default: int | None = None) -> int:
     """The environment variable `name` as a number.
 
     Raises:
-        ConfigError: When it is no number, or absent without a default.
+        ConfigError: When it is no number.
+        MissingVariableError: When it is absent, and there is no default.
     """
     text = os.environ.get(name, "")
     if not text and default is not None:
@@ -154,7 +155,8 @@ def number(name: str, default: int | None = None) -> int:
             "this environment variable must be a number" if text else "this environment variable is missing"
         )
         fix = "Correct it" if text else "Set it, or start the processes another way"
-        raise ConfigError(name, text or None, reason, fix) from None
+        kind = ConfigError if text else MissingVariableError
+        raise kind(name, text or None, reason, fix) from None
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ class FolderLogger(Logger):
         prefix: str = "",
     ) -> None:
         self._save_dir = os.fspath(save_dir)
-        self._name = self.DEFAULT_NAME if name is CLASS_NAME else name or ""
+        self._name = self.DEFAULT_NAME if name == CLASS_NAME else name or ""
         self._version = version
         self._prefix = prefix
         self._hparams: dict[str, Any] = {}

@@ -80,8 +80,8 @@ class WandbLogger(Logger):
             "resume": "allow",
             **({"mode": "offline"} if offline else {}),
             **({"anonymous": "allow"} if anonymous else {}),
-            **init_options,
         }
+        self._options.update(**init_options)  # in this form jsonargparse finds which options there are
 
     @property
     @rank_zero_experiment
@@ -92,8 +92,10 @@ class WandbLogger(Logger):
             if client.run is not None:
                 self._run = client.run
             else:
+                import wandb
+
                 make_parent(self._options["dir"])
-                self._run = client.init(**self._options)
+                self._run = wandb.init(**self._options)
             self._run.define_metric(_AXIS)
             self._run.define_metric("*", step_metric=_AXIS, step_sync=True)
         return self._run

@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.optim import Optimizer
 
 from blixt.fabric.checkpoint.plugin import CheckpointIO, TorchCheckpointIO
-from blixt.fabric.cluster import World
+from blixt.fabric.cluster import ClusterEnvironment, World
 from blixt.fabric.precision import Precision
 from blixt.fabric.strategies.clip import clip_norm, clip_value
 from blixt.fabric.strategies.layer_sync import LayerSync
@@ -50,6 +50,7 @@ class Strategy(Verbs, ABC):
             `wrap` returns the module itself.
         scales_loss: Whether it scales losses of 16-bit floats itself, so that no gradient scaler is needed.
         world: This process's place among the others; known after `connect`.
+        cluster_environment: Who started the processes, or will; known once a Fabric has it.
         precision: Number formats; None until `configure`.
         checkpoint_io: What reads and writes checkpoint files.
         layer_sync: What makes layers see the batches of all processes, or None.
@@ -64,6 +65,7 @@ class Strategy(Verbs, ABC):
     scales_loss: bool = False
 
     world: World = World()
+    cluster_environment: ClusterEnvironment | None = None
     precision: Precision | None = None
     layer_sync: LayerSync | None = None
 

@@ -235,12 +235,13 @@ class ModelCheckpoint(CheckpointNames):
 
     def on_train_end(self, trainer: "Trainer", module: "Module") -> None:
         """Whatever the triggers were, there is a `last` if one was asked for."""
-        if self.save_last and not self.last_model_path and trainer.global_step:
+        nothing_yet = not self.last_model_path and trainer.global_step and not trainer.config.fast_dev_run
+        if self.save_last and nothing_yet:
             self._save_last(trainer, self._metrics(trainer), None)
 
     def on_exception(self, trainer: "Trainer", module: "Module", exception: BaseException) -> None:
         """Keep what has been reached, if that was asked for."""
-        unsaved = self._saved_step != trainer.global_step
+        unsaved = self._saved_step != trainer.global_step and not trainer.config.fast_dev_run
         if not self.save_on_exception or trainer.sanity_checking or not unsaved or self.dirpath is None:
             return
         metrics = self._metrics(trainer)

@@ -77,4 +77,5 @@ class CheckpointNames(Checkpoint):
     def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
         """Write paths and scores of the kept checkpoints to a YAML file, by default beside them."""
         target = filepath if filepath is not None else os.path.join(self.dirpath or ".", "best_k_models.yaml")
-        files.write_text(str(target), "".join(f"{p}: {float(s)}\n" for p, s in self.best_k_models.items()))
+        lines = "".join(f"{p}: {float(s)}\n" for p, s in self.best_k_models.items())
+        files.write_text(str(target), lines or "{}\n")

@@ -58,7 +58,7 @@ def dump(parts: Parts, weights_only: bool = False) -> dict[str, Any]:
     if objects:
         checkpoint["blixt"][OBJECTS] = objects
     if parts.datamodule is not None:
-        state = parts.datamodule.state_dict()
+        state = parts.hooks.of_data(parts.datamodule, "state_dict")()
         if state:
             checkpoint[type(parts.datamodule).__qualname__] = state
     if weights_only:

@@ -298,7 +298,8 @@ class CLI:
         values: Any = self._get(self.config_init, "trainer") or {}
         config: dict[str, Any] = {**cast("dict[str, Any]", dict(values)), **kwargs}
         if "callbacks" not in config:
-            warnings.warn("This trainer takes no callbacks: those of the CLI are left out.", stacklevel=2)
+            kind = getattr(self.trainer_class, "__name__", "This trainer")
+            warnings.warn(f"{kind} takes no callbacks: those of the CLI are left out.", stacklevel=2)
         else:
             always = _listed(self.trainer_defaults.get("callbacks"))
             config["callbacks"] = [*_listed(config["callbacks"]), *own, *always, *self._saver(parser, config)]

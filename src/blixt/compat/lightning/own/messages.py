@@ -5,10 +5,15 @@ import warnings
 from typing import Any
 
 from blixt.fabric import rank_zero_only, rank_zero_warn
+from blixt.fabric.rank_zero import PossibleUserWarning
 
-
-class PossibleUserWarning(UserWarning):
-    """Something looks like a mistake and may be meant."""
+__all__ = [
+    "LightningDeprecationWarning",
+    "PossibleUserWarning",
+    "WarningCache",
+    "disable_possible_user_warnings",
+    "rank_zero_debug",
+]
 
 
 class LightningDeprecationWarning(DeprecationWarning):
