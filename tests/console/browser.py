@@ -19,7 +19,7 @@ ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 WORKLOADS = Path(__file__).parent / "workloads"
-START_S = 60.0
-STOP_S = 30.0
+START_S = 120.0
+STOP_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Cloud:
     def delete(self, plural: str, name: str) -> None:
         self._answer(self.http.delete(self.path(f"{plural}/{name}")))
 
-    def wait_for_state(self, plural: str, name: str, *states: str, timeout_s: float = 60) -> Any:
+    def wait_for_state(self, plural: str, name: str, *states: str, timeout_s: float = 120) -> Any:
         """Return the object once it is in one of the states."""
 
         def there() -> Any:
@@ -109,6 +109,6 @@ def _url(server: "subprocess.Popen[bytes]", data_dir: Path, log: Path) -> str | 
     assert server.poll() is None, f"`blixt up` ended: {log.read_text()[-2000:]}"
     try:
         url = str(json.loads((data_dir / "server.json").read_text())["url"])
-        return url if httpx.get(f"{url}/api/v1/health", timeout=2).is_success else None
+        return url if httpx.get(f"{url}/api/v1/health", timeout=20).is_success else None
     except (OSError, ValueError, KeyError, httpx.HTTPError):
         return None

@@ -51,7 +51,7 @@ def test_a_job_made_in_the_form_runs_live_and_can_be_stopped(page: Page, cloud: 
 
 
 def test_a_log_and_a_curve_grow_while_the_job_runs(page: Page, cloud: Cloud) -> None:
-    train_job(cloud, "live", 400, 0.1, 0.001, "live")
+    train_job(cloud, "live", 4000, 0.1, 0.001, "live")
     page.goto(cloud.page("jobs/live"))
     expect(page.get_by_role("log", name="Log")).to_contain_text("step    3")
     page.get_by_role("tab", name="Metrics").click()
