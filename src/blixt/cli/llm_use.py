@@ -9,7 +9,7 @@ from blixt.cli.failure import room
 from blixt.cli.llm_errors import ERRORS
 from blixt.cli.llm_threads import set_threads
 from blixt.cli.options import Json
-from blixt.cli.output import print_json
+from blixt.cli.output import print_json, say
 
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder or .gguf file.")]
 Partner = Annotated[str, typer.Argument(metavar="MODEL", help="A model's folder, .gguf file, or server URL.")]
@@ -20,7 +20,11 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; a GPU i
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; as stored.")]
 Quantize = Annotated[str | None, typer.Option(help="Store weights as int8, int4, nf4 or fp8.")]
 Context = Annotated[int | None, typer.Option(help="Longest prompt and answer, in tokens.", min=2)]
-Speculate = Annotated[str | None, typer.Option(help="ngram, or the folder of a small model that guesses.")]
+Speculate = Annotated[
+    str | None,
+    typer.Option(help="ngram, off, or the folder of a small model that guesses; else where it pays."),
+]
+Verify = Annotated[bool, typer.Option("--verify", help="First compare the files' checksums: 1 s a gigabyte.")]
 Template = Annotated[str | None, typer.Option(help="A .jinja file or a prompt style, not the model's own.")]
 
 
@@ -37,6 +41,7 @@ def generate(
     dtype: Dtype = None,
     quantize: Quantize = None,
     speculate: Speculate = None,
+    verify: Verify = False,
     json: Json = False,
 ) -> None:
     """Continue a prompt, printing as it goes."""
@@ -44,6 +49,7 @@ def generate(
     with room("llm", *ERRORS):
         from blixt import llm
 
+        _check(model, verify)
         text: list[str] = []
         for piece in llm.generate(
             model,
@@ -84,12 +90,14 @@ def serve(
     adapter: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a LoRA; repeat it.")] = None,
     chat_template: Template = None,
     max_tokens: Annotated[int | None, typer.Option(help="Bound of answers without one.", min=1)] = None,
+    verify: Verify = False,
 ) -> None:
     """Serve a model with the OpenAI API (chat, completions, responses, embeddings)."""
     set_threads(share=workers)
     with room("llm", *ERRORS):
         from blixt import llm
 
+        _check(model, verify)
         llm.serve(
             model,
             host=host,
@@ -123,6 +131,7 @@ def chat(
     context: Context = None,
     speculate: Speculate = None,
     chat_template: Template = None,
+    verify: Verify = False,
 ) -> None:
     """Talk with a model, here or on a server, in this terminal."""
     options = {
@@ -136,6 +145,7 @@ def chat(
     with room("llm", *ERRORS):
         from blixt import llm
 
+        _check(model, verify)
         llm.chat(
             model,
             system=system,
@@ -148,6 +158,14 @@ def chat(
             device=device,
             **{name: value for name, value in options.items() if value is not None},
         )
+
+
+def _check(model: str, verify: bool) -> None:
+    """Refuse a model whose numbers changed since they were written; a server's address is no model here."""
+    if verify and "://" not in model:
+        from blixt.llm.weights.checksums import verify as compare
+
+        say(f"{model}: {compare(model)} files are as they were written")
 
 
 def _named(pairs: list[str] | None) -> dict[str, str] | None:

@@ -38,7 +38,7 @@ def generate(
         device: Where it runs; None takes a GPU if there is one.
         dtype: Of the weights; None keeps them as stored.
         quantize: Store linear layers as "int8", "int4", "nf4" or "fp8".
-        speculate: "ngram", or the directory of a small model that guesses.
+        speculate: "ngram", "off", or the directory of a small model that guesses; None guesses where it pays.
         **sampling: Further fields of `Sampling`.
 
     Raises:

@@ -87,7 +87,7 @@ class Engine:
         ends = tokenizer.eos if tokenizer is not None else ()
         self.eos = tuple(dict.fromkeys((*model.config.eos, *ends)))
         self.room = room(model.config, config, self.blocks)
-        self._proposer = make_proposer(config)
+        self._proposer = make_proposer(model, config)
         self._speculation = make_speculation_stats(self._proposer)
         self._requests: dict[str, Request] = {}
         self._ended: list[Update] = []

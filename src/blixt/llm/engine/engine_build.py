@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.engine.blocks import BlockPool
@@ -12,7 +13,7 @@ from blixt.llm.engine.engine_config import EngineConfig, memory_for_cache
 from blixt.llm.engine.graphs import DecodeGraphs, can_capture
 from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
 from blixt.llm.engine.paged_cuda import flash_fits
-from blixt.llm.model import GPT
+from blixt.llm.model import GPT, MLP
 
 if TYPE_CHECKING:
     from blixt.llm.engine.speculative import Proposer, SpeculationStats
@@ -69,14 +70,31 @@ def make_graphs(
     return DecodeGraphs(model, cache, groups, engine.max_batch, longest(model.config, engine))
 
 
-def make_proposer(engine: EngineConfig) -> "Proposer | None":
+def make_proposer(model: GPT, engine: EngineConfig) -> "Proposer | None":
     """What guesses tokens, by the configuration."""
+    if engine.speculate == "auto":
+        from blixt.llm.engine.speculative_auto import AutoProposer
+
+        return AutoProposer(k=engine.speculate_tokens) if guesses_may_pay(model, engine) else None
     if engine.speculate == "ngram":
         from blixt.llm.engine.speculative import NgramProposer
 
         return NgramProposer(k=engine.speculate_tokens)
-    assert not isinstance(engine.speculate, str)
-    return engine.speculate
+    return None if isinstance(engine.speculate, str) else engine.speculate
+
+
+def guesses_may_pay(model: GPT, engine: EngineConfig) -> bool:
+    """Whether a step's rows beyond the first ones are cheap, as far as that was measured.
+
+    Not so where every row visits experts of its own or weights are unpacked for each row; on a GPU guesses
+    would forgo the captured graphs. Checking several tokens at once rounds otherwise than one by one.
+    """
+    weight = model.embed.weight
+    plain = all(type(m.up) is nn.Linear for m in model.modules() if isinstance(m, MLP))
+    dense = plain and all(spec.mlp != "moe" for spec in model.config.specs)
+    return (
+        dense and not engine.batch_invariant and weight.device.type == "cpu" and weight.dtype == torch.float32
+    )
 
 
 def make_speculation_stats(proposer: "Proposer | None") -> "SpeculationStats | None":

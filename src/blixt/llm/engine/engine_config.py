@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.85}
 """Part of the free memory that the cache takes when nothing is said."""
 
+SPECULATE = ("auto", "ngram", "off")
+"""What `EngineConfig.speculate` may be called."""
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -32,8 +35,10 @@ class EngineConfig:
             requests of full length need.
         prefix_cache: Whether a request may use blocks that an earlier one with the same beginning computed.
         batch_invariant: Give every row the same bits in any batch, also where that is slower.
-        speculate: "ngram" (guess from the text so far), a proposer, or None.
-        speculate_tokens: How many tokens to guess.
+        speculate: Who guesses tokens; what comes out is the same with guesses and without. "auto" guesses
+            from the text so far where that was right lately, on a CPU with a dense float32 model and without
+            `batch_invariant`; "ngram" guesses so always; a proposer; "off" or None.
+        speculate_tokens: How many tokens to guess at most.
         cuda_graphs: Replay captured graphs for steps that only decode, on a GPU.
     """
 
@@ -46,7 +51,7 @@ class EngineConfig:
     kv_bytes: int | None = None
     prefix_cache: bool = True
     batch_invariant: bool = False
-    speculate: "str | Proposer | None" = None
+    speculate: "str | Proposer | None" = "auto"
     speculate_tokens: int = 4
     cuda_graphs: bool = True
 
@@ -57,9 +62,10 @@ class EngineConfig:
         for name in ("context", "block_size", "blocks", "kv_bytes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"EngineConfig({name}={getattr(self, name)}): must be at least 1, or None")
-        if isinstance(self.speculate, str) and self.speculate != "ngram":
+        if isinstance(self.speculate, str) and self.speculate not in SPECULATE:
             raise ConfigError(
-                f"EngineConfig(speculate={self.speculate!r}): must be 'ngram', a proposer or None"
+                f"EngineConfig(speculate={self.speculate!r}): must be one of {', '.join(SPECULATE)}, "
+                "a proposer or None"
             )
 
 

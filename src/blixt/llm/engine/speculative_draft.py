@@ -44,7 +44,8 @@ class DraftProposer:
         config: EngineConfig | None = None,
         sampled: bool = False,
     ) -> None:
-        self._engine = DraftEngine(model, None, config or EngineConfig(max_batch=64, block_size=8))
+        config = config or EngineConfig(max_batch=64, block_size=8, speculate="off")
+        self._engine = DraftEngine(model, None, config)
         self._k, self._vocab, self._sampled = k, vocab or model.config.vocab, sampled
         self._paces: dict[str, Pace] = {}
         self._known: dict[str, tuple[Sampling, int]] = {}

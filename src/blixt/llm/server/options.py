@@ -14,8 +14,8 @@ class ServeOptions:
         quantize: Store linear layers as "int8", "int4", "nf4" or "fp8".
         max_batch: Requests that run side by side; further ones wait.
         context: Longest prompt and answer together, in tokens; None means as long as the model can.
-        speculate: "ngram" guesses tokens from the text so far; the directory of a small model lets that
-            guess; None guesses nothing.
+        speculate: None guesses tokens from the text so far where that pays; "ngram" always does; the
+            directory of a small model lets that guess; "off" guesses nothing.
         adapters: LoRA adapters (PEFT's files) by name; each is a model of its own to clients.
         chat_template: A `.jinja` file, or the name of a prompt style, in place of the model's own template.
         max_tokens: Bound of an answer when the client names none.
