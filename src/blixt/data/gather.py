@@ -1,7 +1,7 @@
 """One batch from many shards: its columns in the order of the rows, in memory that the caller gives."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
@@ -14,7 +14,7 @@ from blixt.data.loader.collate import stack
 from blixt.data.order import Int
 from blixt.data.rows import Allocate
 from blixt.data.schema import Column, Schema, unflatten
-from blixt.data.together import InPlace, Stored, stored, unchecked
+from blixt.data.together import InPlace, Mapped, Stored, stored, unchecked
 from blixt.data.together import Part as InPlacePart
 
 _IMAGES = frozenset(("jpeg", "png", "tiff", "image"))
@@ -63,8 +63,8 @@ class ShardsOf(Protocol):
 
     def __getitem__(self, number: int) -> Reader: ...
 
-    def in_place(self, numbers: list[int]) -> Sequence[Reader] | None:
-        """Return the shards' readers where all bytes are here and can be viewed as they lie, else None."""
+    def mapped(self, parts: list[tuple[int, Int]], columns: list[str]) -> Mapped | None:
+        """Return the shards once it is known where the rows' values lie; None where they are packed."""
         ...
 
     def ensure(self, parts: list[tuple[int, Int]]) -> None:
@@ -84,6 +84,7 @@ class Gather:
     def __init__(self, shards: ShardsOf, schema: Schema, decode: Decode = True) -> None:
         self._shards, self._schema = shards, schema
         self._starts = np.array(shards.first_row, np.int64)
+        self._names = [column.name for column in schema.columns]
         self._images = {
             column.name: codec
             for column in schema.columns
@@ -113,8 +114,9 @@ class Gather:
     def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
         """Yield each `size` of the rows as a batch with `Stored` bytes, looked up together: far fewer steps.
 
-        The values' blocks are checked only when their batch is asked for. None when something has to be
-        decoded, unpacked or fetched, which is better done batch by batch.
+        The values' blocks are fetched and checked only when their batch is asked for. None when something
+        has to be decoded or unpacked, which is better done batch by batch; so are those that are left where
+        it ends early.
 
         Raises:
             DataError: when a row cannot be found.
@@ -124,12 +126,12 @@ class Gather:
         parts = self.parts(rows)
         if len(parts) > min(_MOST_SHARDS, len(rows) // _LEAST_ROWS):
             return None
-        readers = self._shards.in_place([number for number, _, _ in parts])
-        if readers is None:
+        mapped = self._shards.mapped([(number, local) for number, local, _ in parts], self._names)
+        if mapped is None:
             return None
         found = [
             InPlacePart(reader, local, at, reader.blocks(local))
-            for reader, (_, local, at) in zip(readers, parts, strict=True)
+            for reader, (_, local, at) in zip(mapped.readers, parts, strict=True)
         ]
         leaves = {
             column.name: stored(column.name, found, len(rows))
@@ -137,13 +139,16 @@ class Gather:
             else self._column(column, parts, len(rows), np.empty, views=True)
             for column in self._schema.columns
         }
-        return self._checked(leaves, found, range(0, len(rows), size))
+        starts = range(0, len(rows), size)
+        return self._admitted(leaves, mapped, unchecked(found, starts), starts)
 
-    def _checked(self, leaves: dict[str, Any], parts: list[InPlacePart], starts: range) -> Iterator[Any]:
-        due = unchecked(parts, starts)
-        for batch, low in enumerate(starts):
-            for number, blocks in due[batch].items():
-                parts[number].reader.check(blocks)
+    def _admitted(
+        self, leaves: dict[str, Any], mapped: Mapped, due: list[dict[int, list[int]]], starts: range
+    ) -> Iterator[Any]:
+        for low, blocks in zip(starts, due, strict=True):
+            if not mapped.is_current:
+                return
+            mapped.admit(blocks)
             high = low + starts.step
             yield self._finished({name: _cut(values, low, high) for name, values in leaves.items()})
 

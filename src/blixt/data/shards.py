@@ -27,6 +27,7 @@ from blixt.data.store import (
     TruncatedError,
     open_store,
 )
+from blixt.data.together import Mapped
 
 _FIRST_ROWS = 64
 """Rows of the first look-ahead that are asked for before the others: a reader that begins waits for them."""
@@ -100,17 +101,20 @@ class Shards:
         self.__dict__.update(state)
         self._begin_process()
 
-    def in_place(self, numbers: Sequence[int]) -> list[ShardReader] | None:
-        """Return the shards' readers where all bytes are here and can be viewed as they lie, else None.
+    def mapped(self, parts: Sequence[tuple[int, Int]], columns: Sequence[str]) -> Mapped | None:
+        """Return shards once it is known where their rows' values lie; None where some are packed.
 
-        Nothing is fetched to find out.
+        Args:
+            parts: pairs of a shard's number and rows within it.
+            columns: the columns; what is fixed in size is here by then, too.
+
+        Raises:
+            StoreError, CacheError: when what is needed to know cannot be had.
         """
         if not self.are_local:
-            opened = [self._opened.get(number) for number in numbers]
-            if not all(one and one.reader.is_in_place for one in opened):
-                return None
-        readers = [self[number] for number in numbers]
-        return readers if all(reader.is_in_place for reader in readers) else None
+            self._ensure([(number, partial(_look_up_ranges, rows, columns)) for number, rows in parts])
+        opened = [self._at(number) for number, _ in parts]
+        return Mapped(opened) if all(reader.is_in_place for reader, _ in opened) else None
 
     def ensure(self, parts: Sequence[tuple[int, Int]]) -> None:
         """Return when the rows' bytes are here, having asked for what lacks in all shards at once.
@@ -328,6 +332,10 @@ _Need = tuple[int, Callable[[ShardReader], list[Range]]]
 
 def _row_ranges(rows: Int, reader: ShardReader) -> list[Range]:
     return reader.ranges(rows)
+
+
+def _look_up_ranges(rows: Int, columns: Sequence[str], reader: ShardReader) -> list[Range]:
+    return reader.look_up_ranges(rows, columns)
 
 
 def _token_needs(column: str, spans: Sequence[TokenSpan]) -> list[_Need]:

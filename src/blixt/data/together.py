@@ -3,18 +3,20 @@
 Nothing here runs once per value but what is written in C: the places of a run of batches are a few arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import getitem
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from blixt.data.fetch import Job
 from blixt.data.filemap import FileMap
 from blixt.data.order import Int
+from blixt.data.shard.file import Range
 
 
 class InPlace(Protocol):
-    """What is asked of a shard of which all bytes are mapped, and variable values lie as they are stored."""
+    """What is asked of a shard that is mapped, and whose variable values lie as they are stored."""
 
     @property
     def source(self) -> FileMap | None:
@@ -29,13 +31,72 @@ class InPlace(Protocol):
         """Return which places of an array of blocks name one that was not checked yet."""
         ...
 
+    def block_ranges(self, blocks: Sequence[int]) -> list[Range]:
+        """Return where those of the blocks lie that were not read yet."""
+        ...
+
     def check(self, blocks: Sequence[int]) -> None:
-        """See that these blocks are whole."""
+        """See that these blocks, which are here, are whole."""
         ...
 
     def spans(self, name: str, rows: Int, blocks: Int) -> tuple[Int, Int]:
         """Return where in the file the values of a variable column begin and end."""
         ...
+
+
+class Cached(Protocol):
+    """What is asked of the cached file of a remote shard."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all bytes are here."""
+        ...
+
+    @property
+    def retired(self) -> bool:
+        """Whether the cache took the file back."""
+        ...
+
+    def begin(self, ranges: Sequence[Range]) -> list[Job]:
+        """Begin to fetch what lacks of these bytes."""
+        ...
+
+    def finish(self, jobs: Sequence[Job]) -> None:
+        """Wait for what `begin` returned."""
+        ...
+
+
+class Mapped:
+    """The mapped shards of a run of batches, whose values may be on their way still.
+
+    Args:
+        shards: each shard's reader, and its cached file where it is remote.
+    """
+
+    def __init__(self, shards: Sequence[tuple[InPlace, Cached | None]]) -> None:
+        self.readers = [reader for reader, _ in shards]
+        self._files = [file for _, file in shards]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the cache took none of the files back; of one that it took, no more is to be fetched."""
+        return not any(file is not None and file.retired for file in self._files)
+
+    def admit(self, due: Mapping[int, list[int]]) -> None:
+        """See that blocks, named by the shard's place, are here and whole, fetching all that lack at once.
+
+        Raises:
+            DataError: when some cannot be had, or do not match their checksum.
+        """
+        begun: list[tuple[Cached, list[Job]]] = []
+        for number, blocks in due.items():
+            file = self._files[number]
+            if file is not None and not file.is_local:
+                begun.append((file, file.begin(self.readers[number].block_ranges(blocks))))
+        for file, jobs in begun:
+            file.finish(jobs)
+        for number, blocks in due.items():
+            self.readers[number].check(blocks)
 
 
 class Part(NamedTuple):

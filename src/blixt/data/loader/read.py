@@ -108,10 +108,12 @@ class Reader:
                 yield self.read_views(steps, step, mine)
                 continue
             try:
-                batch = next(together)
+                batch = next(together, None)
             except Exception as problem:
                 _note(problem, mine, step)
                 raise
+            if batch is None:
+                together, batch = None, self.read_views(steps, step, mine)
             yield batch
 
     def finish(self, batch: Any) -> Any:

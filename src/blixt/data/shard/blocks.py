@@ -102,9 +102,9 @@ class Blocks:
         if self._pending[block]:
             self._admit([block])
 
-    def touch_some(self, blocks: Iterable[int]) -> None:
-        """See that these blocks are here and whole."""
-        self._admit([block for block in blocks if self._pending[block]])
+    def touch_some(self, blocks: Iterable[int], *, here: bool = False) -> None:
+        """See that these blocks are here (unless that is known) and whole."""
+        self._admit([block for block in blocks if self._pending[block]], here)
 
     def touch_bytes(self, low: int, high: int) -> None:
         """See that the raw bytes `[low, high)` of a section of even blocks are here and whole."""
@@ -180,10 +180,10 @@ class Blocks:
     def _stored(self, block: int) -> memoryview:
         return self._file.view[self.section.stored[block] : self.section.stored[block + 1]]
 
-    def _admit(self, blocks: list[int]) -> None:
+    def _admit(self, blocks: list[int], here: bool = False) -> None:
         if not blocks:
             return
-        if not self._file.is_local:
+        if not here and not self._file.is_local:
             self._file.ensure([self.stored_range(block, block + 1) for block in blocks])
         if self._check and self._sums(blocks) != [self.section.crcs[block] for block in blocks]:
             for block in blocks:

@@ -116,11 +116,16 @@ class Heap:
 
     def ranges(self, rows: Rows) -> list[Range]:
         """Return the bytes that the rows' values need, their offsets included, as far as not read yet."""
-        table, lacking = self.offsets.blocks, list[Range]()
-        if table.left:
-            ends = np.concatenate([rows * self.width, (rows + 1) * self.width])
-            lacking = table.lacking(distinct(ends * 8 // table.section.block_bytes))
+        lacking = self.offset_ranges(rows)
         return lacking + self.blocks.lacking(distinct(self.blocks_of(rows))) if self.blocks.left else lacking
+
+    def offset_ranges(self, rows: Rows) -> list[Range]:
+        """Return the bytes that it needs to know where the rows' values lie, as far as not read yet."""
+        table = self.offsets.blocks
+        if not table.left:
+            return []
+        ends = np.concatenate([rows * self.width, (rows + 1) * self.width])
+        return table.lacking(distinct(ends * 8 // table.section.block_bytes))
 
     def problems(self) -> Iterator[DataError]:
         """Yield what is wrong with the heap and its tables."""

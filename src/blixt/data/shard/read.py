@@ -93,12 +93,8 @@ class ShardReader:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether all bytes are here, and views of variable values hold no unpacked block."""
-        return (
-            self.source is not None
-            and self._file.is_local
-            and (self._heap is None or self._heap.blocks.plain)
-        )
+        """Whether the file is mapped and views of variable values hold no unpacked block."""
+        return self.source is not None and (self._heap is None or self._heap.blocks.plain)
 
     @property
     def dataset_id(self) -> UUID:
@@ -201,8 +197,20 @@ class ShardReader:
         """Return which places of an array of blocks name one that `check` has not seen yet."""
         return np.zeros(0, np.int64) if self._heap is None else self._heap.blocks.unseen(blocks)
 
+    def block_ranges(self, blocks: Sequence[int]) -> list[Range]:
+        """Return where those of the blocks of the variable columns lie that were not read yet."""
+        return [] if self._heap is None else self._heap.blocks.lacking(blocks)
+
+    def look_up_ranges(self, rows: Rows, columns: Sequence[str]) -> list[Range]:
+        """Return what `ranges` does of fixed columns, and of variable ones what says where they lie."""
+        ranges = [] if self._heap is None else self._heap.offset_ranges(rows)
+        for name in columns:
+            if name not in self._variable:
+                ranges += self._columns[name].ranges(rows)
+        return merge_ranges(ranges)
+
     def check(self, blocks: Sequence[int]) -> None:
-        """See that these blocks of the variable columns are here and whole.
+        """See that these blocks of the variable columns, which are here, are whole.
 
         Raises:
             CorruptionError: when one does not match its checksum.
@@ -211,7 +219,7 @@ class ShardReader:
         if self._heap is None or not self._heap.blocks.left:
             return
         try:
-            self._heap.blocks.touch_some(blocks)
+            self._heap.blocks.touch_some(blocks, here=True)
         except DataError:
             self.confirm()
             raise
