@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from blixt.compat.litdata.streaming.serializers import Serializer
+
 
 def number(i: int) -> int:
     return i
@@ -51,3 +53,45 @@ def track(i: int) -> dict[str, Any]:
 
 def text_of(row: dict[str, Any]) -> str:
     return f"{row['id']} {row['text']}"
+
+
+class Point:
+    """A type that only its own serializer knows."""
+
+    def __init__(self, x: int, y: int) -> None:
+        self.place = x, y
+
+
+class PointSerializer(Serializer):
+    """Points as text."""
+
+    def serialize(self, data: Point) -> tuple[bytes, str | None]:
+        return "{},{}".format(*data.place).encode(), None
+
+    def deserialize(self, data: bytes) -> Point:
+        return Point(*map(int, data.split(b",")))
+
+    def can_serialize(self, data: Any) -> bool:
+        return isinstance(data, Point)
+
+
+class ComplexSerializer(Serializer):
+    """Complex numbers as the folder `custom` has them; hears which version it is."""
+
+    heard: Any = None
+
+    def setup(self, metadata: Any) -> None:
+        self.heard = metadata
+
+    def serialize(self, data: complex) -> tuple[bytes, str | None]:
+        return f"{data.real} {data.imag}".encode(), "point:v2"
+
+    def deserialize(self, data: bytes) -> Any:
+        return complex(*map(float, bytes(data).split())), self.heard
+
+    def can_serialize(self, data: Any) -> bool:
+        return isinstance(data, complex)
+
+
+def point(i: int) -> dict[str, Any]:
+    return {"i": i, "point": Point(i, -i), "more": (Point(0, i), [f"w{i}"])}

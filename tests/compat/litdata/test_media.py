@@ -27,7 +27,7 @@ from blixt.compat.litdata import (
     Video,
     optimize,
 )
-from blixt.compat.litdata.core.pictures import jpeg_quality
+from blixt.compat.litdata.core.pixels import jpeg_quality
 
 Pillow = pytest.importorskip("PIL.Image")
 PIXELS = np.random.default_rng(0).integers(0, 255, (32, 48, 3)).astype(np.uint8)

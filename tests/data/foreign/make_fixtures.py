@@ -106,7 +106,25 @@ def litdata_newest(write: Any, tree: Any, with_tensors: Any) -> None:
         return {"graph": Data(x=torch.full((i + 2, 2), float(i)), edge_index=edges), "tiff": tiff}
 
     write("graph", graph, 3)
+    write("custom", lambda i: {"i": i, "point": complex(i, -i)}, 5, serializers={"point": _points()})
     litdata_keys_and_windows(write)
+
+
+def _points() -> Any:
+    """A serializer of a user's own: complex numbers as text; the format's name says its version."""
+    from litdata.streaming.serializers import Serializer
+
+    class Points(Serializer):
+        def serialize(self, data: complex) -> tuple[bytes, str]:
+            return f"{data.real} {data.imag}".encode(), "point:v2"
+
+        def deserialize(self, data: bytes) -> complex:
+            return complex(*map(float, bytes(data).split()))
+
+        def can_serialize(self, data: Any) -> bool:
+            return isinstance(data, complex)
+
+    return Points()
 
 
 def litdata_keys_and_windows(write: Any) -> None:

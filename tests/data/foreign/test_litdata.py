@@ -11,6 +11,7 @@ import pytest
 
 from blixt.data.errors import DataError, FormatError
 from blixt.data.foreign import LitDataDataset, LitDataTokens, fernet
+from blixt.data.foreign.leaves import plain_pickle
 from blixt.data.foreign.litdata import nested
 from data.foreign import samples
 from data.foreign.compare import same_values
@@ -163,11 +164,20 @@ def test_json_of_older_versions_and_damaged_values() -> None:
         nested.decode(b"\x01\xff\xff\xff\xff")
 
 
-def test_graphs_need_leave_for_their_pickled_tree_and_tiffs_are_arrays(tmp_path: Path) -> None:
-    path = fixture("0.2.76", "graph")
-    with pytest.raises(FormatError, match="the tree of a graph"):
-        opened(path, tmp_path)[0]
-    sample = opened(path, tmp_path, allow_pickle=True)[2]
+def test_graphs_and_tiffs_are_arrays(tmp_path: Path) -> None:
+    sample = opened(fixture("0.2.76", "graph"), tmp_path)[2]
     assert same_values(sample["graph"]["x"], np.full((4, 2), 2, np.float32))
     assert sample["graph"]["edge_index"].tolist() == [[0, 1], [1, 2]]
     assert same_values(sample["tiff"], samples.pixels(2)[..., 0].astype(np.uint16))
+
+
+def test_the_tree_of_a_graph_is_read_without_running_code() -> None:
+    assert plain_pickle(pickle.dumps({"_paths": [("x",)], "n": (1, None)})) == {
+        "_paths": [("x",)],
+        "n": (1, None),
+    }
+    for harmful in (print, Path("x"), np.float64(1)):
+        with pytest.raises(FormatError, match="should hold plain values"):
+            plain_pickle(pickle.dumps({"_tree": harmful}))
+    with pytest.raises(FormatError, match="should hold plain values"):
+        plain_pickle(b"\x80\x04 no pickle")

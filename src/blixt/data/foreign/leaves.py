@@ -70,6 +70,25 @@ def plain_json(value: Any) -> Json:
     return Json(json.loads(json.dumps(value, default=str)))
 
 
+class _Plain(pickle.Unpickler):
+    """Reads what is made of dicts, lists, tuples, sets, texts, bytes and numbers: nothing with a name."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"it holds a {module_name}.{global_name}")
+
+
+def plain_pickle(data: bytes) -> Any:
+    """Decode a pickle of plain values; no code of its author can run.
+
+    Raises:
+        FormatError: when it holds anything else, or is damaged.
+    """
+    try:
+        return _Plain(io.BytesIO(data)).load()
+    except Exception as problem:  # a damaged pickle may raise anything
+        raise FormatError(f"a pickle that should hold plain values cannot be read: {problem}") from None
+
+
 def unpickle(data: bytes, allow_pickle: bool, where: str) -> Any:
     """Decode a pickle; None, True and False always, anything else only when asked.
 

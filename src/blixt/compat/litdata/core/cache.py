@@ -1,5 +1,6 @@
 """LitData's `Cache`: items written by number, then read back."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from blixt.compat.litdata.core.crypto import encryption_of
 from blixt.compat.litdata.core.dataset import StreamingDataset
 from blixt.compat.litdata.core.loaders import BaseItemLoader, TokensLoader
 from blixt.compat.litdata.core.places import Dir, location_of
+from blixt.compat.litdata.core.serializers.base import Serializer
+from blixt.compat.litdata.core.serializers.registry import added
 from blixt.compat.litdata.core.write import document, stored
 from blixt.data import DatasetWriter
 
@@ -21,6 +24,7 @@ class Cache:
         chunk_size: samples in a shard.
         chunk_bytes: about how large a shard may grow.
         item_loader: a `TokensLoader` for documents of tokens.
+        serializers: of your own, by name; they write and read what they can serialize.
 
     Raises:
         IndexError: when items are not written in order.
@@ -34,6 +38,7 @@ class Cache:
         chunk_size: int | None = None,
         chunk_bytes: int | str | None = None,
         item_loader: BaseItemLoader | None = None,
+        serializers: Mapping[str, Serializer] | None = None,
     ) -> None:
         self._place, self._item_loader, self._encryption = location_of(input_dir), item_loader, encryption
         self._is_tokens = isinstance(item_loader, TokensLoader)
@@ -44,6 +49,7 @@ class Cache:
             self._options["chunk_bytes"] = chunk_bytes
         if encryption is not None:
             self._options["encrypt"] = encryption_of(encryption)
+        self._serializers = added(serializers)
         self._writer: DatasetWriter | None = None
         self._written = 0
         self._reader: StreamingDataset | None = None
@@ -53,7 +59,7 @@ class Cache:
             raise IndexError(f"items are written in order: {self._written} comes next, not {index}")
         if self._writer is None:
             self._writer = DatasetWriter(self._place, mode="overwrite", **self._options)
-        self._writer.write(document(data) if self._is_tokens else stored(data))
+        self._writer.write(document(data) if self._is_tokens else stored(data, self._serializers))
         self._written += 1
 
     def done(self) -> None:
@@ -81,6 +87,9 @@ class Cache:
     def _opened(self) -> StreamingDataset:
         if self._reader is None:
             self._reader = StreamingDataset(
-                self._place, item_loader=self._item_loader, encryption=self._encryption
+                self._place,
+                item_loader=self._item_loader,
+                encryption=self._encryption,
+                serializers=self._serializers,
             )
         return self._reader

@@ -64,6 +64,7 @@ class StreamingDataset(StreamingBase):
         storage_options = {**(session_options or {}), **(storage_options or {})}
         self.input_dir = input_dir if isinstance(input_dir, Dir) else Dir(path=location_of(input_dir))
         self.item_loader, self.seed, self.encryption = item_loader, seed, encryption
+        self.serializers = serializers
         location = location_of(self.input_dir)
         own = store_of(location, storage_options)
         access = {**({} if own else store_arguments(storage_options)), **_cache(cache_dir, max_cache_size)}

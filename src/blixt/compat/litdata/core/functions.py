@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from blixt.compat.litdata.core.loaders import BaseItemLoader, PyTreeLoader, Toke
 from blixt.compat.litdata.core.places import Dir, location_of, store_arguments
 from blixt.compat.litdata.core.readers import BaseReader, Read
 from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
+from blixt.compat.litdata.core.serializers.base import Serializer
 from blixt.compat.litdata.core.temporal import TemporalArrayLoader
 from blixt.compat.litdata.core.write import OTHER_CONFIG, Stored
 from blixt.data.build.mapping import map as map_files
@@ -62,11 +63,14 @@ def optimize(
     verbose: bool = True,
     broadcast_paths: bool = False,
     key_fn: Callable[[Any], Any] | None = None,
+    serializers: Mapping[str, Serializer] | None = None,
 ) -> None:
     """Write what `fn` returns or yields for each input as a dataset of blixt in `output_dir`.
 
-    The arguments are LitData's. Shards are compressed and encrypted block by block whatever
-    `compression_level` says; `reorder_files`, `optimize_dns` and `broadcast_paths` have no meaning here.
+    The arguments are LitData's, and `serializers`: your own by name, which are asked first, as LitData's
+    `Cache` has it. Those added to `litdata.streaming.serializers._SERIALIZERS` are asked, too. Shards are
+    compressed and encrypted block by block whatever `compression_level` says; `reorder_files`,
+    `optimize_dns` and `broadcast_paths` have no meaning here.
 
     Raises:
         ValueError: when arguments contradict each other.
@@ -120,6 +124,7 @@ def optimize(
                 is_tokens,
                 check,
                 _columns(output_dir, storage_options) if mode == "overwrite" else None,
+                serializers,
             ),
             items,
             location_of(output_dir),

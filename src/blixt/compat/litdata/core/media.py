@@ -1,5 +1,6 @@
 """LitData's typed wrappers (`Image(path=...)`, `Text(text=...)` ...), turned into ours when written."""
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -10,13 +11,32 @@ from blixt.compat.litdata.core.refuse import refuse
 from blixt.data import types
 from blixt.data.codecs.video import encode_video
 
+bytes_type = bytes  # the fields named bytes hide it
+
+
+def extension(path: Any) -> str:
+    """Return a path's extension in lower case, without the dot; the query of an address does not count."""
+    return os.path.splitext(str(path).split("?", 1)[0])[1].replace(".", "").lower() if path else ""
+
 
 @dataclass
 class Media:
-    """A file: a path, or its bytes."""
+    """A file: a path, or its bytes.
+
+    Raises:
+        TypeError: for `bytes` that are none.
+    """
 
     path: str | None = None
     bytes: "bytes | None" = None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self.path = str(self.path)
+        given: Any = self.bytes
+        if given is not None and not isinstance(given, (bytes_type, bytearray)):
+            raise TypeError(f"{type(self).__name__}.bytes must be bytes, got {type(given)}")
+        self.bytes = None if given is None else bytes_type(given)
 
     def content(self) -> Any:
         """Return the path or the bytes.
@@ -99,10 +119,20 @@ class Video(Media):
         refuse("Video", "choose when reading", stream_index=self.stream_index, device=gpu)
         if self.array is None:
             return types.Video(self.content())
+        return types.Video(encode_video(self.frames(), self.fps))
+
+    def frames(self) -> Any:
+        """Return the frames of `array`, uint8 `[N, H, W, C]`, whichever way round they were given.
+
+        Raises:
+            ValueError: when they have not four dimensions.
+        """
         frames = np.asarray(self.array)
-        return types.Video(
-            encode_video(frames.transpose(0, 2, 3, 1) if self.dimension_order == "NCHW" else frames, self.fps)
-        )
+        if frames.ndim != 4:
+            raise ValueError("Video(array=...) must be (N, H, W, C) or (N, C, H, W).")
+        if frames.shape[1] in (1, 3) and frames.shape[-1] not in (1, 3):
+            frames = frames.transpose(0, 2, 3, 1)
+        return frames.astype(np.uint8)
 
 
 @dataclass
@@ -146,7 +176,8 @@ class Tensor(Media):
         return types.Tensor(tensor if self.dtype is None else tensor.to(self.dtype))
 
 
-_GRAPH_FIELDS = ("x", "edge_index", "edge_attr", "y", "pos", "batch")
+GRAPH_FIELDS = ("x", "edge_index", "edge_attr", "y", "pos", "batch")
+"""The fields that a `Graph` has by name."""
 
 
 @dataclass
@@ -171,7 +202,7 @@ class Graph:
         whole = whole.to_dict() if hasattr(whole, "to_dict") else whole
         if not isinstance(whole, dict):
             raise TypeError("Graph.data= must be a PyG Data, a dict, or omitted.")
-        given = {name: getattr(self, name) for name in _GRAPH_FIELDS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in GRAPH_FIELDS if getattr(self, name) is not None}
         return {**cast("dict[str, Any]", whole), **given}
 
     def to_pyg(self) -> Any:
@@ -229,8 +260,12 @@ class Nifti(Media):
 
     def stored(self) -> Any:
         """Return what our writer takes."""
-        image = self.image
-        if image is None and self.array is not None:
-            affine = np.eye(4) if self.affine is None else self.affine
-            image = import_module("nibabel").Nifti1Image(np.asarray(self.array), affine)
+        image = self.volume()
         return self.data() if image is None else image.to_bytes()
+
+    def volume(self) -> Any:
+        """Return the image of nibabel, None where there is a file."""
+        if self.image is not None or self.array is None:
+            return self.image
+        affine = np.eye(4) if self.affine is None else self.affine
+        return import_module("nibabel").Nifti1Image(np.asarray(self.array), affine)

@@ -1,17 +1,13 @@
 """LitData's typed wrappers of images, turned into ours when written."""
 
-import io
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar
 
-import numpy as np
-
-from blixt.compat.litdata.core.media import Media
+from blixt.compat.litdata.core.media import Media, extension
+from blixt.compat.litdata.core.pixels import file_behind, jpeg_quality, kind_of, opened, picture_of, saved
 from blixt.data import types
 
 _CAP = 95
-_STANDARD_MEAN = 57.625
-"""The mean of the luminance table that JPEG's standard suggests, which is quality 50."""
 
 
 @dataclass
@@ -36,55 +32,65 @@ class Image(Media):
     max_quality: int | None = None
 
     def __post_init__(self) -> None:
-        if self.quality is not None and self.max_quality is not None:
-            kind = type(self).__name__
-            raise ValueError(f"{kind}.quality and {kind}.max_quality are mutually exclusive.")
+        super().__post_init__()
+        _check_rules(type(self).__name__, self.quality, self.max_quality)
+
+    def encoded(self, kind: str | None = None) -> tuple[bytes, str]:
+        """Return the file that LitData's serializers make, and its extension.
+
+        They forget a quality where nothing says that the file is to be a JPEG.
+
+        Args:
+            kind: the format, where none was given.
+        """
+        if self.image is None and self.array is None:
+            return self._file(kind)
+        if self.max_quality is not None and (kept := file_behind(self.image)) and self._keeps(kept):
+            return kept, "jpg"
+        picture = picture_of(self.array) if self.image is None else self.image
+        own = self._default if self.image is None else kind_of(picture)
+        return self._saved(picture, self.format or kind or own)
 
     def stored(self) -> Any:
         """Return what our writer takes."""
-        picture = self._given()
-        if picture is None:
-            if self._keeps(self.data()):
-                return self._wrapped(self.content())
-            picture = _opened(self.data())
-        picture = picture.convert(self.mode) if self.mode else picture
-        quality = self.quality or self.max_quality
-        kind = self.format or ("JPEG" if quality else self._default)
-        kind = "JPEG" if kind.upper() == "JPG" else kind
-        out = io.BytesIO()
-        if kind.upper() == "JPEG":
-            picture = picture if picture.mode in ("L", "RGB", "CMYK") else picture.convert("RGB")
-            picture.save(out, kind, quality=quality or _CAP)
-        else:
-            picture.save(out, kind)
-        return self._wrapped(out.getvalue())
+        if self.is_plain_file:
+            return self._wrapped(self.content())  # a path is read where the sample is written
+        return self._wrapped(self.encoded("JPEG" if self.quality else self._kind)[0])
 
-    _default = "PNG"
+    _kind: ClassVar[str | None] = None
+    _default: ClassVar[str] = "PNG"
 
     def _wrapped(self, content: Any) -> Any:
         return types.Image(content)
 
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether it is a file of which nothing is to be changed."""
+        changes = self.mode or self.format or self.quality is not None or self.max_quality is not None
+        return self.array is None and self.image is None and not changes
+
+    def _file(self, kind: str | None) -> tuple[bytes, str]:
+        content, ending = self.data(), extension(self.path)
+        if self.is_plain_file:
+            return content, ending or self._default.lower()
+        if self.max_quality is not None and self._keeps(content):
+            return content, ending or "jpg"
+        return self._saved(opened(content), self.format or kind or ending or self._default)
+
     def _keeps(self, content: bytes) -> bool:
-        """Whether a file stays as it is."""
-        if self.mode or self.format or self.quality is not None:
-            return False
-        return self.max_quality is None or jpeg_quality(content) <= self.max_quality
+        return jpeg_quality(content) <= (self.max_quality or 0)
 
-    def _given(self) -> Any:
-        if self.image is not None:
-            return self.image
-        if self.array is None:
-            return None
-        from PIL import Image as Pillow
-
-        return Pillow.fromarray(np.asarray(self.array))
+    def _saved(self, picture: Any, kind: str) -> tuple[bytes, str]:
+        kind = kind if self.max_quality is None else "JPEG"
+        return saved(picture, kind, self.quality or self.max_quality, self.mode)
 
 
 @dataclass
 class Jpeg(Image):
     """A JPEG; what is none becomes one of quality 95, and what is better too, unless a quality is given."""
 
-    _default = "JPEG"
+    _kind: ClassVar[str | None] = "JPEG"
+    _default: ClassVar[str] = "JPEG"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,22 +103,37 @@ class Jpeg(Image):
 
 @dataclass
 class Pil(Image):
-    """An image that is read back as a PIL image."""
+    """An image that is read back as a PIL image, without loss."""
 
-    def _wrapped(self, content: Any) -> Any:
-        return types.Png(content)
+    def picture(self) -> Any:
+        """Return the PIL image."""
+        if self.image is None:
+            picture = opened(self.data()) if self.array is None else picture_of(self.array)
+        else:
+            picture = self.image
+        return picture.convert(self.mode) if self.mode and picture.mode != self.mode else picture
 
-    def _keeps(self, content: bytes) -> bool:
-        return False
+    def stored(self) -> Any:
+        """Return what our writer takes."""
+        return types.Png(saved(self.picture(), "PNG")[0])
 
 
 @dataclass
 class JpegArray:
-    """Several JPEGs, with the same rules of quality; every sample must have as many."""
+    """Several JPEGs, with the same rules of quality; every sample must have as many.
+
+    Raises:
+        ValueError: for both qualities at once.
+    """
 
     images: list[Any] = field(default_factory=list[Any])
     quality: int | None = None
     max_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.quality is None and self.max_quality is None:
+            self.max_quality = _CAP
+        _check_rules("JpegArray", self.quality, self.max_quality)
 
     def stored(self) -> Any:
         """Return what our writer takes."""
@@ -131,21 +152,6 @@ class JpegArray:
         return Jpeg(**{"image" if hasattr(image, "getbands") else "array": image}, **rules)
 
 
-def jpeg_quality(content: bytes) -> int:
-    """Return the quality with which a file was encoded, from its table of luminance; 101 for no JPEG.
-
-    libjpeg scales the standard's table: by 5000 / quality percent below 50, by 200 - 2 * quality above. Below
-    25 it clips the largest numbers, so that what is found there is a few too high.
-    """
-    image = _opened(content)
-    tables = cast("dict[int, list[int]]", getattr(image, "quantization", {}))
-    if image.format not in ("JPEG", "MPO") or not tables:
-        return 101
-    percent = 100 * float(np.mean(tables[0])) / _STANDARD_MEAN
-    return round(5000 / percent if percent > 100 else (200 - percent) / 2)
-
-
-def _opened(content: bytes) -> Any:
-    from PIL import Image as Pillow
-
-    return Pillow.open(io.BytesIO(content))
+def _check_rules(kind: str, quality: int | None, max_quality: int | None) -> None:
+    if quality is not None and max_quality is not None:
+        raise ValueError(f"{kind}.quality and {kind}.max_quality are mutually exclusive.")

@@ -1,6 +1,5 @@
 """Opens what lies at a location (ours, LitData's, MDS, Parquet) and gives samples as LitData gives them."""
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -9,11 +8,16 @@ import numpy as np
 import torch
 
 from blixt.compat.litdata.core.crypto import key_of
+from blixt.compat.litdata.core.decoders import AudioDecoder, VideoDecoder
 from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, TokensLoader
+from blixt.compat.litdata.core.pixels import chw, opened
+from blixt.compat.litdata.core.serializers.columns import codecs_for
+from blixt.compat.litdata.core.serializers.registry import BUILT_IN, added, reader_of
 from blixt.data import Dataset, Rows, TokenDataset
 from blixt.data.foreign import LitDataDataset, LitDataTokens, MDSDataset, ParquetDataset
 from blixt.data.place import as_store
 from blixt.data.schema import Structure
+from blixt.data.snapshot import load
 from blixt.data.store import NotFoundError, Store
 
 Convert = Callable[[Any], Any]
@@ -37,8 +41,9 @@ def open_rows(
     if location.endswith(".parquet") or isinstance(item_loader, ParquetLoader):
         columns = item_loader.columns if isinstance(item_loader, ParquetLoader) else None
         return ParquetDataset(location, columns=columns, **_foreign(access), **ordering), same
+    known = {**{name: BUILT_IN[name] for name in _LITDATA}, **added(serializers)}
     own = {name: serializer.deserialize for name, serializer in (serializers or {}).items()}
-    kind = _kind(place, access)
+    kind, formats = _kind(place, access)
     block_size = item_loader.block_size if isinstance(item_loader, TokensLoader) else None
     if kind == "parquet":
         return ParquetDataset(location, **_foreign(access), **ordering), same
@@ -48,41 +53,42 @@ def open_rows(
         if block_size is not None:
             return LitDataTokens(place, block_size, **_foreign(access), **ordering), _to_tensor
         decrypt = encryption.decrypt if encryption is not None else None
-        found = LitDataDataset(
-            place, decrypt=decrypt, decoders={**_LITDATA, **own}, **_foreign(access), **ordering
-        )
+        readers = {name: read for name in formats if (read := reader_of(name, known)) is not None}
+        found = LitDataDataset(place, decrypt=decrypt, decoders=readers, **_foreign(access), **ordering)
         return found, same if found.temporal is None else _TensorFields(found.temporal.tensors)
     key = key_of(encryption)
     if block_size is not None:
         tokens = TokenDataset(place, block_size, overlap=0, key=key, **access, **ordering)
         return WholeBlocks(tokens), _tokens_as(tokens)
-    dataset = Dataset(place, key=key, **access, **ordering)
-    schema = dataset.shards.snapshot.schema
-    known = {**_OURS, **own}
-    wanted = {column.name: known[column.type] for column in schema.columns if column.type in known}
+    schema = load(as_store(place, access.get("credentials"), access.get("options"))).schema
+    convert = {**_OURS, **own}
+    wanted = {column.name: convert[column.type] for column in schema.columns if column.type in convert}
+    options: dict[str, Any] = {"codecs": codecs_for(schema.columns, known), **access, **ordering}
     if not wanted:
-        return dataset, same
+        return Dataset(place, key=key, **options), same
     as_files = dict.fromkeys(wanted, False)
-    return Dataset(place, key=key, decode=as_files, **access, **ordering), Converter(schema.structure, wanted)
+    return Dataset(place, key=key, decode=as_files, **options), Converter(schema.structure, wanted)
 
 
-def _kind(place: str | Store, access: dict[str, Any]) -> str:
+def _kind(place: str | Store, access: dict[str, Any]) -> tuple[str, list[str]]:
+    """Return what a place holds, and for a folder of LitData the formats of its leaves."""
     store = as_store(place, access.get("credentials"), access.get("options"))
     location = store.location
     if store.local is not None and not store.local.exists():
         raise FileNotFoundError(f"The provided dataset path `{location}` does not exist.")
     try:
-        index = json.loads(store.get("index.json"))
+        index: dict[str, Any] = json.loads(store.get("index.json"))
     except NotFoundError:
         if location.startswith("hf://"):
-            return "parquet"  # a dataset of the hub needs no index
+            return "parquet", []  # a dataset of the hub needs no index
         raise ValueError(
             f"The provided dataset `{location}` doesn't contain any index.json file. HINT: Did you "
             "write it with optimize?"
         ) from None
     if "chunks" in index:
-        return "litdata"
-    return "mds" if "shards" in index and "format" not in index else "blixt"
+        config: dict[str, Any] = index.get("config") or {}
+        return "litdata", list(config.get("data_format") or ())
+    return ("mds" if "shards" in index and "format" not in index else "blixt"), []
 
 
 def _foreign(access: dict[str, Any]) -> dict[str, Any]:
@@ -160,55 +166,25 @@ def _tokens_as(tokens: TokenDataset) -> Convert:
     return _TokensAs(next(column.dtype for column in columns if column.name == tokens.column))
 
 
-def chw(data: Any) -> torch.Tensor:
-    """Decode an image file to a uint8 tensor `[channels, height, width]`."""
-    pixels = np.array(pil(data))
-    return _to_tensor(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
 def pil(data: Any) -> Any:
     """Decode an image file to a PIL image."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(bytes(data)))
+    image = opened(bytes(data))
     image.load()
     return image
 
 
-def raw_pil(data: Any) -> Any:
-    """Decode LitData's raw pixels to a PIL image."""
-    from PIL import Image
-
-    width, height, length = np.frombuffer(data[:12], "<u4").tolist()
-    return Image.frombytes(
-        bytes(data[12 : 12 + length]).decode(), (width, height), bytes(data[12 + length :])
-    )
-
-
-_TORCH_DTYPES = 21
-"""How many numbers of dtypes LitData has for tensors."""
-
-
-class _Tensor:
-    """LitData's tensor leaves as tensors."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __call__(self, data: Any) -> torch.Tensor:
-        from blixt.data.foreign.litdata.leaves import decoder
-
-        return _to_tensor(decoder(self._kind, False, {}, False)(data).copy())
-
-
-_LITDATA: dict[str, Convert] = {
+_LITDATA = (
+    *("jpeg", "image", "jpeg_array", "pil", "tifffile", "video", "audio", "graph"),
+    *("tensor", "no_header_tensor"),
+)
+"""The serializers of LitData whose values are others than those of `blixt.data.foreign`."""
+_OURS: dict[str, Convert] = {
     "jpeg": chw,
     "image": chw,
-    "pil": raw_pil,
-    "tensor": _Tensor("tensor"),
-    **{name: _Tensor(name) for name in (f"no_header_tensor:{number}" for number in range(_TORCH_DTYPES))},
+    "png": pil,
+    "audio": AudioDecoder,
+    "video": VideoDecoder,
 }
-_OURS: dict[str, Convert] = {"jpeg": chw, "image": chw, "png": pil}
 
 
 class Converter:

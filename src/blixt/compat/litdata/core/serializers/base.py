@@ -1,14 +1,17 @@
-"""LitData's serializers as a base for your own: `deserialize` reads leaves of that type name in its files."""
+"""The base of all serializers."""
 
 from abc import ABC, abstractmethod
 from typing import Any
+
+Serialized = tuple[bytes, str | None]
+"""The bytes, and the name of the format where it says more than the serializer's own: `audio:wav`."""
 
 
 class Serializer(ABC):
     """How values of one type become bytes and back."""
 
     @abstractmethod
-    def serialize(self, data: Any) -> tuple[bytes, str | None]:
+    def serialize(self, data: Any) -> Serialized:
         """Return the bytes, and a name for the format or None."""
 
     @abstractmethod
