@@ -165,7 +165,8 @@ def _check(model: str, verify: bool) -> None:
     if verify and "://" not in model:
         from blixt.llm.weights.checksums import verify as compare
 
-        say(f"{model}: {compare(model)} files are as they were written")
+        count = compare(model)
+        say(f"{model}: the numbers of {count} file{'s' * (count != 1)} are as they were written")
 
 
 def _named(pairs: list[str] | None) -> dict[str, str] | None:

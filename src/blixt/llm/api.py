@@ -118,6 +118,7 @@ class LLM:
         dtype: torch.dtype | str | None = None,
         quantize: str | None = None,
         adapters: Mapping[str, str | Path] | None = None,
+        verify: bool = False,
         **engine: Any,
     ) -> "LLM":
         """Load a checkpoint: a directory as Hugging Face writes it, or a GGUF file.
@@ -128,6 +129,7 @@ class LLM:
             dtype: Of the weights; None keeps them as stored.
             quantize: Store linear layers as "int8", "int4", "nf4" or "fp8".
             adapters: Names and directories of LoRA adapters (PEFT's format) that requests may ask for.
+            verify: Compare the checksums of files that blixt wrote first, at a second a gigabyte.
             **engine: Fields of `EngineConfig`; `speculate` may also be the directory of a draft model.
 
         Raises:
@@ -135,7 +137,16 @@ class LLM:
         """
         from blixt.llm.api_load import load
 
-        return load(cls, path, device, dtype=dtype, quantize=quantize, adapters=adapters, engine=engine)
+        return load(
+            cls,
+            path,
+            device,
+            dtype=dtype,
+            quantize=quantize,
+            adapters=adapters,
+            engine=engine,
+            verify=verify,
+        )
 
     @property
     def engine(self) -> Engine:

@@ -30,11 +30,12 @@ def load(
     quantize: str | None,
     adapters: Mapping[str, str | Path] | None,
     engine: Mapping[str, Any],
+    verify: bool = False,
 ) -> "LLM":
     """See `LLM.load`."""
     settings = engine_config(engine, device)
     use = intended(settings)
-    model = load_checkpoint(path, dtype=dtype, device=device, quantize=quantize, use=use)
+    model = load_checkpoint(path, dtype=dtype, device=device, quantize=quantize, use=use, verify=verify)
     model.requires_grad_(False)
     tokenizer = Tokenizer.load(path)
     if not adapters:

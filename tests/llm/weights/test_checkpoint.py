@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from blixt.llm import LLM
 from blixt.llm.config import ModelConfig
 from blixt.llm.errors import LLMError, TooLittleMemoryError, WeightsError
 from blixt.llm.model import GPT
@@ -267,6 +268,8 @@ def test_a_flipped_bit_of_a_number_is_told_when_loading_verifies(saved: Path, tm
     file.write_bytes(raw)
     with pytest.raises(WeightsError, match=r"model\.safetensors is damaged: its numbers changed"):
         load_checkpoint(tmp_path / "copy", verify=True)
+    with pytest.raises(WeightsError, match="its numbers changed"):
+        LLM.load(tmp_path / "copy", verify=True)
 
 
 def test_an_unaligned_tensor_is_read_right(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from blixt.cli.failure import CliError
 from blixt.cli.llm import app
 from blixt.llm.config import ModelConfig, MoESpec
 from blixt.llm.model import GPT
+from blixt.llm.quant import quantize, save_quantized
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import estimate as estimating
 from blixt.llm.weights import load_checkpoint, save_checkpoint
@@ -163,3 +164,33 @@ def test_a_model_is_fetched_by_the_command(saved: Path, tmp_path: Path) -> None:
         done = blixt_llm("download", *words)
     assert json.loads(done.stdout) == {"path": str(tmp_path / "m")}
     assert load_checkpoint(tmp_path / "m").config == load_checkpoint(saved).config
+
+
+def test_a_quantised_model_is_described_and_looked_at_too(copy: Path) -> None:
+    model = quantize(load_checkpoint(copy), "int8")
+    (copy / "model.safetensors").unlink()
+    save_quantized(model, copy)
+    assert info(copy).stored.keys() == {"int8", "float32"}
+    found = verdicts(copy)
+    assert all(text.startswith(("ok", "warning")) for text in found.values()), found
+    assert found["tensors"].endswith("in int8")
+    assert found["checksum"].startswith("ok")
+    file = copy / "quantized.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-100] ^= 1
+    file.write_bytes(raw)
+    assert "its numbers changed" in verdicts(copy)["checksum"]
+
+
+def test_a_command_that_uses_a_model_compares_its_checksums_when_asked(copy: Path) -> None:
+    words = ("generate", str(copy), "a", "--max-tokens", "1", "--verify", "--json")
+    done = blixt_llm(*words)
+    assert done.exit_code == 0, done.output
+    assert "the numbers of 1 file are as they were written" in done.stderr
+    file = copy / "model.safetensors"
+    raw = bytearray(file.read_bytes())
+    raw[-100] ^= 1
+    file.write_bytes(raw)
+    failed = blixt_llm(*words)
+    assert isinstance(failed.exception, CliError)
+    assert "its numbers changed" in str(failed.exception)

@@ -5,6 +5,7 @@ layers' buffers and the other parameters as they are.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,6 +76,13 @@ def load_quantized(directory: str | Path, device: str | torch.device = "cpu") ->
     except RuntimeError as error:
         raise WeightsError(f"{file.where} does not fit its config.json: {error}") from None
     return model.requires_grad_(False).eval()
+
+
+def schemes_of(directory: str | Path) -> list[str]:
+    """The number formats of a model that `save_quantized` wrote, the most frequent first."""
+    file = SafetensorsFile(Path(directory) / FILE)
+    layers: dict[str, dict[str, Any]] = json.loads(file.metadata["layers"])
+    return [scheme for scheme, _ in Counter(layer["scheme"] for layer in layers.values()).most_common()]
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -12,7 +12,7 @@ from blixt.llm.model import GPT
 from blixt.llm.specs import LayerSpec
 from blixt.llm.weights.estimate import BITS, Memory, Use, cache_numbers, estimate
 from blixt.llm.weights.find import weight_files
-from blixt.llm.weights.read import open_checkpoint, plan_for
+from blixt.llm.weights.read import QUANTIZED, open_checkpoint, plan_for
 
 CONTEXTS = (2048, 8192, 32768, 131072)
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
@@ -95,7 +95,12 @@ def info(path: str | Path) -> ModelInfo:
     """
     source, config = open_checkpoint(path)
     model = GPT.empty(config)
-    plan_for(model, source)  # says which tensors are missing or surplus
+    if (Path(path) / QUANTIZED).exists():
+        from blixt.llm.quant.files import load_quantized
+
+        load_quantized(path)  # says the same of its own format
+    else:
+        plan_for(model, source)  # says which tensors are missing or surplus
     stored: Counter[str] = Counter()
     for tensor in source.infos.values():
         stored[tensor.stored] += prod(tensor.shape)

@@ -83,11 +83,11 @@ def load_checkpoint(
         WeightsError: A file is missing, truncated or damaged, or a tensor missing, surplus or misshapen.
         TooLittleMemoryError: It does not fit; the text says what would.
     """
+    if verify:
+        checksums.verify(path)
     if (Path(path) / QUANTIZED).exists():
         return _load_quantized(Path(path), device, quantize)
     source, config = open_checkpoint(path)
-    if verify:
-        checksums.verify(path)
     model = GPT.empty(config)
     plan = plan_for(model, source)
     where = torch.device(device)

@@ -16,7 +16,7 @@ from blixt.llm.weights.checksums import verify
 from blixt.llm.weights.estimate import BITS, Use, check_memory, weight_bytes
 from blixt.llm.weights.fill import Plan, main_dtype
 from blixt.llm.weights.free import free_bytes
-from blixt.llm.weights.read import open_checkpoint, plan_for
+from blixt.llm.weights.read import QUANTIZED, open_checkpoint, plan_for
 from blixt.llm.weights.source import Source
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -68,6 +68,9 @@ def validate(path: str | Path, wish: Wish | None = None) -> Iterator[Finding]:
         wish: What it shall be used for; None means a short conversation on the CPU.
     """
     wish = wish or Wish()
+    if (Path(path) / QUANTIZED).exists():
+        yield from _quantised(Path(path), wish)
+        return
     try:
         source, config = open_checkpoint(path)
         yield Finding(
@@ -84,6 +87,26 @@ def validate(path: str | Path, wish: Wish | None = None) -> Iterator[Finding]:
         yield from _checksums(Path(path))
     yield from _tokenizer(Path(path), config)
     yield from _memory(plan, config, wish)
+    if wish.output is not None:
+        yield _disk(config, wish, wish.output)
+
+
+def _quantised(path: Path, wish: Wish) -> Iterator[Finding]:
+    """Of a model that `save_quantized` wrote."""
+    from blixt.llm.quant.files import load_quantized, schemes_of
+
+    try:
+        config = load_quantized(path).config
+        schemes = schemes_of(path)
+    except LLMError as error:
+        yield Finding("config and files", "failed", str(error))
+        return
+    yield Finding("config", "ok", f"{config.model_type}, {config.layers} layers, context {config.context}")
+    yield Finding("tensors", "ok", f"all are there and fit the configuration, in {', '.join(schemes)}")
+    if wish.numbers:
+        yield from _checksums(path)
+    yield from _tokenizer(path, config)
+    yield from _fits(schemes[0], config, wish)
     if wish.output is not None:
         yield _disk(config, wish, wish.output)
 
@@ -181,8 +204,12 @@ def _template(load: Callable[[], object]) -> Finding:
 
 
 def _memory(plan: Plan, config: ModelConfig, wish: Wish) -> Iterator[Finding]:
+    stored = str(main_dtype(plan.infos(), torch.device(wish.device))).removeprefix("torch.")
+    yield from _fits(wish.precision or stored, config, wish)
+
+
+def _fits(precision: str, config: ModelConfig, wish: Wish) -> Iterator[Finding]:
     device = torch.device(wish.device)
-    precision = wish.precision or str(main_dtype(plan.infos(), device)).removeprefix("torch.")
     try:
         if precision in BITS:
             memory = check_memory(config, Use(precision, wish.context, wish.batch), device)
