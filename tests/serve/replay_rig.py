@@ -11,7 +11,7 @@ import msgspec
 from blixt.serve import API, HTTPError, Limits, Server
 
 KEY = "s3cret"
-LIMITS = Limits(receive_timeout_s=0.8, keep_alive_s=1.6, max_payload_bytes=100_000)
+LIMITS = Limits(receive_timeout_s=0.8, min_bytes_per_s=0, keep_alive_s=1.6, max_payload_bytes=100_000)
 
 
 class Point(msgspec.Struct):

@@ -1,11 +1,13 @@
 """Clients that send their bodies slowly: what they hold together is bounded, and comes back."""
 
+import contextlib
 import socket
 
 import httpx
 import pytest
 
 from blixt.serve import Limits, Server
+from blixt.serve.http.hot_patience import Patience
 from blixt.serve.testing import running, wait_until
 
 from .apis import Raw
@@ -58,3 +60,73 @@ def test_a_body_without_room_is_429_with_a_time_to_come_back_and_ends_the_connec
     assert b"connection: close\r\n" in received
     assert b"try again later" in received
     assert status_of(service, 1_000_000) == 200
+
+
+TRICKLING = [
+    b"POST /raw HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n",  # in shared memory, in the hot lane
+    b"POST /raw HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n",
+    HEAD,
+]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["hot", "cold"])
+def strict(request):
+    """A server that is soon tired of a body that comes drop by drop; a pause alone does not tire it."""
+    limits = Limits(receive_timeout_s=0.5, min_bytes_per_s=1e6)
+    with running(Server(Raw(), accelerator="cpu", limits=limits, hot_lane=request.param)) as service:
+        yield service
+
+
+def trickled(service, head):
+    """What a client gets that sends byte after byte; None if it was cut off while it sent.
+
+    The server reads on for two seconds after its answer. A client that is held up for longer right then loses
+    the answer, as TCP has it.
+    """
+    url = httpx.URL(service.url)
+    received = b""
+    with socket.create_connection((url.host, url.port), 60) as sock:
+        sock.sendall(head)
+        sock.settimeout(0.02)
+        while b"\r\n\r\n" not in received:
+            try:
+                data = sock.recv(1 << 16)
+                if not data:
+                    return None
+                received += data
+            except TimeoutError:
+                sock.settimeout(60)
+                with contextlib.suppress(ConnectionError):
+                    sock.sendall(b"1\r\na\r\n" if head is HEAD else b"a")
+                sock.settimeout(0.02)
+            except ConnectionError:
+                return None
+    return received
+
+
+@pytest.mark.parametrize("head", TRICKLING, ids=["large", "small", "chunked"])
+def test_a_body_that_trickles_for_ever_is_408_and_ends_the_connection(strict, head):
+    tries = (trickled(strict, head) for _ in range(20))
+    received = next(answer for answer in tries if answer is not None)
+    assert received.startswith(b"HTTP/1.1 408")
+    assert b"connection: close\r\n" in received
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "took_s", "received", "word"),
+    [
+        (0, 19, 0, None),
+        (21, 21, 10**9, "stopped"),
+        (1, 21, 10, "too slowly"),
+        (1, 119, 100_000, None),
+        (1, 121, 100_000, "too slowly"),
+        (19, 100_000, 100_000_000, None),
+    ],
+)
+def test_a_body_has_a_while_and_a_second_more_for_each_so_many_bytes(silent_s, took_s, received, word):
+    patience = Patience.of(Limits(receive_timeout_s=20, min_bytes_per_s=1000), float("inf"))
+    verdict = patience.of_body(silent_s, took_s, received)
+    assert (verdict is None) == (word is None)
+    assert verdict is None or (verdict.status, word in verdict.sentence) == (408, True)
+    at_any_rate = Patience.of(Limits(receive_timeout_s=20, min_bytes_per_s=0), float("inf"))
+    assert at_any_rate.of_body(19, took_s, received) is None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from blixt.serve.errors import ConfigError
 
 _SWITCHES = ("running_timeout",)
-_MAY_BE_OFF = ("max_requests", "max_memory_bytes")
+_MAY_BE_OFF = ("max_requests", "max_memory_bytes", "min_bytes_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,9 @@ class Limits:
     worker is killed; without `running_timeout` only requests that still wait can be late. A worker that has
     begun `max_requests` requests, or holds more than `max_memory_bytes`, is replaced once its successor is
     ready; 0 means never. A client has `receive_timeout_s` for a request's
-    headers, may pause so long in a body, and a connection without a request lives `keep_alive_s`.
+    headers, may pause so long in a body, and must send it at `min_bytes_per_s` on the whole: it has
+    `receive_timeout_s` and a second more for each so many bytes that have come; 0 is no such bound. Who is
+    slower gets 408. A connection without a request lives `keep_alive_s`.
     `max_queue_bytes` bounds the bodies of an API that wait, and once more those that are still arriving.
     """
 
@@ -36,6 +38,7 @@ class Limits:
     stop_s: float = 5.0
     keep_alive_s: float = 5.0
     receive_timeout_s: float = 20.0
+    min_bytes_per_s: float = 1024.0
     max_header_bytes: int = 64 * 2**10
     running_timeout: bool = True
     max_requests: int = 0

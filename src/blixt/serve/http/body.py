@@ -31,6 +31,7 @@ class BlockReceiver(asyncio.BufferedProtocol):
         exchange = self._exchange
         exchange.size += nbytes
         self._owner.seen_at = self._owner.loop.time()
+        self._owner.read_bytes += nbytes
         if exchange.size == len(self._view):
             self._owner.take_back()
 

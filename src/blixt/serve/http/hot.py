@@ -80,8 +80,8 @@ class HotProtocol(HttpToolsProtocol):
         self._noted: dict[bytes, bytes] = {}
         self._in_head = False
         self._in_body = False
-        self._head_began_at = 0.0
-        self._head_bytes = 0  # of a head that spans reads, without the first of them
+        self._began_at = 0.0  # the head, and then the body
+        self.read_bytes = 0  # of a head, and then of a body, that spans reads: without the first of them
         self._is_large = False  # this read could hold a head that is too large
         self._stalled = False  # an answer is done, but the client has not taken it: begin no other
         self._unsent_bytes = 0
@@ -93,7 +93,7 @@ class HotProtocol(HttpToolsProtocol):
         real = cast(asyncio.Transport, transport)  # uvloop's transports inherit nothing
         self._closing = LingeringTransport(real, self._may_be_sending, self.loop)
         super().connection_made(cast(asyncio.Transport, self._closing))
-        self.seen_at = self._head_began_at = self.loop.time()
+        self.seen_at = self._began_at = self.loop.time()
         self._timer = self.loop.call_later(self._patience.look_s, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,8 +114,8 @@ class HotProtocol(HttpToolsProtocol):
         self.seen_at = self.loop.time()
         if self._verdict is not None or self._closing.lingers:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        if self._in_head or self._in_body:
+            self.read_bytes += len(data)
         self._is_large = len(data) > self._patience.head_bytes
         try:
             self.parser.feed_data(data)
@@ -127,7 +127,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         if self._lend is not None:
             self._lend_connection(self._lend)
-        elif self._in_head and self._head_bytes > self._patience.head_bytes:
+        elif self._in_head and self.read_bytes > self._patience.head_bytes:
             self._refuse(HEAD_TOO_LARGE)
 
     def pause_writing(self) -> None:
@@ -154,8 +154,8 @@ class HotProtocol(HttpToolsProtocol):
         self.headers = []
         self._noted = {}
         self._in_head = True
-        self._head_bytes = 0
-        self._head_began_at = self.seen_at
+        self.read_bytes = 0
+        self._began_at = self.seen_at
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Parser: one header."""
@@ -168,7 +168,9 @@ class HotProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Parser: choose the lane."""
         self._in_head = False
-        if self._head_bytes or self._is_large:
+        self._began_at = self.seen_at
+        spanning, self.read_bytes = self.read_bytes, 0
+        if spanning or self._is_large:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._patience.head_bytes:
                 self._verdict = HEAD_TOO_LARGE
@@ -378,11 +380,13 @@ class HotProtocol(HttpToolsProtocol):
             elif now - self.seen_at > patience.read_s:
                 self.transport.abort()
         elif self._in_head:
-            if now - self._head_began_at > patience.head_s:
+            if now - self._began_at > patience.head_s:
                 self._refuse(patience.head_verdict)
         elif self._in_body and self._verdict is None:
-            if now - self.seen_at > patience.body_s and not self.flow.read_paused:
-                self._refuse(patience.body_verdict)
+            if self.flow.read_paused:
+                self._began_at += patience.look_s  # we do not read: this time is not the client's
+            elif verdict := patience.of_body(now - self.seen_at, now - self._began_at, self.read_bytes):
+                self._refuse(verdict)
         elif self._active is not None and not self._active.response_complete:
             if type(self._active) is HotExchange:
                 self._active.keep_alive_comment(now)

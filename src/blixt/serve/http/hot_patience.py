@@ -28,6 +28,7 @@ class Patience:
         keep_alive_s: Silence between requests.
         head_s: From the first byte of a request to the last of its headers.
         body_s: Silence in the middle of a body.
+        bytes_per_s: How fast a body must come, when `body_s` is over; 0: anyhow.
         read_s: Silence of a client that has an answer to read.
         head_bytes: Size of a request line and its headers.
         silence_s: After how much silence a stream gets a comment.
@@ -39,6 +40,7 @@ class Patience:
     read_s: float
     head_bytes: int
     silence_s: float = float("inf")
+    bytes_per_s: float = 0.0
 
     @classmethod
     def of(cls, limits: Limits, silence_s: float) -> "Patience":
@@ -50,12 +52,21 @@ class Patience:
             read_s=limits.timeout_s,
             head_bytes=limits.max_header_bytes,
             silence_s=silence_s,
+            bytes_per_s=limits.min_bytes_per_s,
         )
 
     @cached_property
     def look_s(self) -> float:
         """How often to look: late by a quarter at most."""
         return min(self.keep_alive_s, self.head_s, self.body_s, self.read_s, self.silence_s) / 4
+
+    def of_body(self, silent_s: float, took_s: float, received_bytes: int) -> Verdict | None:
+        """What a client is told whose body has come so far in so long; None: it may go on."""
+        if silent_s > self.body_s:
+            return self.body_verdict
+        if self.bytes_per_s and took_s > self.body_s + received_bytes / self.bytes_per_s:
+            return self.trickle_verdict
+        return None
 
     @cached_property
     def head_verdict(self) -> Verdict:
@@ -66,3 +77,12 @@ class Patience:
     def body_verdict(self) -> Verdict:
         """For a body that stopped."""
         return Verdict(408, f"The request's body stopped for {self.body_s:g} s.")
+
+    @cached_property
+    def trickle_verdict(self) -> Verdict:
+        """For a body that comes drop by drop."""
+        return Verdict(
+            408,
+            f"The request's body came too slowly: after {self.body_s:g} s it must have come at "
+            f"{self.bytes_per_s:g} bytes a second.",
+        )
