@@ -11,43 +11,21 @@ import torch
 
 from blixt.compat.litdata.core.base import StreamingBase
 from blixt.compat.litdata.core.dataset import StreamingDataset
-from blixt.data import Mix, Rows, Zip
+from blixt.compat.litdata.core.over import OneByOne, Over
+from blixt.data import Mix, Zip
 from blixt.data.rows import RowOrder
 
 
-class Served(Rows[Any]):
+class Served(OneByOne, Over):
     """A streaming dataset's rows as its users see them: converted and transformed."""
 
     def __init__(self, dataset: StreamingDataset) -> None:
         self.dataset = dataset
-        rows = dataset.rows
-        super().__init__(
-            rows=len(rows),
-            row_bytes=rows.row_bytes,
-            identity=rows.identity,
-            shuffle=rows.shuffle,
-            seed=rows.seed,
-            window=rows.window,
-            rank=rows.ranks_given[0],
-            world_size=rows.ranks_given[1],
-        )
-
-    def gather(self, rows: Any, allocate: Any = np.empty) -> Any:
-        """Return rows as a list."""
-        del allocate
-        return self.items(rows)
-
-    def item(self, row: int) -> Any:
-        """Return one row."""
-        return self.items(np.array([row]))[0]
+        super().__init__(dataset.rows)
 
     def items(self, rows: Any) -> list[Any]:
         """Return rows one by one."""
         return self.dataset.served(rows)
-
-    def plan_ahead(self, rows: Any) -> None:
-        """Hear which rows will be read soon."""
-        self.dataset.rows.plan_ahead(rows)
 
 
 def _served(datasets: Sequence[Any]) -> list[Served]:
@@ -185,7 +163,7 @@ class ParallelStreamingDataset(StreamingBase):
         return self._length == math.inf
 
 
-class Cycle(Rows[Any]):
+class Cycle(OneByOne):
     """A zip that goes on where the last epoch ended, or is the same in every epoch."""
 
     def __init__(
@@ -204,15 +182,6 @@ class Cycle(Rows[Any]):
             rank=None,
             world_size=None,
         )
-
-    def gather(self, rows: Any, allocate: Any = np.empty) -> Any:
-        """Return rows as a list."""
-        del allocate
-        return self.items(rows)
-
-    def item(self, row: int) -> Any:
-        """Return one row."""
-        return self.items(np.array([row]))[0]
 
     def items(self, rows: Any) -> list[Any]:
         """Return rows one by one; a row number is `epoch * length + t`."""

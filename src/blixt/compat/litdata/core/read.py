@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from blixt.compat.litdata.core.crypto import key_of
 from blixt.compat.litdata.core.decoders import AudioDecoder, VideoDecoder
 from blixt.compat.litdata.core.loaders import BaseItemLoader, ParquetLoader, TokensLoader
+from blixt.compat.litdata.core.over import Over
 from blixt.compat.litdata.core.pixels import chw, opened
 from blixt.compat.litdata.core.serializers.columns import codecs_for
 from blixt.compat.litdata.core.serializers.registry import BUILT_IN, added, reader_of
@@ -59,7 +59,8 @@ def open_rows(
     key = key_of(encryption)
     if block_size is not None:
         tokens = TokenDataset(place, block_size, overlap=0, key=key, **access, **ordering)
-        return WholeBlocks(tokens), _tokens_as(tokens)
+        blocks = tokens.tokens // block_size  # LitData does not read what is left at the end
+        return Over(tokens, blocks, {**tokens.identity, "whole": True}), _tokens_as(tokens)
     schema = load(as_store(place, access.get("credentials"), access.get("options"))).schema
     convert = {**_OURS, **own}
     wanted = {column.name: convert[column.type] for column in schema.columns if column.type in convert}
@@ -97,39 +98,6 @@ def _foreign(access: dict[str, Any]) -> dict[str, Any]:
         for name, value in access.items()
         if name in ("credentials", "options", "cache_dir", "cache_bytes")
     }
-
-
-class WholeBlocks(Rows[Any]):
-    """The whole blocks of a token stream, as LitData counts them: what is left at the end is not read."""
-
-    def __init__(self, tokens: TokenDataset) -> None:
-        self.tokens = tokens
-        super().__init__(
-            rows=tokens.tokens // tokens.block_size,
-            row_bytes=tokens.row_bytes,
-            identity={**tokens.identity, "whole": True},
-            shuffle=tokens.shuffle,
-            seed=tokens.seed,
-            window=tokens.window,
-            rank=tokens.ranks_given[0],
-            world_size=tokens.ranks_given[1],
-        )
-
-    def gather(self, rows: Any, allocate: Any = np.empty) -> Any:
-        """Return blocks as one array."""
-        return self.tokens.gather(rows, allocate)
-
-    def item(self, row: int) -> Any:
-        """Return one block."""
-        return self.tokens.item(row)
-
-    def items(self, rows: Any) -> list[Any]:
-        """Return blocks one by one."""
-        return self.tokens.items(rows)
-
-    def plan_ahead(self, rows: Any) -> None:
-        """Hear which blocks will be read soon."""
-        self.tokens.plan_ahead(rows)
 
 
 def _to_tensor(array: Any) -> torch.Tensor:
