@@ -13,7 +13,9 @@ from blixt.data.errors import BuildError
 class _Parquet:
     """What both ways share: the row groups of all files."""
 
-    def __init__(self, files: str | Path | Sequence[str | Path], columns: Sequence[str] | None) -> None:
+    def __init__(
+        self, files: str | Path | Sequence[str | Path], *, columns: Sequence[str] | None = None
+    ) -> None:
         paths = [files] if isinstance(files, (str, Path)) else list(files)
         self._files = [str(path) for path in paths]
         self._columns = None if columns is None else list(columns)
@@ -53,7 +55,7 @@ class ParquetRows(_Parquet):
     def __init__(
         self, files: str | Path | Sequence[str | Path], *, columns: Sequence[str] | None = None
     ) -> None:
-        super().__init__(files, columns)
+        super().__init__(files, columns=columns)
         self.cuts = list(accumulate(rows for *_, rows in self._groups))
 
     def __len__(self) -> int:
@@ -84,11 +86,6 @@ class ParquetTables(_Parquet):
     Raises:
         BuildError: when a file lacks a column, or pyarrow is not installed.
     """
-
-    def __init__(
-        self, files: str | Path | Sequence[str | Path], *, columns: Sequence[str] | None = None
-    ) -> None:
-        super().__init__(files, columns)
 
     def __len__(self) -> int:
         return len(self._groups)
