@@ -81,7 +81,7 @@ def test_a_rank_that_does_not_answer_is_named() -> None:
     stop = StopAgreement(0, 3, HashStore(), 1, timeout_s=0.5)
     stop.start(0)
     stop.request("SIGTERM")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not stop._limit < float("inf"):  # the watcher has promised for this rank
         assert time.monotonic() < deadline
     with pytest.raises(FabricError, match=r"Rank 0 waited 0.5 s for rank 1, 2 to say where to stop"):
@@ -112,7 +112,7 @@ def test_a_users_own_handler_for_the_requeue_signal_stays() -> None:
         asked: list[str] = []
         with SignalHandlers(asked.append, Site()):
             os.kill(os.getpid(), signal.SIGUSR2)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not own:
             assert time.monotonic() < deadline
         assert asked == []

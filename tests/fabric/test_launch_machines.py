@@ -62,7 +62,7 @@ def gone(pid: int) -> bool:
 
 def test_a_script_started_on_two_machines_by_hand_is_one_world(script: Path) -> None:
     machines = start(script, "fine")
-    errors = [machine.communicate(timeout=120)[1] for machine in machines]
+    errors = [machine.communicate(timeout=200)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], errors
     places = [json.loads((script.parent / f"{rank}.json").read_text()) for rank in range(4)]
     assert places == [[0, 0, 0, 4, 6.0], [1, 1, 0, 4, 6.0], [2, 0, 1, 4, 6.0], [3, 1, 1, 4, 6.0]]
@@ -70,11 +70,11 @@ def test_a_script_started_on_two_machines_by_hand_is_one_world(script: Path) -> 
 
 def test_a_rank_that_fails_on_one_machine_is_named_on_the_other_and_nobody_stays(script: Path) -> None:
     machines = start(script, "fail")
-    errors = [machine.communicate(timeout=120)[1] for machine in machines]
+    errors = [machine.communicate(timeout=200)[1] for machine in machines]
     assert all(machine.returncode for machine in machines)
     assert "the fourth rank gives up" in errors[1]
     assert "rank 3 failed with ValueError: the fourth rank gives up" in errors[0]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     pids = [int(path.read_text()) for path in script.parent.glob("*.pid")]
     assert len(pids) == 4
     while not all(gone(pid) for pid in pids):
@@ -94,7 +94,7 @@ def test_mpiexec_starts_the_ranks(script: Path, machines: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     spread = ["-launcher", "fork", "-hosts", "one,two", "-ppn", "1"] if machines == 2 else []
     command = [MPIEXEC, *spread, "-n", "2", sys.executable, str(script), str(script.parent), "mpi"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr
     places = [json.loads((script.parent / f"{rank}.json").read_text()) for rank in (0, 1)]
     local, node = (1, 0) if machines == 1 else (0, 1)
