@@ -362,8 +362,10 @@ def test_the_docs_address_is_logged_unless_there_are_none_and_uvicorns_line_is_p
         server.run(port=8123, generate_client_file=False, log_level="error" if hidden else "info")
     logging.getLogger("litserve").removeHandler(handler)
     assert lines == ["Swagger UI is available at http://0.0.0.0:8123/docs"]
-    said = capfd.readouterr().err
-    assert said == "INFO:     Uvicorn running on http://0.0.0.0:8123 (Press CTRL+C to quit)\n"
+    assert capfd.readouterr().err.splitlines() == [
+        "INFO:     Application startup complete.",
+        "INFO:     Uvicorn running on http://0.0.0.0:8123 (Press CTRL+C to quit)",
+    ]
 
 
 def test_dockerize_writes_an_image_that_runs_the_script_unchanged(tmp_path, monkeypatch, capsys):

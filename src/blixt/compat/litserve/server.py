@@ -328,6 +328,7 @@ class _Server(Server):
 
 
 def _say_running(log_level: str, address: str) -> None:
-    """What uvicorn says when it listens, for scripts that wait for the line."""
+    """What uvicorn says when it listens, for scripts that wait for these lines."""
     if log_level in ("info", "debug", "trace"):
-        print(f"INFO:     Uvicorn running on {address} (Press CTRL+C to quit)", file=sys.stderr, flush=True)
+        lines = ["Application startup complete.", f"Uvicorn running on {address} (Press CTRL+C to quit)"]
+        print(*(f"INFO:     {line}" for line in lines), sep="\n", file=sys.stderr, flush=True)
