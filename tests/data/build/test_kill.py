@@ -16,13 +16,16 @@ from blixt.data import Dataset, verify
 from blixt.data.snapshot import load
 
 KILLS = 200
-DEADLINE_S = 240
+COUNT = 1200
+DEADLINE_S = 600
 JOB = """
-    import hashlib, sys, time
+    import hashlib, os, sys, time
     from blixt.data import optimize
 
     def samples(i):
         time.sleep(0.002)
+        while os.stat(sys.argv[4]).st_size <= i:
+            time.sleep(0.002)
         for k in range(i % 4):
             digest = hashlib.sha256(f"{i}/{k}".encode()).digest()
             yield {"i": i, "k": k, "blob": digest * (1 + i % 50), "text": f"sample {i}/{k}"}
@@ -38,10 +41,22 @@ JOB = """
 """
 
 
-def run(script: Path, out: Path, count: int, kind: str) -> "subprocess.Popen[bytes]":
+def run(script: Path, out: Path, kind: str, gate: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, script, out, str(count), kind], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, script, out, str(COUNT), kind, gate], stderr=subprocess.PIPE, start_new_session=True
     )
+
+
+def opened(gate: Path, share: float) -> Path:
+    """Let a share of the inputs through the gate; the others wait, so that no build outruns its killer."""
+    with open(gate, "ab") as file:
+        file.truncate(round(COUNT * share))
+    return gate
+
+
+def share(killed: int) -> float:
+    """Return which share of the inputs may be done after so many kills: some at once, never all."""
+    return 0.05 + 0.9 * min(1.0, killed / (KILLS // 2))
 
 
 def descendants(pid: int) -> list[int]:
@@ -78,19 +93,20 @@ def workers(job: "subprocess.Popen[bytes]") -> list[int]:
 def test_a_build_that_is_killed_again_and_again_gives_what_an_undisturbed_one_gives(
     tmp_path: Path, kind: str, parents: int
 ) -> None:
-    script, count, random_ = tmp_path / "job.py", 1200, random.Random(kind)
+    script, random_ = tmp_path / "job.py", random.Random(kind)
     script.write_text(textwrap.dedent(JOB))
-    undisturbed = run(script, tmp_path / "undisturbed", count, kind)
+    undisturbed = run(script, tmp_path / "undisturbed", kind, opened(tmp_path / "open", 1))
     deadline = time.monotonic() + DEADLINE_S
-    out, killed, killed_parents = tmp_path / "out", 0, 0
+    out, gate, killed, killed_parents = tmp_path / "out", tmp_path / "gate", 0, 0
     while killed < KILLS // 2:
-        job = run(script, out, count, kind)
+        job = run(script, out, kind, opened(gate, share(killed)))
         wait_for(lambda job=job: workers(job) or job.poll() is not None, deadline)
         for _ in range(random_.randrange(1, 2 * (KILLS // 2) // parents)):
             time.sleep(random_.random() * 0.03)
             alive = workers(job)
             if alive and kill(random_.choice(alive)):
                 killed += 1
+                opened(gate, share(killed))
         time.sleep(random_.random() * 0.05)
         assert job.poll() is None, f"the job ended after {killed} kills: {job.communicate()[1].decode()}"
         job.kill()
@@ -98,7 +114,7 @@ def test_a_build_that_is_killed_again_and_again_gives_what_an_undisturbed_one_gi
         job.communicate()
         assert not (out / "versions").exists()
     assert killed_parents >= 3
-    last = run(script, out, count, kind)
+    last = run(script, out, kind, opened(gate, 1))
     _, errors = last.communicate(timeout=DEADLINE_S)
     assert last.returncode == 0, errors
     undisturbed.communicate(timeout=DEADLINE_S)
