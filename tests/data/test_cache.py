@@ -457,7 +457,7 @@ def _is_being_fetched(path: Path) -> bool:
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
-        assert time.monotonic() < deadline, "it did not happen in 30 s"
+        assert time.monotonic() < deadline, "it did not happen in 60 s"
         time.sleep(0.005)

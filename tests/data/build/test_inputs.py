@@ -29,7 +29,7 @@ from blixt.data.snapshot import load
 
 from .functions import as_it_is, batch_sum, file_name, number, produce, rows_of, sums
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def xs(folder: Path) -> list[int]:

@@ -20,7 +20,7 @@ from blixt.data.store import open_store
 from ..servers.seaweed import S3
 from .functions import noted_unless_broken, number
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 WRITER = """
     import json, sys, threading
     from blixt.data import DatasetWriter

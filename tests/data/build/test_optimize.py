@@ -32,7 +32,7 @@ from blixt.data.snapshot import load
 
 from ..samples import mixed, same
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def number(i: int) -> dict[str, int]:

@@ -22,7 +22,7 @@ ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The emulator's account and key, the same everywhere."""
 _CONTAINER = "test"
-_READY_S = 30.0
+_READY_S = 120.0
 
 
 @dataclass(frozen=True)

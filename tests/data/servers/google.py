@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 _BUCKET = "test"
-_READY_S = 30.0
+_READY_S = 120.0
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import pytest
 
 ACCESS, SECRET = "testkey", "testsecret"
-_READY_S = 60.0
+_READY_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Loader:
         views: give stored bytes as memoryviews of the memory they lie in, not as `bytes`.
         copy: give arrays memory of their own.
         pin: give tensors in page-locked memory (needs torch and a GPU).
-        timeout_s: how long a batch may take before its worker counts as stuck.
+        timeout_s: how long a batch may take before its worker counts as stuck; one that starts has 120 s at
+            least.
         slot_bytes: the largest batch that fits into shared memory; it costs only what is used.
 
     Raises:

@@ -18,13 +18,16 @@ from blixt.data.errors import LoaderError
 from blixt.data.loader.read import EMPTY, Reader, named
 from blixt.data.loader.ring import Ring, anonymous_file
 from blixt.data.loader.wire import Packed, unpack
-from blixt.data.loader.worker import TRACE_SIGNAL, Epoch, Place, Result, Task, work
+from blixt.data.loader.worker import STARTED, TRACE_SIGNAL, Epoch, Place, Result, Task, work
 from blixt.data.steps import Steps
 
 _LENT = 2
 """Batches that the caller may hold on to before further ones are copied out of their slots."""
+_START_S = 120.0
+"""At least so long may a worker take to start and to import what it needs."""
 _STOP_S = 5.0
-_TRACE_S = 2.0
+_TRACE_S = 10.0
+_TRACE_GAP_S = 1.0
 
 
 class Pool:
@@ -35,7 +38,7 @@ class Pool:
         workers: how many there are.
         prefetch: batches that each reads ahead.
         slot_bytes: room for one batch; memory is taken only as it is used.
-        timeout_s: how long a batch may take.
+        timeout_s: how long a batch may take; that of a worker which still starts, 120 s at least.
         copy: give arrays memory of their own in any case.
 
     Raises:
@@ -107,6 +110,8 @@ class Pool:
             code = worker.exit_code()
             self.close()
             raise LoaderError(f"{worker.name} died{where}: {_how(code)}") from None
+        if result is None:
+            return
         if result.run == self._run or result.run < 0:
             worker.inbox.append(result)
         else:
@@ -115,11 +120,12 @@ class Pool:
     def _receive(self, worker: "_Worker", step: int, steps: Steps) -> Result:
         """Return the worker's result of this step."""
         while not worker.inbox:
-            if not worker.connection.poll(self._timeout_s):
+            patience_s = self._timeout_s if worker.started else max(self._timeout_s, _START_S)
+            if not worker.connection.poll(patience_s):
                 rows, trace = self._reader.dataset.order.at(steps.positions(step)), worker.trace()
                 self.close()
                 raise LoaderError(
-                    f"{worker.name} gave no batch for {self._timeout_s:g} s at step {step} "
+                    f"{worker.name} gave no batch for {patience_s:g} s at step {step} "
                     f"({named(rows)}); raise "
                     f"timeout_s if it may take that long. It was here:\n{trace}"
                 )
@@ -168,6 +174,7 @@ class _Worker:
             theirs.close()
             os.close(trace)
         self.inbox: deque[Result] = deque()
+        self.started = False
         self.name = f"loader worker {number} (pid {self._process.pid})"
 
     def send(self, message: Epoch | Task) -> None:
@@ -175,9 +182,13 @@ class _Worker:
         with suppress(ConnectionError):
             self.connection.send(message)
 
-    def receive(self) -> Result:
-        """Return the worker's next answer."""
-        return pickle.loads(self.connection.recv_bytes())
+    def receive(self) -> Result | None:
+        """Return the worker's next answer; None if it only said that it has started."""
+        said = self.connection.recv_bytes()
+        if said == STARTED:
+            self.started = True
+            return None
+        return pickle.loads(said)
 
     def trace(self) -> str:
         """Ask where the worker is: the stacks of its threads as text."""
@@ -187,7 +198,7 @@ class _Worker:
         with suppress(ProcessLookupError):
             os.kill(pid, TRACE_SIGNAL)
         text = b""
-        while select.select([self._trace], [], [], _TRACE_S if not text else 0.2)[0]:
+        while select.select([self._trace], [], [], _TRACE_S if not text else _TRACE_GAP_S)[0]:
             part = os.read(self._trace, 1 << 16)
             if not part:
                 break

@@ -63,6 +63,10 @@ class Place:
     trace: Any
 
 
+STARTED = b""
+"""What a worker says first: from now on a batch has its time, without what starting took."""
+
+
 def work(connection: Connection, place: Place, reader: bytes) -> None:
     """Serve until the pipe ends; the target of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -77,6 +81,7 @@ def work(connection: Connection, place: Place, reader: bytes) -> None:
         _send(connection, failure(-1, -1, 0, problem))
         return
     try:
+        connection.send_bytes(STARTED)
         while True:
             serve.handle(connection.recv())
     except (EOFError, ConnectionError):
