@@ -25,7 +25,7 @@ from ..servers.seaweed import S3
 from . import functions
 from .functions import number
 
-DEADLINE_S = 60
+DEADLINE_S = 120
 Node = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -219,7 +219,7 @@ def test_a_silent_holder_on_another_machine_loses_its_lease_to_one(tmp_path: Pat
     owner = {"machine": "elsewhere", "pid": 1, "started": "1"}
     job.store.put(f"{job.folder}/leases/00000000.0001", json.dumps({"holder": "gone"}).encode())
     job.store.put(f"{job.folder}/beats/gone", json.dumps({"owner": owner, "count": 1}).encode())
-    nodes, taken = [Leases(ttl_s=0.3), Leases(ttl_s=0.3)], list[int]()
+    nodes, taken = [Leases(ttl_s=1.5), Leases(ttl_s=1.5)], list[int]()
 
     def try_all() -> bool:
         taken.extend(index for index, one in enumerate(nodes) if one.claim(job, [0]) == 0)
