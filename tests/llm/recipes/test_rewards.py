@@ -71,7 +71,7 @@ def test_weights_add_up() -> None:
 
 def test_python_runs_the_code_and_its_tests() -> None:
     code = "Sure:\n```python\ndef add(a, b):\n    return a + b\n```"
-    settings: dict[str, Any] = {"kind": "python", "field": "tests", "execute": True}
+    settings: dict[str, Any] = {"kind": "python", "field": "tests", "execute": True, "timeout_s": 60.0}
     assert worth(code, {"tests": "assert add(1, 2) == 3"}, **settings) == 1
     assert worth(code, {"tests": "assert add(1, 2) == 4"}, **settings) == 0
     assert worth("def broken(", {"tests": ""}, **settings) == 0
@@ -87,7 +87,7 @@ def test_python_is_stopped_when_it_takes_too_long_or_too_much(tmp_path: Path) ->
 
 def test_python_sees_no_environment_and_no_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "1")
-    settings: dict[str, Any] = {"kind": "python", "execute": True}
+    settings: dict[str, Any] = {"kind": "python", "execute": True, "timeout_s": 60.0}
     assert worth("import os\nassert 'SECRET' not in os.environ", **settings) == 1
     assert worth("import torch", **settings) == 0
 
