@@ -29,8 +29,8 @@ from blixt.compat.litdata import (
     walk,
 )
 from blixt.compat.litdata.__main__ import folder
-from blixt.compat.litdata.core.raw import FileMetadata
 from blixt.compat.litdata.core.readers import ParquetReader
+from blixt.compat.litdata.raw.indexer import BaseIndexer, FileIndexer, FileMetadata
 from blixt.compat.litdata.streaming import Cache
 from blixt.compat.litdata.utilities.encryption import FernetEncryption
 from compat.litdata import recipes
@@ -214,6 +214,63 @@ def test_raw_files_are_samples_alone_or_grouped(tmp_path: Path) -> None:
     assert pairs.__getitems__([1]) == [["b.img", "b.seg"]]
     with pytest.raises(ValueError, match="cache_files"):
         StreamingRawDataset(str(tmp_path), item_type="path")
+
+
+class Listed(BaseIndexer):
+    """Finds what it was told to."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def discover_files(self, input_dir: str, storage_options: Any) -> list[FileMetadata]:
+        return [FileMetadata(f"{input_dir}/{name}", 0) for name in self.names]
+
+
+def test_raw_files_are_chosen_by_an_indexer(tmp_path: Path) -> None:
+    for name in ("a.IMG", "b.seg", "deep/c.img"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    found = StreamingRawDataset(str(tmp_path), indexer=FileIndexer(extensions=[".img"]))
+    assert [found[i] for i in range(len(found))] == [b"a.IMG", b"deep/c.img"]
+    assert found.items[0].to_dict() == {"path": f"{tmp_path}/a.IMG", "size": 5}
+    assert FileMetadata.from_dict(found.items[0].to_dict()) == found.items[0]
+    named = StreamingRawDataset(str(tmp_path), indexer=Listed("deep/c.img", "b.seg"))
+    assert [named[i] for i in range(len(named))] == [b"deep/c.img", b"b.seg"]
+    with pytest.raises(ValueError, match="gone, which is no file below"):
+        StreamingRawDataset(str(tmp_path), indexer=Listed("gone"))
+
+
+MACHINE = """
+import sys
+from blixt.compat.litdata import optimize
+from compat.litdata.recipes import number
+optimize(number, list(range(40)), sys.argv[1], chunk_size=5, num_workers=0, verbose=False)
+"""
+
+
+def test_litdatas_variables_share_a_build_between_machines(tmp_path: Path) -> None:
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    machines = [
+        subprocess.Popen(
+            [sys.executable, "-c", MACHINE, tmp_path],
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "DATA_OPTIMIZER_NUM_NODES": "2",
+                "DATA_OPTIMIZER_NODE_RANK": str(rank),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        problems = [one.communicate(timeout=200)[1] for one in machines]
+    finally:
+        for one in machines:
+            one.kill()
+    assert [one.returncode for one in machines] == [0, 0], problems
+    assert list(StreamingDataset(str(tmp_path))) == list(range(40))
 
 
 def test_samples_are_replaced_by_key(tmp_path: Path) -> None:

@@ -121,13 +121,32 @@ def test_what_is_written_with_rsa_opens_with_the_private_key_only(tmp_path: Path
         RSAEncryption.load(tmp_path / "both", "wrong")
 
 
-def test_an_encryption_of_the_users_own_reads_and_does_not_write(tmp_path: Path) -> None:
+class Reversed(Encryption):
+    """No encryption to trust, but one that can be seen to work."""
+
+    def encrypt(self, data: bytes) -> bytes:
+        return data[::-1]
+
+    def decrypt(self, data: bytes) -> bytes:
+        return data[::-1]
+
+
+def test_an_encryption_of_the_users_own_locks_the_key_of_what_is_written(tmp_path: Path) -> None:
+    optimize(recipes.number, [1, 2], str(tmp_path / "o"), chunk_size=1, num_workers=0, encryption=Reversed())
+    assert list(StreamingDataset(str(tmp_path / "o"), encryption=Reversed())) == [1, 2]
+    with pytest.raises(Exception, match="is encrypted"):
+        StreamingDataset(str(tmp_path / "o"))[0]
+    with pytest.raises(UnsupportedArgument, match="no subclass"):
+        optimize(recipes.number, [1], str(tmp_path / "p"), chunk_size=1, encryption="secret")
+
+
+def test_an_encryption_without_encrypt_reads_and_does_not_write(tmp_path: Path) -> None:
     class Mine(Encryption):
         def decrypt(self, data: bytes) -> bytes:
             return RSAEncryption.load(FIXTURES / "rsa-sample" / "key.json", "correct horse").decrypt(data)
 
     assert StreamingDataset(str(FIXTURES / "rsa-sample"), encryption=Mine())[2]["id"] == 2
-    with pytest.raises(UnsupportedArgument, match="Mine is not supported"):
+    with pytest.raises(UnsupportedArgument, match="Mine has no method encrypt"):
         optimize(recipes.number, [1], str(tmp_path), chunk_size=1, encryption=Mine())
 
 

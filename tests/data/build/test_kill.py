@@ -17,7 +17,7 @@ from blixt.data.snapshot import load
 
 KILLS = 200
 COUNT = 1200
-DEADLINE_S = 600
+DEADLINE_S = 280
 JOB = """
     import hashlib, os, sys, time
     from blixt.data import optimize

@@ -15,6 +15,7 @@ from blixt.data.build.leftovers import sweep
 from blixt.data.snapshot import load
 from blixt.data.store import StoreError, UnavailableError, open_store
 
+from ..servers.azurite import Azure
 from ..servers.faulty import FaultyProxy
 from ..servers.seaweed import S3
 from . import functions
@@ -47,6 +48,13 @@ def test_a_dataset_is_written_to_a_bucket_and_nothing_else_stays(
         "versions",
     }
     assert not list(tmp_path.glob("blixt-build-*"))
+
+
+def test_a_dataset_is_written_to_azure(azure: Azure, tmp_path: Path) -> None:
+    out, reach = azure.location(), {"credentials": azure.credentials, "options": azure.options}
+    optimize(number, range(50), out, num_workers=0, unit_size=20, **reach)
+    optimize(number, range(50, 60), out, num_workers=0, mode="append", **reach)
+    assert list(Dataset(out, cache_dir=tmp_path, **reach)) == [{"x": i} for i in range(60)]
 
 
 def test_a_bucket_is_appended_to_and_overwritten(s3: S3, tmp_path: Path) -> None:

@@ -17,11 +17,32 @@ Level = Literal["sample", "chunk"]
 
 
 class Encryption(ABC):
-    """What decrypts LitData's datasets."""
+    """What encrypts and decrypts; subclass it for a way of your own.
+
+    LitData encrypts every sample (or chunk) with it. What is written here is sealed block by block with a
+    random key, which only it opens.
+    """
 
     @abstractmethod
     def decrypt(self, data: bytes) -> bytes:
         """Return the plain bytes."""
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return encrypted bytes; for one that only reads there is no need of it.
+
+        Raises:
+            UnsupportedArgument: for one that has no way to.
+        """
+        raise UnsupportedArgument(f"{type(self).__name__} has no method encrypt, so it only reads")
+
+    def ours(self) -> OurEncryption:
+        """Return how our writer encrypts: with a new key, which travels as its id, locked."""
+        key = os.urandom(32)
+        return OurEncryption(key, base64.b64encode(self.encrypt(key)).decode())
+
+    def key_for(self, key_id: str) -> bytes:
+        """Return the key that travelled as an id."""
+        return self.decrypt(base64.b64decode(key_id))
 
 
 class FernetEncryption(Encryption):
@@ -84,8 +105,7 @@ class FernetEncryption(Encryption):
 class RSAEncryption(Encryption):
     """A pair of RSA keys, the private one locked with a password.
 
-    LitData encrypts every sample (or chunk) with the public key. What is written here is sealed block by
-    block with a random key, which only the private key opens; so samples may have any size.
+    It locks the key of a dataset only, so samples may have any size.
 
     Args:
         password: locks the private key where it is saved.
@@ -122,15 +142,6 @@ class RSAEncryption(Encryption):
         if not self.private_key:
             raise AttributeError("Private key not found.")
         return self.private_key.decrypt(data, _oaep())
-
-    def ours(self) -> OurEncryption:
-        """Return how our writer encrypts: with a new key, which travels as its id, locked."""
-        key = os.urandom(32)
-        return OurEncryption(key, base64.b64encode(self.encrypt(key)).decode())
-
-    def key_for(self, key_id: str) -> bytes:
-        """Return the key that travelled as an id."""
-        return self.decrypt(base64.b64decode(key_id))
 
     def state_dict(self) -> dict[str, str]:
         """Return what an index says of it."""
@@ -188,27 +199,25 @@ class RSAEncryption(Encryption):
 
 
 def encryption_of(given: Any) -> OurEncryption | None:
-    """Return how our writer encrypts, for one of LitData's encryptions.
+    """Return how our writer encrypts, for one of LitData's encryptions or one of the user's own.
 
     Raises:
-        UnsupportedArgument: for one of the user's own.
+        UnsupportedArgument: for one that only reads, or is none.
     """
     if given is None:
         return None
     if isinstance(given, FernetEncryption):
         return OurEncryption(given.key)
-    if isinstance(given, RSAEncryption):
+    if isinstance(given, Encryption):
         return given.ours()
-    raise UnsupportedArgument(
-        f"encryption={type(given).__name__} is not supported; FernetEncryption and RSAEncryption are"
-    )
+    raise UnsupportedArgument(f"encryption={type(given).__name__} is no subclass of litdata's Encryption")
 
 
 def key_of(given: Any) -> Key | None:
     """Return the key by which our reader opens what `encryption_of` sealed; None for other encryptions."""
     if isinstance(given, FernetEncryption):
         return given.key
-    return given.key_for if isinstance(given, RSAEncryption) else None
+    return given.key_for if isinstance(given, Encryption) else None
 
 
 def _check_level(level: str) -> None:

@@ -16,6 +16,7 @@ from blixt.compat.litdata.core.refuse import UnsupportedArgument, refuse
 from blixt.compat.litdata.core.serializers.base import Serializer
 from blixt.compat.litdata.core.temporal import TemporalArrayLoader
 from blixt.compat.litdata.core.write import OTHER_CONFIG, Stored
+from blixt.data.build.executors.ranks import Ranks
 from blixt.data.build.mapping import map as map_files
 from blixt.data.errors import DatasetExistsError
 from blixt.data.foreign import ParquetDataset
@@ -116,6 +117,7 @@ def optimize(
         **store_arguments(storage_options),
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= _of_several_machines()
     check = item_loader.check if isinstance(item_loader, TemporalArrayLoader) else None
     try:
         data.optimize(
@@ -189,6 +191,14 @@ def _start_method(fn: Any) -> str | None:
     return None
 
 
+def _of_several_machines() -> dict[str, Any]:
+    """Return the executor for this machine's part, where LitData's variables say that there are several."""
+    machines = int(os.environ.get("DATA_OPTIMIZER_NUM_NODES") or 1)
+    rank = int(os.environ.get("DATA_OPTIMIZER_NODE_RANK") or 0)
+    # what is there of this build is the other machines', so it is not to be thrown away
+    return {"executor": Ranks(rank, machines), "resume": True} if machines > 1 else {}
+
+
 def _with_reader(
     fn: Callable[..., Any], inputs: Any, reader: BaseReader | None, num_workers: int | None
 ) -> tuple[Callable[..., Any], Any]:
@@ -237,17 +247,18 @@ def map(
         "fast_dev_run": fast_dev_run,
         "num_downloaders": num_downloaders,
         "num_uploaders": num_uploaders,
+        "resume": False,
         "start_method": start_method or _start_method(fn),
         "input_dir": None if input_dir is None else location_of(input_dir),
         **store_arguments(storage_options),
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= _of_several_machines()
     try:
         map_files(
             function,
             items,
             location_of(output_dir),
-            resume=False,
             error_when_not_empty=error_when_not_empty,
             **given,
         )

@@ -1,5 +1,8 @@
 """LitData's `StreamingRawDataset`: files as they are, map style."""
 
+import os
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +11,8 @@ from typing import Any, Literal, cast
 from torch.utils.data import Dataset
 
 from blixt.compat.litdata.core.places import location_of, store_arguments
-from blixt.compat.litdata.core.refuse import refuse
 from blixt.data.raw import RawDataset, RawFile
+from blixt.data.store import open_store
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,47 @@ class FileMetadata:
     path: str
     size: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return both by name."""
+        return {"path": self.path, "size": self.size}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "FileMetadata":
+        """Make it from what `to_dict` returned."""
+        return cls(data["path"], data["size"])
+
+
+class BaseIndexer(ABC):
+    """Finds the files of a raw dataset."""
+
+    @abstractmethod
+    def discover_files(self, input_dir: str, storage_options: dict[str, Any] | None) -> list[FileMetadata]:
+        """Return the files, which lie below `input_dir`."""
+
+
+class FileIndexer(BaseIndexer):
+    """Every file below a folder, or those of some extensions.
+
+    Args:
+        max_depth: how many folders deep a bucket is listed.
+        extensions: with their dot, such as `.jpg`; all when None.
+    """
+
+    def __init__(self, max_depth: int = 5, extensions: list[str] | None = None) -> None:
+        self.max_depth = max_depth
+        self.extensions = [extension.lower() for extension in extensions or ()]
+
+    def discover_files(self, input_dir: str, storage_options: dict[str, Any] | None) -> list[FileMetadata]:
+        """Return the files, in the order of their paths."""
+        store = open_store(location_of(input_dir), **store_arguments(storage_options))
+        base, depth = input_dir.rstrip("/"), self.max_depth if store.local is None else sys.maxsize
+        return [
+            FileMetadata(f"{base}/{path}", size)
+            for path, size in sorted(store.list())
+            if path.count("/") < depth
+            and (not self.extensions or os.path.splitext(path)[1].lower() in self.extensions)
+        ]
+
 
 class StreamingRawDataset(Dataset[Any]):
     """Files of a folder or bucket, fetched concurrently; override `setup` to group or leave out files.
@@ -27,15 +71,15 @@ class StreamingRawDataset(Dataset[Any]):
     `prefetch_cache_size`, `hedge_delay`, `download_timeout` and the `range_` ones are taken and not needed.
 
     Raises:
-        ValueError: when `item_type` is neither "bytes" nor "path", or "path" without `cache_files`.
-        UnsupportedArgument: for an indexer of your own; `setup` chooses files.
+        ValueError: when `item_type` is neither "bytes" nor "path", or "path" without `cache_files`; when an
+            indexer finds a file that is not below `input_dir`.
     """
 
     def __init__(
         self,
         input_dir: str | Path,
         cache_dir: str | None = None,
-        indexer: Any = None,
+        indexer: BaseIndexer | None = None,
         storage_options: dict[str, Any] | None = None,
         cache_files: bool = False,
         recompute_index: bool = False,
@@ -55,8 +99,8 @@ class StreamingRawDataset(Dataset[Any]):
             raise ValueError(f"item_type must be 'bytes' or 'path', got {item_type!r}")
         if item_type == "path" and not cache_files:
             raise ValueError("item_type='path' requires cache_files=True")
-        refuse("StreamingRawDataset", "override setup to choose files", indexer=indexer)
         self.input_dir = location_of(input_dir)
+        self.indexer, self._storage_options = indexer, storage_options
         self.transform = transform
         self.rows = RawDataset(
             self.input_dir,
@@ -75,7 +119,12 @@ class StreamingRawDataset(Dataset[Any]):
     def _group(self, files: Sequence[RawFile]) -> Any:
         base = self.input_dir.rstrip("/")
         by_address = {f"{base}/{file.path}": file for file in files}
-        chosen = self.setup([FileMetadata(address, file.size) for address, file in by_address.items()])
+        found = [FileMetadata(address, file.size) for address, file in by_address.items()]
+        if self.indexer is not None:
+            found = self.indexer.discover_files(self.input_dir, self._storage_options)
+            if strange := [file.path for file in found if file.path not in by_address]:
+                raise ValueError(f"the indexer found {strange[0]}, which is no file below {self.input_dir}")
+        chosen = self.setup(found)
         return [self._chosen(sample, by_address) for sample in chosen]
 
     def _chosen(self, sample: Any, files: dict[str, RawFile]) -> Any:
