@@ -51,7 +51,7 @@ def convert(
         str | None, typer.Option(help="Of a folder's weights: float32, bfloat16, float16.")
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Of a GGUF: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1.")
+        str, typer.Option(help="Of a GGUF: f16, bf16, f32, q8_0, q6_k, q5_k_m, q4_k_m, q4_0, mxfp4 ...")
     ] = "f16",
     max_shard_gb: Annotated[
         float, typer.Option(help="A larger model becomes several files.", min=0.001)

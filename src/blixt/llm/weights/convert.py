@@ -55,7 +55,8 @@ def convert(
         source: A directory, a `.gguf` file, or a litgpt checkpoint (`lit_model.pth`, `model_config.yaml`).
         target: A new directory, or a file whose name ends in `.gguf`.
         dtype: Of a directory's weights; None keeps what most of the source is stored in.
-        format: Of a GGUF file's matrices: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0 or q4_1.
+        format: Of a GGUF file's matrices: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q5_1, q4_k_m,
+            q4_k_s, q4_0, q4_1, or mxfp4 for the experts of a mixture.
         max_shard_bytes: A larger model becomes several files with an index.
         progress: Called with the tensors written and their number.
 
@@ -118,14 +119,20 @@ def _to_gguf(
     plan: Plan, config: ModelConfig, source: Path, target: Path, format: Format, progress: Progress | None
 ) -> None:
     _, arch = written_as(config.model_type)
+    if format.rest and config.moe is None:
+        raise WeightsError(
+            f"{format.name} is a format for experts, which this model has none of: take q4_k_m"
+        )
     rules = list(entries(gguf_rules(config, arch, plan.made), config))
     ropes = rope_tensors(config)
     metadata = describe(config) | _general(source, format) | _tokenizer(source, config)
-    announced = [_announce(name, tuple(tensor.shape), format) for name, tensor in ropes.items()]
+    layers = config.layers
+    announced = [_announce(name, tuple(tensor.shape), format, layers) for name, tensor in ropes.items()]
     for entry in rules:
         made = entry.save([plan.made[name].meta() for name in entry.ours])
         announced += [
-            _announce(name, tuple(t.shape), format) for name, t in zip(entry.theirs, made, strict=True)
+            _announce(name, tuple(t.shape), format, layers)
+            for name, t in zip(entry.theirs, made, strict=True)
         ]
     check_describes(config, metadata, announced, ropes)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -142,8 +149,8 @@ def _gguf_tensors(
         yield from zip(entry.theirs, entry.save(parts), strict=True)
 
 
-def _announce(name: str, shape: tuple[int, ...], format: Format) -> Announced:
-    return Announced(name, shape, format_for(name, shape, format))
+def _announce(name: str, shape: tuple[int, ...], format: Format, layers: int) -> Announced:
+    return Announced(name, shape, format_for(name, shape, format, layers))
 
 
 def _reader(plan: Plan) -> Callable[[str], Tensor]:

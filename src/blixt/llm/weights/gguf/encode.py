@@ -1,13 +1,14 @@
 """Number formats that GGUF files are written in, and their encoders."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
 from blixt.llm.errors import WeightsError
+from blixt.llm.weights.gguf.encode_k import SUPER, mxfp4, q4_k, q5_k, q6_k
 from blixt.llm.weights.gguf.read import gguf_package
 
 BLOCK = 32
@@ -21,8 +22,13 @@ class Format:
         name: As ggml calls it.
         kind: ggml's number of it.
         file_type: `general.file_type` of a file whose matrices are in it.
-        block_bytes: Bytes of 32 numbers.
+        block_bytes: Bytes of a block.
         dtype: The torch dtype of a plain format; None for blocks.
+        block: Numbers in a block.
+        instead: The format of matrices whose rows are no whole blocks.
+        outer: The format of what turns tokens into vectors and back.
+        better: The format of matrices that matter most, in formats that mix two; "" for none.
+        rest: The format of all but the experts, in formats for experts; "" for none.
     """
 
     name: str
@@ -30,14 +36,19 @@ class Format:
     file_type: int
     block_bytes: int
     dtype: torch.dtype | None = None
+    block: int = BLOCK
+    instead: str = "f16"
+    outer: str = "q8_0"
+    better: str = ""
+    rest: str = ""
 
     def size_bytes(self, shape: tuple[int, ...]) -> int:
         """Size of a tensor in it."""
-        return prod(shape) * self.block_bytes // BLOCK
+        return prod(shape) * self.block_bytes // self.block
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor can be kept in it: rows of whole blocks."""
-        return self.dtype is not None or (len(shape) >= 2 and shape[-1] % BLOCK == 0)
+        return self.dtype is not None or (len(shape) >= 2 and shape[-1] % self.block == 0)
 
     def encode(self, tensor: Tensor) -> Tensor:
         """The tensor's bytes, flat uint8.
@@ -50,22 +61,29 @@ class Format:
         numbers = tensor.float().contiguous()
         if not bool(torch.isfinite(numbers).all()):
             raise WeightsError(f"a matrix has numbers that are not finite, which {self.name} cannot keep")
-        return _ENCODERS[self.name](numbers.reshape(-1, BLOCK)).reshape(-1)
+        return _ENCODERS[self.name](numbers.reshape(-1, self.block)).reshape(-1)
 
 
-FORMATS = {
-    format.name.lower(): format
-    for format in (
-        Format("F32", 0, 0, 128, torch.float32),
-        Format("F16", 1, 1, 64, torch.float16),
-        Format("BF16", 30, 32, 64, torch.bfloat16),
-        Format("Q8_0", 8, 7, 34),
-        Format("Q4_0", 2, 2, 18),
-        Format("Q4_1", 3, 3, 20),
-        Format("Q5_0", 6, 8, 22),
-        Format("Q5_1", 7, 9, 24),
-    )
+_K4 = Format("Q4_K", 12, 14, 144, block=SUPER, instead="q5_0", outer="q6_k")
+_K5 = Format("Q5_K", 13, 16, 176, block=SUPER, instead="q5_1", outer="q6_k")
+
+FORMATS: dict[str, Format] = {
+    "f32": Format("F32", 0, 0, 128, torch.float32),
+    "f16": Format("F16", 1, 1, 64, torch.float16),
+    "bf16": Format("BF16", 30, 32, 64, torch.bfloat16),
+    "q8_0": Format("Q8_0", 8, 7, 34),
+    "q6_k": Format("Q6_K", 14, 18, 210, block=SUPER, instead="q8_0", outer="q6_k"),
+    "q5_k_m": replace(_K5, file_type=17, better="q6_k"),
+    "q5_k_s": _K5,
+    "q5_1": Format("Q5_1", 7, 9, 24),
+    "q5_0": Format("Q5_0", 6, 8, 22),
+    "q4_k_m": replace(_K4, file_type=15, better="q6_k"),
+    "q4_k_s": _K4,
+    "q4_1": Format("Q4_1", 3, 3, 20),
+    "q4_0": Format("Q4_0", 2, 2, 18),
+    "mxfp4": Format("MXFP4", 39, 38, 17, rest="q8_0"),
 }
+_SHORT = {"q4_k": "q4_k_m", "q5_k": "q5_k_m"}  # as llama.cpp's own tool reads them
 
 
 def format_named(name: str) -> Format:
@@ -74,9 +92,10 @@ def format_named(name: str) -> Format:
     Raises:
         WeightsError: It is not one that is written.
     """
-    if name.lower() not in FORMATS:
+    known = _SHORT.get(name.lower(), name.lower())
+    if known not in FORMATS:
         raise WeightsError(f"GGUF is not written as {name!r}; take one of {', '.join(FORMATS)}")
-    return FORMATS[name.lower()]
+    return FORMATS[known]
 
 
 def _q8_0(blocks: Tensor) -> Tensor:
@@ -116,6 +135,10 @@ _ENCODERS: dict[str, Callable[[Tensor], Tensor]] = {
     "Q4_1": _q4_1,
     "Q5_0": _by_package("Q5_0"),
     "Q5_1": _by_package("Q5_1"),
+    "Q4_K": q4_k,
+    "Q5_K": q5_k,
+    "Q6_K": q6_k,
+    "MXFP4": mxfp4,
 }
 
 

@@ -1,6 +1,7 @@
 """Write a GGUF file tensor by tensor: metadata, tokenizer, tensors in the chosen number format."""
 
 import os
+import re
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -40,20 +41,36 @@ class Announced:
         return -(-self.format.size_bytes(self.shape) // ALIGNMENT) * ALIGNMENT
 
 
-def format_for(name: str, shape: tuple[int, ...], wanted: Format) -> Format:
+def format_for(name: str, shape: tuple[int, ...], wanted: Format, layers: int = 0) -> Format:
     """The format a tensor is kept in: what llama.cpp adds or multiplies by number stays float32, and what
-    turns tokens into vectors and back has no less than 8 bits.
+    turns tokens into vectors and back has more bits than the rest.
 
     Args:
         name: In the file.
         shape: Of the tensor.
         wanted: The file's format.
+        layers: Of the model: mixtures keep some of them in a better format.
     """
     if len(shape) < 2 or any(part in name for part in _ALWAYS_WHOLE):
         return FORMATS["f32"]
     if name in _OF_TOKENS and wanted.dtype is None:
-        wanted = FORMATS["q8_0"]
-    return wanted if wanted.fits(shape) else FORMATS["f16"]
+        wanted = FORMATS[wanted.outer]
+    elif wanted.rest and "_exps." not in name:
+        wanted = FORMATS[wanted.rest]
+    elif wanted.better and _matters(name, layers):
+        wanted = FORMATS[wanted.better]
+    while not wanted.fits(shape):
+        wanted = FORMATS[wanted.instead]
+    return wanted
+
+
+def _matters(name: str, layers: int) -> bool:
+    """Values and ways back to the stream in the first and last eighth of the layers, and in every third."""
+    match = re.fullmatch(r"blk\.(\d+)\.(attn_v|ffn_down|ffn_down_exps)\.weight", name)
+    if match is None:
+        return False
+    layer, eighth = int(match[1]), layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def write_gguf(
