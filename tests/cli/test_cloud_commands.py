@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(server: Server, tea
     assert job.stop().state == "stopped"
 
 
-def read_until(screen: int, marker: bytes, timeout_s: float = 30) -> bytes:
+def read_until(screen: int, marker: bytes, timeout_s: float = 60) -> bytes:
     shown, deadline = b"", time.monotonic() + timeout_s
     while marker not in shown:
         ready, _, _ = select.select([screen], [], [], max(0.0, deadline - time.monotonic()))

@@ -36,7 +36,7 @@ def test_up_in_the_foreground_ends_cleanly_with_ctrl_c(tmp_path: Path) -> None:
         assert any("Ctrl-C stops it" in line for line in lines)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        code = process.wait(60)
+        code = process.wait(180)
     assert code in (0, 130), rest
     assert "Traceback" not in rest
     found = blixt("status", "--data-dir", str(tmp_path / "cloud"))

@@ -51,7 +51,7 @@ def blixt(
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str = "",
-    timeout: float = 90,
+    timeout: float = 240,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line as a person would."""
     return subprocess.run(

@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 
@@ -30,11 +29,10 @@ def test_a_wrong_token_is_unauthorized(server: Server) -> None:
     assert caught.value.status == 401
 
 
-def test_no_server_is_said_at_once_with_its_address() -> None:
-    began = time.monotonic()
+def test_no_server_is_said_at_once_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blixt.client.http.backoff_s", lambda attempt: pytest.fail("it is tried again"))
     with pytest.raises(ServerUnreachable, match=r"http://127\.0\.0\.1:9 .*blixt up"):
         Client("http://127.0.0.1:9", "x").whoami()
-    assert time.monotonic() - began < 5
 
 
 def test_a_page_that_is_no_api_is_recognised(server: Server) -> None:
@@ -95,7 +93,7 @@ def test_a_wait_ends_with_the_change_it_waits_for(server: Server, teamspace: Cli
 
     changer = threading.Thread(target=change)
     changer.start()
-    found = wait_until(teamspace, "experiments", experiment.data, done, 20)
+    found = wait_until(teamspace, "experiments", experiment.data, done, 120)
     changer.join()
     assert found.spec["description"] == "now"
     assert states == ["", "now"]

@@ -17,7 +17,7 @@ def test_a_job_finds_its_source_and_its_environment(teamspace: Client, tmp_path:
     (tmp_path / "lib" / "data.txt").write_text("from here\n")
     job = Job.run("cat lib/data.txt; echo $COLOUR", source=tmp_path, env={"COLOUR": "red"}, client=teamspace)
     assert text(job) == "from here\nred\n"
-    assert job.wait(30, check=True).state == "succeeded"
+    assert job.wait(120, check=True).state == "succeeded"
     assert job.exit_code == 0
 
 
@@ -31,7 +31,7 @@ def test_each_rank_knows_its_place(teamspace: Client) -> None:
 def test_a_failed_job_says_so_and_keeps_its_exit_code(teamspace: Client) -> None:
     job = Job.run(["sh", "-c", "exit 9"], name="bad", source=None, client=teamspace)
     with pytest.raises(StateError, match=r"The job 'bad' failed: .*9.*blixt job logs bad"):
-        job.wait(30, check=True)
+        job.wait(120, check=True)
     assert job.exit_code == 9
 
 
@@ -46,7 +46,7 @@ def test_what_a_job_leaves_becomes_a_model_version(teamspace: Client, tmp_path: 
     command = (
         """echo weights > $BLIXT_MODEL_OUT/w.bin; echo '{"loss": 1.25}' > $BLIXT_MODEL_OUT/metrics.json"""
     )
-    job = Job.run(command, name="maker", model="thing", source=None, client=teamspace).wait(30, check=True)
+    job = Job.run(command, name="maker", model="thing", source=None, client=teamspace).wait(120, check=True)
     version = Model.get("thing", client=teamspace).version(job.model_version or 0)
     assert (version.job, version.metrics) == ("maker", {"loss": 1.25})
     folder = Model.get("thing", client=teamspace).download(dest=tmp_path / "v")
@@ -66,7 +66,7 @@ def test_a_log_that_is_followed_has_no_hole_when_the_server_is_killed(
             os.kill(server.pid, signal.SIGKILL)
             killed = True
     assert seen == "".join(lines)
-    assert job.wait(60).state == "succeeded"
+    assert job.wait(120).state == "succeeded"
     [line] = [line for line in teamspace.bill().lines if line.name == "steady"]
     assert line.segments == 1
 
@@ -80,11 +80,11 @@ def test_a_deployment_sleeps_wakes_answers_and_stops(teamspace: Client, tmp_path
         client=teamspace,
     )
     assert deployment.status == "sleeping"
-    assert deployment.wake(60) > 0
-    assert deployment.wait_ready(10).state == "ready"
+    assert deployment.wake(120) > 0
+    assert deployment.wait_ready(120).state == "ready"
     assert [replica["state"] for replica in deployment.replicas] == ["ready"]
     deployment.stop()
-    assert deployment.wait_stopped(30).replicas == []
+    assert deployment.wait_stopped(120).replicas == []
     with pytest.raises(StateError, match="is stopped"):
         deployment.wait_ready(5)
     deployment.delete()

@@ -46,7 +46,7 @@ def test_output_comes_while_the_command_runs(studio: Studio) -> None:
             studio.run("touch answered")
 
     command = "echo 'go on?'; until [ -e answered ]; do sleep 0.05; done; echo yes"
-    studio.run(command, on_output=on_output, timeout_s=30)
+    studio.run(command, on_output=on_output, timeout_s=120)
     assert "".join(text for _, text in seen) == "go on?\nyes\n"
 
 
