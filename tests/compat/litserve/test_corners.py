@@ -183,3 +183,29 @@ def test_lightnings_own_command_is_fetched_if_it_is_not_there(monkeypatch):
     monkeypatch.setattr(cli.subprocess, "run", mock.Mock(side_effect=FileNotFoundError))
     with pytest.raises(SystemExit, match="Failed to install lightning-sdk"):
         cli._ensure_lightning_installed()
+
+
+def test_a_constructor_that_takes_long_is_told_to_move_into_setup(monkeypatch):
+    monkeypatch.setattr("blixt.compat.litserve.api.SLOW_INIT_S", -1.0)
+
+    class Heavy(ls.LitAPI):
+        def predict(self, x):
+            return x
+
+    with pytest.warns(RuntimeWarning, match=r"Heavy.__init__ took longer"):
+        Heavy()
+
+
+def test_hooks_of_an_async_litapi_that_are_not_async_are_told_so():
+    class Half(ls.LitAPI):
+        def decode_request(self, request):
+            return request
+
+        async def predict(self, x):
+            return x
+
+        async def encode_response(self, output):
+            return output
+
+    with pytest.warns(UserWarning, match="decode_request should be an async function"):
+        Half(enable_async=True)
