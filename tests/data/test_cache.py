@@ -423,7 +423,7 @@ def _on_a_small_disk(store: Store, cache_dir: Path, size: str, names: list[str])
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", inside, script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     if "unshare: " in run.stderr or "mount: " in run.stderr:

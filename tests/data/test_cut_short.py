@@ -154,7 +154,7 @@ def test_faults_of_others_end_the_process_as_they_did(options: tuple[str, ...], 
     path = tmp_path / "a"
     path.write_bytes(b"x" * 5 * PAGE)
     command = [sys.executable, *options, "-c", OTHER, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (done.stdout, done.returncode) == ("0\n", -7)
     assert ("Fatal Python error: Bus error" in done.stderr) == bool(options)
 
@@ -192,7 +192,7 @@ print(json.dumps([int(refused), int(wrong)]))
 
 def test_cutting_at_any_moment_of_a_read_never_kills_the_reader(folder: Path) -> None:
     command = [sys.executable, "-c", RACE, str(folder), str(shard_of(folder))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (done.returncode, json.loads(done.stdout or "null")) == (0, [40, 0]), done.stderr
 
 

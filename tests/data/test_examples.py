@@ -21,7 +21,7 @@ def test_the_token_example_runs(tmp_path: Path) -> None:
         [sys.executable, ROOT / "examples" / "data" / "token_shards.py", tmp_path],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert "every byte is as it was written: True" in done.stdout
@@ -42,7 +42,7 @@ def test_the_token_example_runs(tmp_path: Path) -> None:
 def test_the_other_examples_run(name: str, library: str, sentences: list[str], tmp_path: Path) -> None:
     pytest.importorskip(library)
     words = [sys.executable, ROOT / "examples" / "data" / f"{name}.py", tmp_path]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert all(sentence in done.stdout for sentence in sentences), done.stdout
 

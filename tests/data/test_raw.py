@@ -183,7 +183,7 @@ class TestFetching:
         class Gate(WebServer):
             """Answers files only once four are asked for at the same time."""
 
-            together = threading.Barrier(4, timeout=60)
+            together = threading.Barrier(4, timeout=240)
 
             def respond(self, handler: Any, path: str) -> None:
                 self.together.wait()

@@ -191,7 +191,7 @@ def run_program(*arguments: Any, **environment: str) -> "subprocess.Popen[bytes]
 
 def finish(processes: "list[subprocess.Popen[bytes]]") -> None:
     for process in processes:
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=240)[0]
         assert process.returncode == 0, output.decode()
 
 

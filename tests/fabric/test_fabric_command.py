@@ -24,7 +24,7 @@ fabric.barrier()
 
 def blixt(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", "from blixt.cli import main; main()", "fabric", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture

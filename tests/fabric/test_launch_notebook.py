@@ -48,7 +48,7 @@ Fabric(accelerator='cpu', devices=2).launch(lambda fabric: fabric.world_size),\\
 def outputs() -> list[Any]:
     """What the cells printed or returned, run by one kernel."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3").execute()
     found: list[Any] = []
     for cell in notebook.cells:
         texts = [out.get("text") or out.get("data", {}).get("text/plain") for out in cell.outputs]

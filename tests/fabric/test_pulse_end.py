@@ -19,6 +19,6 @@ print(beating())
 
 
 def test_the_heartbeat_is_over_when_python_begins_to_shut_down() -> None:
-    ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=180)
+    ran = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == ["['blixt-pulse']", "[]"]

@@ -112,7 +112,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-3000:]
     return [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
 

@@ -106,7 +106,7 @@ def command(folder: Path, mode: str) -> list[str]:
 
 
 def run(folder: Path, mode: str) -> None:
-    result = subprocess.run(command(folder, mode), capture_output=True, text=True, timeout=180)
+    result = subprocess.run(command(folder, mode), capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
 
 
@@ -155,7 +155,7 @@ def test_sigterm_lets_both_ranks_leave_at_the_same_step_with_a_checkpoint(tmp_pa
         assert process.poll() is None
         tick.wait(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 143
     assert "(SIGTERM)" in output
     found = list(tmp_path.rglob("last.ckpt"))

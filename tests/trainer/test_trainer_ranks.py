@@ -174,7 +174,7 @@ def run(folder: Path, text: str, *arguments: str) -> None:
     script = folder / "script.py"
     script.write_text(text)
     result = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=180, cwd=folder
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=240, cwd=folder
     )
     assert result.returncode == 0, result.stderr[-3000:]
 

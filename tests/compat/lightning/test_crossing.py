@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
         environment = os.environ | {"PYTHONPATH": str(folder()) if side == "ours" else ""}
         command = [sys.executable, "script.py", *lines]
         done = subprocess.run(
-            command, cwd=place, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=place, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr
         said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")]

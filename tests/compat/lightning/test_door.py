@@ -14,7 +14,7 @@ PYTHON = sys.executable
 
 def run(*words: str, cwd: Path | None = None, door: bool = True) -> subprocess.CompletedProcess[str]:
     command = [PYTHON, "-m", "blixt.compat.lightning", *words] if door else [PYTHON, *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ if __name__ == "__main__":
     queue = context.Queue()
     process = context.Process(target=spawned, args=(queue,))
     process.start()
-    print("spawned", queue.get(timeout=60))
+    print("spawned", queue.get(timeout=240))
     process.join()
 """
     )

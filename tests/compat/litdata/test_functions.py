@@ -71,7 +71,7 @@ def test_a_script_that_imports_litdata_runs_with_spawned_workers(tmp_path: Path)
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
     )
     assert done.stdout.split() == ["0.2.76", "20"], done.stderr
 

@@ -82,7 +82,7 @@ def test_a_terminal_shows_a_bar_with_count_and_rate(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     command = [sys.executable, script, str(tmp_path / "out")]
-    done = subprocess.run(command, stderr=theirs, env=environment, timeout=60, check=True)
+    done = subprocess.run(command, stderr=theirs, env=environment, timeout=240, check=True)
     os.close(theirs)
     shown = b""
     while True:

@@ -88,7 +88,7 @@ def test_two_equal_builds_into_one_bucket_at_the_same_time_make_one_dataset(s3: 
     call |= {"num_workers": 0, **access(s3)}
     command = [sys.executable, functions.__file__, json.dumps(call)]
     pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [json.loads(one.communicate(timeout=60)[0]) for one in pair]
+    answers = [json.loads(one.communicate(timeout=240)[0]) for one in pair]
     assert answers == [{"version": 1, "rows": 60}] * 2
     assert rows(s3, out, tmp_path / "cache") == [{"x": i} for i in range(60)]
     store = open_store(out, **access(s3))

@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes) -> tuple[HTTPResponse, bytes]:
         target = urlsplit(self.proxy.target)
-        connection = HTTPConnection(target.hostname or "", target.port, timeout=60)
+        connection = HTTPConnection(target.hostname or "", target.port, timeout=240)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             if name.lower() not in self.proxy.left_out:

@@ -39,7 +39,7 @@ class XmlFront:
     writes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def __enter__(self) -> "XmlFront":
-        self.client = httpx.Client(base_url=self.emulator, timeout=60)
+        self.client = httpx.Client(base_url=self.emulator, timeout=240)
         self.numbers = count(1)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"front": self}))
         self._server.daemon_threads = True

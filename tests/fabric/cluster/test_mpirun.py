@@ -48,7 +48,7 @@ def test_two_processes_of_mpirun_train_together(tmp_path: Path) -> None:
         "script.py",
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     assert sorted(line for line in done.stdout.splitlines() if line.startswith("mpi")) == [

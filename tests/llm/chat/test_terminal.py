@@ -126,7 +126,7 @@ def terminal(checkpoint: Path) -> Iterator[pexpect.spawn]:
     """`blixt llm chat` on a pseudo-terminal."""
     words = ["llm", "chat", str(checkpoint), "--max-tokens", "6", "--temperature", "0"]
     program = str(Path(sys.executable).with_name("blixt"))
-    child = pexpect.spawn(program, words, encoding="utf-8", timeout=60, dimensions=(24, 100))
+    child = pexpect.spawn(program, words, encoding="utf-8", timeout=240, dimensions=(24, 100))
     child.expect("/help lists commands")
     yield child
     child.close(force=True)
