@@ -73,6 +73,9 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, help="where the data is made and kept; a temporary one by default"
     )
+    parser.add_argument(
+        "--seconds", type=float, help="no further turns of a row that has used its share of this time"
+    )
     parser.add_argument("--only", help="rows whose name contains this")
     parser.add_argument("--without", nargs="*", default=[], help="systems to leave out")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -100,10 +103,12 @@ def python_of(system: str) -> str | None:
 def run(name: str, rows: list[Row], folder: Path, given: argparse.Namespace, facts: dict[str, Any]) -> None:
     """Measure the rows, print the table, write both to the results."""
     result: dict[str, Any] = {"machine": machine(), "runs": given.runs, **facts, "rows": []}
-    for row in rows:
-        if given.only and given.only not in row.name:
-            continue
-        found = measure_row(row, folder, given)
+    chosen = [row for row in rows if not given.only or given.only in row.name]
+    ends_at = None if given.seconds is None else time.monotonic() + given.seconds
+    for place, row in enumerate(chosen):
+        now = time.monotonic()
+        share_s = None if ends_at is None else (ends_at - now) / (len(chosen) - place)
+        found = measure_row(row, folder, given, None if share_s is None else now + share_s)
         result["rows"].append(found)
         print(table([found]), flush=True)
     result["load_at_end"] = os.getloadavg()[0]
@@ -113,8 +118,10 @@ def run(name: str, rows: list[Row], folder: Path, given: argparse.Namespace, fac
     print(heading(result))
 
 
-def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Let the competitors take turns, each in a fresh process."""
+def measure_row(
+    row: Row, folder: Path, given: argparse.Namespace, ends_at: float | None = None
+) -> dict[str, Any]:
+    """Let the competitors take turns, each in a fresh process; at least one turn, none after the end."""
     taking_part = [
         one
         for one in row.competitors
@@ -123,6 +130,8 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
     runs: dict[str, list[dict[str, float]]] = {one.name: [] for one in taking_part}
     failed: dict[str, str] = {}
     for turn in range(-1, given.runs):
+        if turn > 0 and ends_at is not None and time.monotonic() > ends_at:
+            break
         for one in taking_part:
             if one.name in failed or (turn < 0 and one.options.get("before") != "warm"):
                 continue
@@ -139,7 +148,11 @@ def measure_row(row: Row, folder: Path, given: argparse.Namespace) -> dict[str, 
     if row.limit is not None:
         found["limit"], found["limit_is"] = row.limit()
     for one in taking_part:
-        found["competitors"][one.name] = {"system": one.system, **summary(runs[one.name], row.metric)}
+        found["competitors"][one.name] = {
+            "system": one.system,
+            "turns": len(runs[one.name]),
+            **summary(runs[one.name], row.metric),
+        }
     base = next((each for each in found["competitors"].values() if each["system"] == "litdata"), None)
     for each in found["competitors"].values():
         each["ratio"] = None if base is None else ratio(each, base, row.metric)
@@ -175,8 +188,12 @@ def measure(one: Competitor, reader: str, folder: Path) -> dict[str, float]:
 
 
 def environment() -> dict[str, str]:
-    """One thread per process for everybody's linear algebra, and no telemetry."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    """One thread per process for everybody's linear algebra, no telemetry, and compiled modules for all.
+
+    What was installed by pip was compiled then; a source tree must not be compiled anew in every worker.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def forget_caches(folder: Path) -> None:
@@ -226,7 +243,7 @@ def heading(result: dict[str, Any]) -> str:
     return (
         f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, load {facts['load_at_start']:.1f} to "
         f"{result['load_at_end']:.1f}, Python {facts['python']}, {versions}\n"
-        f"{result.get('data', '')}; {result['runs']} runs each in turns, fresh processes, start-up "
+        f"{result.get('data', '')}; at most {result['runs']} runs each in turns, fresh processes, start-up "
         "included, imports not"
     )
 
@@ -236,7 +253,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     for row in rows:
         unit = "first batch s" if row["metric"] == "first" else "samples/CPU-s"
-        lines.append(f"\n{row['row']} (target {row['target']:g}x)")
+        turns = min((each["turns"] for each in row["competitors"].values()), default=0)
+        lines.append(f"\n{row['row']} (target {row['target']:g}x), {turns} turns")
         lines.append(
             f"  {'':<34}{unit:>14} {'(min to max)':>22} {'ratio':>8} {'wall s':>8} {'first s':>8} {'MB':>6}"
         )

@@ -1,6 +1,6 @@
 """Datasets in S3 (SeaweedFS on this machine): cold, warm, and how soon the first batch is there.
 
-    python -m benchmarks.data.s3 [--quick] [--runs N] [--folder DIR] [--only TEXT]
+    python -m benchmarks.data.s3 [--quick] [--runs N] [--folder DIR] [--only TEXT] [--seconds S]
 
 Cold: nothing is cached before a run. Warm: an epoch was read before. One worker; blixt reads in threads
 of the process, the others in a worker process. The server runs on the same cores and is not counted.
@@ -86,7 +86,8 @@ if __name__ == "__main__":
         images = make("images", folder, quick=given.quick, systems=SYSTEMS)
         tokens = make("tokens", folder, quick=given.quick, systems=SYSTEMS)
         with server(folder) as s3:
-            upload(s3, folder, [f"{system}-{kind}" for system in SYSTEMS for kind in ("images", "tokens")])
+            systems = [system for system in SYSTEMS if system not in given.without]
+            upload(s3, folder, [f"{system}-{kind}" for system in systems for kind in ("images", "tokens")])
             about = f"{images['count']:,} JPEGs, {tokens['count']:,} tokens, SeaweedFS"
             run(
                 "s3",
