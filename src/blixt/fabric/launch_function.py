@@ -76,12 +76,21 @@ class _FunctionRanks(Ranks):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._processes: list[Any] = []
+        self._ends: list[int] = []
         self._told: set[int] = set()
 
     def start(self, process: Any) -> None:
         """Start one more and watch over it."""
         process.start()
         self._processes.append(process)
+        self._ends.append(_end_of(process))
+
+    def stop(self) -> None:
+        super().stop()
+        for process, end in zip(self._processes, self._ends, strict=True):
+            if end != process.sentinel:
+                os.close(end)
+        self._ends.clear()
 
     def pid(self, index: int) -> int:
         return self._processes[index].pid
@@ -90,15 +99,14 @@ class _FunctionRanks(Ranks):
         return self._processes[index].exitcode
 
     def next_ended(self, timeout_s: float | None) -> int | None:
-        waiting = {p.sentinel: i for i, p in enumerate(self._processes) if i not in self._told}
-        if not waiting:
+        waiting = [index for index in range(len(self._ends)) if index not in self._told]
+        ended = wait([self._ends[index] for index in waiting], timeout_s) if waiting else []
+        if not ended:
             return None
-        for sentinel in wait(list(waiting), timeout_s):
-            index = waiting[sentinel]
-            self._processes[index].join()
-            self._told.add(index)
-            return index
-        return None
+        index = next(index for index in waiting if self._ends[index] == ended[0])
+        self._processes[index].join()
+        self._told.add(index)
+        return index
 
     def send(self, index: int, number: int) -> None:
         if index < len(self._processes) and self._processes[index].exitcode is None:
@@ -107,8 +115,20 @@ class _FunctionRanks(Ranks):
     def wait(self, index: int, timeout_s: float) -> bool:
         if index >= len(self._processes):
             return True
-        self._processes[index].join(timeout_s)
+        wait([self._ends[index]], timeout_s)
         return self._processes[index].exitcode is not None
+
+
+def _end_of(process: Any) -> int:
+    """What can be waited for until `process` has ended.
+
+    Its sentinel is a pipe that processes which it makes have too: a loader's workers, left behind by a rank
+    that was killed, would hold it open for seconds.
+    """
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or no child of this process
+        return process.sentinel
 
 
 def _run_rank(local_rank: int, call: _Call, guard: Connection, writing: Connection | None) -> None:

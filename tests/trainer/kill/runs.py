@@ -28,6 +28,7 @@ from blixt.trainer import Callback, ModelCheckpoint, Module, Trainer, seed_every
 
 STEPS, BATCHES, VAL_BATCHES, VAL_EVERY, SAVE_EVERY = 20, 10, 3, 5, 2
 _RUN_DEADLINE_S = 120
+_HEARD_WITHIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,12 @@ class Killer(Callback):
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """After each step."""
-        self._go_slowly()
+        self._let_it_be_heard(trainer)
         self.count("batch", trainer.global_step)
 
-    def on_validation_batch_end(self, *_: Any) -> None:
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
         """After each batch of a validation."""
-        self._go_slowly()
+        self._let_it_be_heard(trainer)
 
     def on_train_end(self, trainer: Any, *_: Any) -> None:
         """When a run is over, or leaves early."""
@@ -163,12 +164,13 @@ class Killer(Callback):
         here = self._mine and self._kill is not None and self._kill.at == at
         return here and self._counts[at] == self._kill.number  # type: ignore[union-attr]
 
-    def _go_slowly(self) -> None:
-        """Both ranks are given the time to agree that they would have with a real model."""
-        kill = self._kill
-        told = kill is not None and kill.signal == signal.SIGTERM and kill.at != "torn"
-        if kill is not None and told and self._counts.get(kill.at, 0) >= kill.number:
-            time.sleep(0.03)
+    def _let_it_be_heard(self, trainer: Any) -> None:
+        """Whoever was told to go says where it will stop: with a real model the next step leaves the time."""
+        if not self._struck:
+            return
+        stop, deadline = trainer._run.stop, time.monotonic() + _HEARD_WITHIN_S
+        while stop._store is not None and stop._limit == float("inf") and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def watch_files(self) -> None:
         """Strike between the shards, the index and the last byte of a checkpoint, or when it has its name."""
