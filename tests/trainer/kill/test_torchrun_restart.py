@@ -13,7 +13,7 @@ from .conftest import ROOT
 from .runs import Job, ask
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_ranks_that_torchrun_starts_again_end_with_bitwise_the_same_weights(
     server: Any, tmp_path: Path
 ) -> None:
@@ -24,7 +24,7 @@ def test_ranks_that_torchrun_starts_again_end_with_bitwise_the_same_weights(
     task = ["--max-restarts=1", "-m", "tests.trainer.kill.torchrun_task", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*torchrun, *task], capture_output=True, text=True, timeout=200, cwd=ROOT, env=environment
+        [*torchrun, *task], capture_output=True, text=True, timeout=400, cwd=ROOT, env=environment
     )
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in folder.glob("attempt*")) == ["attempt0", "attempt1"]
