@@ -100,7 +100,7 @@ async def test_a_worker_that_has_served_enough_is_replaced_without_a_failure():
 
 def test_a_stream_outlives_the_replacement_of_its_worker():
     limits = Limits(max_requests=2)
-    with running(Server(Ticker(), accelerator="cpu", timeout_s=1, limits=limits)) as service:
+    with running(Server(Ticker(), accelerator="cpu", timeout_s=2, limits=limits)) as service:
         (first,) = service.worker_pids()
         url, body = f"{service.url}/ticks", {"n": 60, "pause_s": 0.05}
         with httpx.stream("POST", url, json=body, timeout=60) as stream:

@@ -263,7 +263,7 @@ def test_an_upload_cut_off_halfway_leaves_nothing(api: Api) -> None:
 
 def _until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that the server brings about by itself."""
-    wait, deadline = threading.Event(), time.monotonic() + 20
+    wait, deadline = threading.Event(), time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         wait.wait(0.01)

@@ -18,7 +18,7 @@ def run(place: Path, path: str) -> tuple[list[object], list[str]]:
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     facts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[{")]

@@ -17,7 +17,7 @@ from blixt.fabric.cluster import World
 from blixt.fabric.launch import rank_environment
 from blixt.fabric.strategies import Strategy
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 """Of collectives: a rank whose check failed leaves the others waiting this long."""
 
 Check = Callable[[int, Path], Any]
