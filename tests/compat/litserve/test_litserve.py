@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Custom API path")
 
 @contextlib.contextmanager
 def serving(api, **settings):
-    server = ls.LitServer(api, accelerator="cpu", **settings)
+    server = ls.LitServer(api, **{"accelerator": "cpu", "timeout": 300, **settings})
     with wrap_litserve_start(server) as started, TestClient(started.app) as client:
         yield client
 
@@ -50,10 +50,10 @@ def client():
     some = [
         apis.Square(),
         apis.Fails(api_path="/fails"),
-        apis.Batched(api_path="/batched", max_batch_size=2, batch_timeout=5),
-        apis.Short(api_path="/short", max_batch_size=2, batch_timeout=5),
+        apis.Batched(api_path="/batched", max_batch_size=2, batch_timeout=60),
+        apis.Short(api_path="/short", max_batch_size=2, batch_timeout=60),
         apis.Words(api_path="/words", stream=True),
-        apis.BatchedWords(api_path="/batched-words", stream=True, max_batch_size=2, batch_timeout=5),
+        apis.BatchedWords(api_path="/batched-words", stream=True, max_batch_size=2, batch_timeout=60),
         apis.Async(api_path="/async", enable_async=True),
         apis.AsyncWords(api_path="/async-words", enable_async=True, stream=True),
         apis.Typed(api_path="/typed"),
@@ -63,12 +63,12 @@ def client():
         apis.Locked(api_path="/locked"),
         apis.WrongEmbed(spec=ls.OpenAIEmbeddingSpec(), api_path="/v2/embeddings"),
         apis.Vectors(
-            spec=ls.OpenAIEmbeddingSpec(), api_path="/v3/embeddings", max_batch_size=2, batch_timeout=5
+            spec=ls.OpenAIEmbeddingSpec(), api_path="/v3/embeddings", max_batch_size=2, batch_timeout=60
         ),
         apis.Power(api_path="/tools/power", mcp=MCP()),
     ]
-    with serving(some, timeout=60, model_metadata={"name": "m"}) as client:
-        wait_until(lambda: client.get("/health").status_code == 200, 60, "all LitAPIs to be ready")
+    with serving(some, model_metadata={"name": "m"}) as client:
+        wait_until(lambda: client.get("/health").status_code == 200, 240, "all sixteen LitAPIs to be ready")
         yield client
 
 
