@@ -3,8 +3,9 @@
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from blixt.data import BuildError, Dataset, optimize
 from blixt.data.build import Ray
 
-DEADLINE_S = 60
+DEADLINE_S = 100
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,26 @@ def ports() -> dict[str, int]:
 
 
 def noted(folder: Path, i: int) -> dict[str, int]:
-    """Leave the node and process of each call; input 25 waits the first time."""
+    """Leave the node and process of each call; 25 waits to be killed, 100 and more for the other node."""
     import ray
 
     (folder / f"{i}-{os.getpid()}").write_text(ray.get_runtime_context().get_node_id())
-    deadline = time.monotonic() + DEADLINE_S
-    while i == 25 and not (folder / "killed").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    if i == 25:
+        wait_for(lambda: (folder / "killed").exists())
+    if i >= 100:
+        wait_for(lambda: len(nodes_of(folder)) == 2)
     return {"x": i}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def nodes_of(folder: Path) -> set[str]:
+    """Return the nodes that have left a note; a worker may be killed before it has written its own."""
+    return {note.read_text() for note in folder.glob("*-*")} - {""}
 
 
 def broken(i: int) -> dict[str, int]:
@@ -74,34 +87,25 @@ def broken(i: int) -> dict[str, int]:
     return {"x": i}
 
 
-def kill_when_waiting(folder: Path) -> Any:
-    """Return a progress callback that kills the worker which waits at input 25, once it is seen."""
-
-    def report(done: int, total: int | None) -> None:
-        for note in folder.glob("25-*"):
-            if not (folder / "killed").exists():
-                os.kill(int(note.name.partition("-")[2]), signal.SIGKILL)
-                (folder / "killed").touch()
-
-    return report
+def kill_who_waits(folder: Path) -> None:
+    """Kill the worker which waits at input 25, as soon as it is seen."""
+    wait_for(lambda: any(folder.glob("25-*")))
+    for note in folder.glob("25-*"):
+        os.kill(int(note.name.partition("-")[2]), signal.SIGKILL)
+        (folder / "killed").touch()
 
 
 def test_two_nodes_build_one_dataset_though_a_worker_is_killed(cluster: Any, tmp_path: Path) -> None:
     notes, out = tmp_path / "notes", tmp_path / "out"
     notes.mkdir()
-    optimize(
-        partial(noted, notes),
-        range(200),
-        out,
-        unit_size=5,
-        executor=Ray(in_flight=8),
-        progress=kill_when_waiting(notes),
-    )
+    killer = threading.Thread(target=kill_who_waits, args=(notes,))
+    killer.start()
+    optimize(partial(noted, notes), range(200), out, unit_size=5, executor=Ray(in_flight=8), progress=False)
+    killer.join()
     assert [sample["x"] for sample in Dataset(out)] == list(range(200))
     assert (notes / "killed").exists()
     assert len(list(notes.glob("25-*"))) == 2
-    nodes = {note.read_text() for note in notes.glob("*-*")} - {""}  # the killed worker may not have written
-    assert len(nodes) == 2
+    assert len(nodes_of(notes)) == 2
     assert len(list((out / "shards").iterdir())) == 40
 
 

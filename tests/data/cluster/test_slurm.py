@@ -12,7 +12,7 @@ from blixt.data import Dataset
 from blixt.data.snapshot import latest_version
 from slurm_cluster import Slurm
 
-DEADLINE_S = 90
+DEADLINE_S = 130
 SCRIPT = """
     import json, os, sys
     from pathlib import Path
