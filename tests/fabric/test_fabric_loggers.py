@@ -193,6 +193,7 @@ def test_copies_for_other_processes_write_into_the_same_run() -> None:
 
 def wandb_records(path: Path) -> Iterator[Any]:
     """The records of a run's file, which is a LevelDB log of W&B's own messages."""
+    from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     data, position, whole = path.read_bytes(), 7, b""
@@ -206,7 +207,10 @@ def wandb_records(path: Path) -> Iterator[Any]:
         position += 7 + length
         if kind in (1, 4):
             record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
+            try:
+                record.ParseFromString(whole)
+            except DecodeError:  # it is being written
+                return
             yield record
             whole = b""
 
