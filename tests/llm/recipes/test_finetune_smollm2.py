@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "llm" / "finetune_smollm2.py"
 
 
+@pytest.mark.timeout(600)
 def test_smollm2_learns_from_packaged_chats_is_merged_served_and_answers() -> None:
     """Takes 30 s of one core: a model of 135 million parameters is trained, written and served."""
     options = ["--steps", "2", "--block-size", "64", "--batch-size", "1", "--max-tokens", "6"]
