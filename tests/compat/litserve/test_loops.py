@@ -161,7 +161,9 @@ def test_each_kind_of_litapi_has_its_loop():
         get_default_loop(False, 2, enable_async=True)
 
 
-def test_a_worker_by_hand_tells_how_its_setup_went():
+def test_a_worker_by_hand_tells_how_its_setup_went(monkeypatch):
+    monkeypatch.setenv("LITSERVE_WORKER_ID", "0")  # it sets it, and this puts it back
+
     class Broken(ls.LitAPI):
         def setup(self, device):
             raise RuntimeError("no model here")
