@@ -158,3 +158,33 @@ def test_a_summary_names_what_it_cannot_know() -> None:
 
 def test_an_empty_folder_for_checkpoints_is_none() -> None:
     assert ModelCheckpoint(dirpath="").dirpath is None
+
+
+def test_a_method_that_looks_like_a_misspelt_hook_is_named(trainer: Any) -> None:
+    class Misspelt(BoringModel):
+        def validation_steps(self, batch: Any, batch_idx: int) -> None: ...
+
+        def on_train_epoch_ends(self) -> None: ...
+
+        def train_step(self, batch: Any) -> None:
+            """A helper, whose name is no hook's."""
+
+        validation_step = None  # type: ignore[assignment]
+
+    with pytest.warns(UserWarning, match="Nobody calls") as told:
+        trainer(max_steps=1).fit(Misspelt(), val_dataloaders=None)
+    said = [str(each.message) for each in told if "Nobody calls" in str(each.message)]
+    assert [text.split(".")[1] for text in said] == ["on_train_epoch_ends", "validation_steps"]
+    assert "If on_train_epoch_end is meant" in said[0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_told_once_a_fit(trainer: Any, value: float) -> None:
+    class Lost(BoringModel):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:  # type: ignore[override]
+            return self.layer(batch).sum() * (value if self.current_epoch else 1.0)
+
+    with pytest.warns(UserWarning, match="is no finite number") as told:
+        trainer(max_epochs=3, limit_train_batches=2, limit_val_batches=0).fit(Lost())
+    assert sum("batch 1 in epoch 1" in str(each.message) for each in told) == 1
+    assert sum("no finite number" in str(each.message) for each in told) == 1

@@ -24,7 +24,7 @@ def test_the_example_runs_to_its_end(script: str, arguments: list[str], said: st
     command = [sys.executable, str(EXAMPLES / script), *arguments]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=one_thread
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=400, env=one_thread
     )
     assert result.returncode == 0, result.stderr
     assert said in result.stdout
@@ -37,7 +37,7 @@ def test_a_command_line_repeats_a_run_from_its_saved_configuration(tmp_path: Pat
 
     def run(*words: str) -> str:
         result = subprocess.run(
-            [*program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=one_thread
+            [*program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=400, env=one_thread
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

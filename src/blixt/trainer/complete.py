@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 from blixt.fabric import ConfigError, rank_zero_warn
@@ -22,6 +23,10 @@ class FormerHookError(ConfigError, NotImplementedError):
     """A hook that Lightning called before 2.0, and nobody calls now."""
 
 
+_NEAR = 0.92
+"""How alike two names are, from 0 to 1, of which one is taken for a misspelling of the other."""
+
+
 class SignatureError(ConfigError, RuntimeError, TypeError):
     """A step or hook of the module takes other arguments than it will be given."""
 
@@ -37,6 +42,24 @@ def refuse_former_hooks(module: Module) -> None:
             reason = "nobody calls it, and no list of outputs is kept"
             fix = f"Keep in {step} what you need, in a list of the module, and read it in {instead}"
             raise FormerHookError(f"{type(module).__name__}()", name, reason, fix)
+
+
+def tell_of_near_hooks(module: Module) -> None:
+    """Name methods that look like a misspelt hook: nobody would call them, and nothing would say so."""
+    known = [name for name in dir(Module) if not name.startswith("_") and callable(getattr(Module, name))]
+    own = {
+        name for kind in type(module).__mro__ for name in vars(kind) if kind.__module__ != Module.__module__
+    }
+    for name in sorted(own - set(dir(Module))):
+        if name.startswith("_") or not callable(getattr(type(module), name, None)):
+            continue
+        near = get_close_matches(name, known, n=1, cutoff=_NEAR)
+        if near and not overridden(module, near[0], Module):
+            owner = type(module).__name__
+            rank_zero_warn(
+                f"Nobody calls {owner}.{name}. If {near[0]} is meant, rename it.",
+                category=PossibleUserWarning,
+            )
 
 
 def needed(call: str, module: Module, name: str) -> Callable[..., Any]:
@@ -64,6 +87,7 @@ def check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None
         ConfigError: When there is no step, no data or no optimizer.
     """
     refuse_former_hooks(module)
+    tell_of_near_hooks(module)
     if not overridden(module, "training_step", Module):
         reason = "it says nothing about what a step is"
         raise ConfigError("fit(model)", type(module).__name__, reason, "Write training_step")

@@ -13,6 +13,7 @@ from blixt.trainer.evaluate import Evaluation, WriteRow
 from blixt.trainer.hooks import Hook, HookPlan
 from blixt.trainer.loaders import StageLoader, Transfer
 from blixt.trainer.logbook import Logbook
+from blixt.trainer.losses import tell_of_lost
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig
 from blixt.trainer.progress import Counters, rows_of
@@ -69,6 +70,7 @@ class Run:
         index: The batch that runs now, or ran last.
         over: Its epoch has no further batch.
         lag: 1 from an optimizer step to the end of its batch: loggers count steps from 0.
+        told_of_nan: Whether it has been said that the loss is no number any more.
     """
 
     config: TrainerConfig
@@ -98,6 +100,7 @@ class Run:
     index: int = -1
     over: bool = False
     lag: int = 0
+    told_of_nan: bool = False
 
 
 def fit(run: Run) -> Leave:
@@ -153,6 +156,7 @@ def _run_epoch(run: Run) -> Leave:
         hooks.call("on_train_epoch_start")
     schedules = Schedules(run.schedulers, run.module, logbook)
     reason = _run_batches(run, schedules)
+    _tell_of_nan(run)
     if reason is Leave.INTERRUPTED:
         return reason
     if reason in (Leave.EPOCH_OVER, Leave.SKIPPED):
@@ -166,6 +170,13 @@ def _run_epoch(run: Run) -> Leave:
     run.write_row(logbook.collect_epoch(reset=counters.epoch_done), max(counters.optimizer_steps - 1, 0))
     hooks.call("on_checkpoint_due", True)
     return reason
+
+
+def _tell_of_nan(run: Run) -> None:
+    """Say once a fit that its loss is lost; asked once an epoch, because the answer waits for the device."""
+    loss = run.step.let_go()
+    if not run.told_of_nan:
+        run.told_of_nan = tell_of_lost(loss, run.index, run.counters.epoch)
 
 
 def _run_batches(run: Run, schedules: Schedules) -> Leave:

@@ -1,5 +1,6 @@
 """The loss in what `training_step` returned, and what to say when there is none."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -42,3 +43,23 @@ def explain_backward(loss: torch.Tensor, error: RuntimeError) -> None:
             "the loss does not require a gradient: it was computed without trained parameters, or detached"
         )
         raise ConfigError("training_step()", "loss", reason, "Return a loss that depends on them") from error
+
+
+def tell_of_lost(loss: torch.Tensor | None, batch: int, epoch: int) -> bool:
+    """Warn when a loss is NaN or infinite; returns whether it is. Waits for the device.
+
+    Args:
+        loss: The newest, if there is one.
+        batch: Whose.
+        epoch: In which.
+    """
+    if loss is None or bool(loss.isfinite().all()):
+        return False
+    warnings.warn(
+        f"training_step()={loss.flatten()[0].item()}: the loss of batch {batch} in epoch {epoch} is no "
+        "finite number, and training on will not mend the weights. Find the operation with "
+        "Trainer(detect_anomaly=True), lower the learning rate, set gradient_clip_val, or let EarlyStopping "
+        "end such runs.",
+        stacklevel=5,
+    )
+    return True

@@ -32,6 +32,10 @@ it. Returns what the hooks after the batch see."""
 class Step(Protocol):
     """Runs `training_step` and, at the end of a window of batches, the optimizer."""
 
+    def let_go(self) -> torch.Tensor | None:
+        """The loss of the newest batch, where one is known; from now on it is not kept here."""
+        ...
+
     def begin_epoch(self) -> RunBatch:
         """Read what may change between epochs; returns what to call for each batch of this one."""
         ...
@@ -102,6 +106,10 @@ def _check_manual(config: TrainerConfig) -> None:
 
 class ManualStep:
     """`training_step` does everything; optimizer steps are counted as they happen."""
+
+    def let_go(self) -> torch.Tensor | None:
+        """None: there is no one loss of several optimizers."""
+        return None
 
     def __init__(
         self,
@@ -175,6 +183,8 @@ class AutomaticStep:
         self._accumulate = config.accumulate_grad_batches
         self._window_open = False
         self._weights: TokenWeights | None = None
+        self._loss: torch.Tensor | None = None
+        self._held: Callable[[], torch.Tensor | None] = _nothing
         self._before_zero_grad = hooks.of("on_before_zero_grad")
         self._before_backward = hooks.of("on_before_backward")
         self._after_backward = hooks.of("on_after_backward")
@@ -200,12 +210,20 @@ class AutomaticStep:
         self._direct = fabric.scaler is None and not own_strategy_step
         optimizer.attach(self._before_update, _nothing, no_sync or _no_context)
 
+    def let_go(self) -> torch.Tensor | None:
+        """The loss of the newest batch of this epoch that had one; from now on it is not kept here."""
+        loss = self._held()
+        loss = self._loss if loss is None else loss
+        self._loss, self._held = None, _nothing
+        return loss
+
     def begin_epoch(self) -> RunBatch:
         """A callback may have changed over how many batches gradients are gathered."""
         self._accumulate = self._config.accumulate_grad_batches
         self._clips = self._own_clip or bool(self._config.gradient_clip_val)
         self._clear = zero_grad_of(self._optimizer)
         self._window_open = False
+        self._loss, self._held = None, _nothing
         return self._plain_run() if self._is_plain() else self._run
 
     def flush(self) -> bool:
@@ -249,6 +267,10 @@ class AutomaticStep:
             optimizer.step()
             return {"loss": loss.detach()} if wants_outputs else None
 
+        def newest() -> torch.Tensor | None:
+            return held
+
+        self._held = newest
         return run
 
     def _after_forward(self, output: Any) -> Any:
@@ -301,6 +323,7 @@ class AutomaticStep:
             raise
         for hook in self._after_backward:
             hook()
+        self._loss = shown
         if not self._wants_outputs:
             return _SOME
         detached = cast("torch.Tensor", shown).detach()
