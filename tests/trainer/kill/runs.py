@@ -3,6 +3,7 @@
 It reads a job a line from its input, as JSON, and answers each with how the child ended.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +31,7 @@ from blixt.trainer import Callback, ModelCheckpoint, Module, Trainer, seed_every
 STEPS, BATCHES, VAL_BATCHES, VAL_EVERY, SAVE_EVERY = 20, 10, 3, 5, 2
 _RUN_DEADLINE_S = 120
 _HEARD_WITHIN_S = 60
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True)
@@ -260,13 +263,31 @@ def in_child(job: Job) -> int:
     alarm.start()
     _, status = os.waitpid(child, 0)
     alarm.cancel()
+    _end_orphans()
     return os.waitstatus_to_exitcode(status)
+
+
+def _adopt_orphans() -> None:
+    """Be the parent of workers whose rank was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_orphans() -> None:
+    """A loader's worker that starts while its rank is killed takes who adopts it for its rank, and stays."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may end meanwhile
+            _, parent = (place / "stat").read_text().rpartition(") ")[2].split()[:2]
+            if int(parent) == os.getpid():
+                os.kill(int(place.name), signal.SIGKILL)
+                os.waitpid(int(place.name), 0)
 
 
 def serve() -> None:
     """Answer jobs until the input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _adopt_orphans()
     with TemporaryDirectory() as folder:
         train(Job(folder, ranks=1, workers=0))  # what a first step imports, every child has then
     for line in sys.stdin:
