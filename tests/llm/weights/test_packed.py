@@ -15,7 +15,7 @@ from blixt.llm.errors import WeightsError
 from blixt.llm.model import GPT
 from blixt.llm.weights import load_checkpoint, save_checkpoint
 from blixt.llm.weights.packed import Unpacked, from_fp8, from_mxfp4
-from blixt.llm.weights.packed_int import Scheme
+from blixt.llm.weights.packed_int import Scheme, from_packed
 from blixt.llm.weights.safetensors_file import SafetensorsFile
 
 
@@ -163,3 +163,13 @@ def test_scales_of_another_shape_and_missing_ones_are_named(tmp_path: Path) -> N
     save_file({"y_blocks": torch.zeros(2, 4, 1, 16, dtype=torch.uint8)}, tmp_path / "b.safetensors")
     with pytest.raises(WeightsError, match="y_blocks has no y_scales of its shape"):
         Unpacked(SafetensorsFile(tmp_path / "b.safetensors"), (128, 128))
+
+
+@pytest.mark.parametrize("kind", ["awq4", "gptq2", "gptq4", "gptq8"])
+def test_what_autoawq_and_autogptq_packed_themselves_is_what_they_meant(kind: str) -> None:
+    """A layer that AutoAWQ 0.2.9's and AutoGPTQ 0.7.1's own code packed (its inputs in shuffled groups)."""
+    parts = load_file(Path(__file__).with_name("packed_by_others.safetensors"))
+    scheme = Scheme.of({"quant_method": kind[:-1], "bits": int(kind[-1])})
+    names = ("qweight", "qzeros", "scales")
+    found = from_packed(*(parts[f"{kind}.{n}"] for n in names), parts.get(f"{kind}.g_idx"), scheme)
+    assert torch.equal(found, parts[f"{kind}.weight"])
