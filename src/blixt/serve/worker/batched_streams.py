@@ -96,6 +96,7 @@ class BatchedStreams:
             self._paused.discard(id)
         elif kind == Kind.CANCEL and id in self._wanted:
             self._channel.answer(id, Kind.END)
+            self._channel.flush()  # the next step, which would take it along, may be long in coming
             self._leave(id)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
             for lost in [i for i in self._wanted if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
