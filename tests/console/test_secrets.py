@@ -1,5 +1,7 @@
 """Secrets in the browser: written once, used by a Job, never shown."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 from tests.console.cloud import Cloud
@@ -26,7 +28,15 @@ def test_a_secret_reaches_a_job_and_no_page_shows_it(page: Page, cloud: Cloud) -
     page.get_by_label("hubkey").check()
     page.get_by_role("button", name="Run Job").click()
     page.get_by_role("link", name="uses-secret").click()
-    expect(page.locator(".page-title .state")).to_have_text("succeeded")
+    ended = cloud.wait_for_state("jobs", "uses-secret", "succeeded", "failed")
+    assert (ended["status"]["state"], ended["status"]["reason"], ended["spec"]["secrets"]) == (
+        "succeeded",
+        "",
+        ["hubkey"],
+    )
+    state = page.locator(".page-title .state")
+    expect(state).to_have_text(re.compile("succeeded|failed"))
+    assert (state.inner_text(), cloud.get("jobs/uses-secret")["status"]["reason"]) == ("succeeded", "")
     expect(page.get_by_role("log", name="Log")).to_contain_text("1")
     cloud.delete("jobs", "uses-secret")
 

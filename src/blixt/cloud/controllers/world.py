@@ -116,9 +116,15 @@ async def why_lost(world: World, allocation: Allocation) -> str | None:
 
 
 async def configure(world: World, allocation: Allocation, obj: Object) -> None:
-    """Give a connected agent its environment and a fresh token, once."""
+    """Give a connected agent its environment and a fresh token, once.
+
+    Raises:
+        AgentGone: It went away meanwhile; nothing must be started without its environment.
+    """
     connection = world.hub.connection(allocation.id)
-    if connection is None or connection.configured:
+    if connection is None:
+        raise AgentGone(f"the agent of {allocation.id} is not connected")
+    if connection.configured:
         return
 
     def prepare() -> dict[str, str]:

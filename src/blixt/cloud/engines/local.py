@@ -71,7 +71,7 @@ class LocalEngine:
         """Start the sandbox, unless this token was ever started before."""
         folder = self._root / token
         folder.mkdir(mode=0o700, exist_ok=True)
-        lock = Lock(folder / "lock").try_acquire()
+        lock = self._acquire(folder)
         if lock is None:
             return Machine(token, alive=True)
         try:
@@ -113,6 +113,18 @@ class LocalEngine:
         """Remove the engine's own control group when nothing lives in it."""
         if self._cgroups and not self._cgroups.names():
             self._cgroups.close()
+
+    def _acquire(self, folder: Path) -> int | None:
+        """The allocation's lock, or None when it was started and lives.
+
+        Whoever asks whether it lives holds the lock for a moment, too: without a start that is waited out.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            lock = Lock(folder / "lock").try_acquire()
+            if lock is not None or (folder / "started").exists() or time.monotonic() > deadline:
+                return lock
+            time.sleep(0.001)
 
     def _choose_sandbox(self, *, required: bool) -> None:
         bwrap = sandbox.bwrap_path()
