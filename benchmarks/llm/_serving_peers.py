@@ -22,22 +22,22 @@ def texts(count: int) -> list[int]:
         return llm.tokenizer.encode(file.read()[: 6 * count])[:count]
 
 
-def blixt(**settings: Any) -> Peer:
+def blixt(**settings: Any) -> Callable[..., Answers]:
     """The engine; it keeps running between rounds, as a server does."""
     llm = LLM.load(smollm2_dir())
     engine = Engine(llm.model, None, EngineConfig(**{"context": 2048, **settings}))
 
-    def run(work: Work) -> Answers:
+    def run(work: Work, temperature: float = 0) -> Answers:
         engine.reset_cache()  # prompts of an earlier round shall not be found again
-        return _drain(engine, work)
+        return _drain(engine, work, temperature)
 
     return run
 
 
-def _drain(engine: Engine, work: Work) -> Answers:
+def _drain(engine: Engine, work: Work, temperature: float) -> Answers:
     found: dict[str, list[int]] = {}
     for number, (prompt, count) in enumerate(work):
-        sampling = Sampling(temperature=0, max_tokens=count, ignore_eos=True)
+        sampling = Sampling(temperature=temperature, seed=number, max_tokens=count, ignore_eos=True)
         found[engine.add(prompt, sampling, uid=str(number))] = []
     while engine.has_work:
         for update in engine.step():

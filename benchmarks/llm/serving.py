@@ -2,8 +2,9 @@
 
 SmolLM2-135M in float32, greedy, one thread, CPU seconds of the process. 16 mixed requests go to each as its
 server would take them; 8 requests of one length are the best case of litgpt's batch function, which takes no
-other; one request alone shows what a batch cannot help. "guessing" is the engine with n-gram speculation: it
-writes the same tokens in fewer steps, and transformers has that for a batch of one only.
+other; one request alone shows what a batch cannot help. The engine guesses n-grams where that pays: the same
+tokens in fewer steps; transformers has that for a batch of one only. "no guesses" is without that default. Where
+nothing can be guessed, in text drawn at a high temperature after random tokens, those two are compared, too.
 
     python -m benchmarks.llm.serving [--rounds 2] [--out FILE]
 """
@@ -76,19 +77,25 @@ def mixed(ids: list[int]) -> Work:
     return [(ids[120 * i : 120 * i + draw.randrange(16, 101)], draw.randrange(8, 45)) for i in range(16)]
 
 
+def unguessable() -> Work:
+    """16 prompts of random tokens."""
+    draw = random.Random(2)
+    return [([draw.randrange(100, 40_000) for _ in range(32)], 32) for _ in range(16)]
+
+
 def main() -> None:
     given = options("serving", 2, __doc__)
     torch.set_num_threads(1)
     ids = texts(2500)
     ours, lone = blixt(), blixt(max_batch=1)
-    guessing = blixt(speculate="ngram", speculate_tokens=2)
+    plain = blixt(speculate="off")
     theirs, hf = litgpt_model(), transformers_model()
     found = {
         "16 mixed requests": compare(
             "16 mixed requests",
             {
                 "blixt": ours,
-                "blixt, guessing (n-gram)": guessing,
+                "blixt, no guesses": plain,
                 "litgpt, one by one": litgpt_one_by_one(theirs),
                 "transformers, padded batches of 8": transformers_padded(hf, 8),
                 "transformers, padded batch of 16": transformers_padded(hf, 16),
@@ -111,6 +118,16 @@ def main() -> None:
             },
             [(ids[64 * i : 64 * i + 32], 16) for i in range(8)],
             given.rounds,
+            {},
+        ),
+        "16 requests that cannot be guessed": compare(
+            "16 requests that cannot be guessed, 32 + 32 tokens, drawn at temperature 2",
+            {
+                "blixt": partial(ours, temperature=2.0),
+                "blixt, no guesses": partial(plain, temperature=2.0),
+            },
+            unguessable(),
+            2 * given.rounds,
             {},
         ),
         "one request": compare(

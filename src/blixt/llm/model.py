@@ -124,7 +124,10 @@ class MLP(nn.Module):
         """Map (..., D) to (..., D)."""
         if self.gate is None:
             return self.down(self.act(self.up(x)))
-        return self.down(self.act(self.gate(x)) * self.up(x))
+        h = self.act(self.gate(x))  # ... F
+        if torch.is_grad_enabled():
+            return self.down(h * self.up(x))
+        return self.down(h.mul_(self.up(x)))  # fresh memory for a long prompt costs more than the product
 
 
 class Block(nn.Module):

@@ -158,6 +158,12 @@ def test_the_end_token_is_one_token_and_not_shown(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.eos, skip_special=False) == END
 
 
+def test_an_end_token_at_the_end_of_a_text_stays(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode(f"x = 1{END}") == [*tokenizer.encode("x = 1"), tokenizer.end]
+    assert tokenizer.encode(f"x = 1{END}{END}")[-2:] == [tokenizer.end] * 2
+    assert tokenizer.decode(tokenizer.encode(f"x = 1{END}"), skip_special=False) == f"x = 1{END}"
+
+
 def test_missing_or_broken_files_and_small_vocabularies_are_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="does not exist"):
         Tokenizer.load(tmp_path)

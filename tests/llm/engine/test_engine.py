@@ -54,6 +54,24 @@ def without_cache(model: GPT, prompt: Sequence[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@pytest.mark.parametrize("chunk", [7, 512])
+def test_a_prompt_gets_logits_for_its_last_token_only(
+    model: GPT, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, None, EngineConfig(max_tokens_per_step=chunk, speculate="off"))
+    rows: list[int] = []
+    whole = model.logits
+
+    def counting(hidden: torch.Tensor) -> torch.Tensor:
+        rows.append(len(hidden))
+        return whole(hidden)
+
+    monkeypatch.setattr(model, "logits", counting)
+    engine.add(list(range(60)), replace(GREEDY, max_tokens=3, ignore_eos=True))
+    answers(engine)
+    assert rows == [1, 1, 1]
+
+
 def test_answers_to_one_prompt_share_its_blocks_and_differ(model: GPT) -> None:
     engine = Engine(model, None, EngineConfig(block_size=4, prefix_cache=False))
     engine.add(list(range(20)), Sampling(n=3, temperature=20, seed=1, max_tokens=6), uid="a")

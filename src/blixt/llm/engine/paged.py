@@ -109,12 +109,14 @@ class Paged:
         keys, values = self.cache.parts[layer]
         keys.flatten(0, 1).index_copy_(0, self._slots[group], k)
         values.flatten(0, 1).index_copy_(0, self._slots[group], v)
-        out = q.new_zeros((*q.shape[:2], v.shape[-1]))
-        for view in self._views[group]:
-            out[view.rows] = attend_view(
-                q[view.rows], view.read(keys), view.read(values), view, scale, softcap, sinks
-            )
-        return out
+        if softcap or sinks is not None:
+            parts = [
+                _attend_plainly(q[view.rows], view.read(keys), view.read(values), view, scale, softcap, sinks)
+                for view in self._views[group]
+            ]
+        else:
+            parts = _attend_all(q, keys, values, self._views[group], scale)
+        return _padded(parts, q)
 
     def attend_latent(
         self,
@@ -134,15 +136,51 @@ class Paged:
         (cache,) = self.cache.parts[layer]
         cache.flatten(0, 1).index_copy_(0, self._slots[group], torch.cat((latent, k_rope), dim=-1))
         queries, matrices = absorb(q, kv_b, k_rope.shape[-1])
-        out = q.new_zeros((*q.shape[:2], latent.shape[-1]))
+        parts: list[Tensor] = []
         for view in self._views[group]:
             keys = view.read(cache).unsqueeze(1)  # S 1 R+rope
             values = keys[..., : latent.shape[-1]]
-            out[view.rows] = attend_view(queries[view.rows], keys, values, view, scale, softcap, sinks)
-        return release(out, matrices)
+            parts.append(attend_view(queries[view.rows], keys, values, view, scale, softcap, sinks))
+        return release(_padded(parts, q), matrices)
 
     def finish(self) -> None:
         """Nothing to do: the scheduler counts the tokens."""
+
+
+def _padded(parts: list[Tensor], rows: Tensor) -> Tensor:
+    """One after the other what the requests' rows became, and zeros for rows of no request."""
+    extra = len(rows) - sum(len(part) for part in parts)
+    if extra:
+        parts.append(parts[0].new_zeros((extra, *parts[0].shape[1:])))
+    return torch.cat(parts)
+
+
+def _attend_all(q: Tensor, keys: Tensor, values: Tensor, seen: Sequence[View], scale: float) -> list[Tensor]:
+    """What each view's rows of q (N, H, C) become, reading a layer's keys and values of all blocks.
+
+    Most views of a step are single rows over consecutive blocks. There is nothing to choose for those, and
+    each operation saved counts: there are as many of them as requests times layers.
+    """
+    heads, groups, width = q.shape[1], keys.shape[2], keys.shape[3]
+    rows = torch.unbind(q.reshape(len(q), 1, groups, heads // groups, width))
+    token = groups * width
+    found: list[Tensor] = []
+    for view in seen:
+        if view.blocks is not None or view.rows.stop - view.rows.start > 1:
+            found.append(
+                attend_view(q[view.rows], view.read(keys), view.read(values), view, scale, 0.0, None)
+            )
+            continue
+        row: int = view.rows.start
+        shape, stride, start = (1, groups, view.length, width), (0, width, token, 1), view.first * token
+        y = F.scaled_dot_product_attention(
+            rows[row],
+            keys.as_strided(shape, stride, start),
+            values.as_strided(shape, stride, start),
+            scale=scale,
+        )
+        found.append(y.view(1, heads, width))
+    return found
 
 
 def attend_view(
