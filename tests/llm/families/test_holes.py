@@ -1,4 +1,4 @@
-"""What other libraries got wrong, and this one must not: masks, windows, names, stretched ropes."""
+"""What other libraries got wrong, and this one must not: masks, windows, names, stretched ropes, ends."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from blixt.llm import GPT, ConfigError, Engine, EngineConfig, ModelConfig, Sampl
 from blixt.llm.cache import KVCache
 from blixt.llm.families import families, family_of, read_config
 from blixt.llm.specs import LayerSpec
+from blixt.llm.tokenizer import Tokenizer
 
 
 @torch.no_grad()
@@ -85,3 +86,10 @@ def test_no_model_keeps_a_buffer_over_pairs_of_positions() -> None:
 
 def test_every_family_is_listed_once() -> None:
     assert len(families()) == len(set(families())) >= 30
+
+
+def test_the_end_that_a_text_has_is_kept_and_none_is_added(tokenizer: Tokenizer) -> None:
+    (end,) = tokenizer.eos
+    plain = tokenizer.encode("import json")
+    assert end not in plain
+    assert tokenizer.encode("import json" + tokenizer.decode([end], skip_special=False)) == [*plain, end]
