@@ -3,8 +3,8 @@
 SmolLM2-135M in float32, greedy, one thread, CPU seconds of the process. 16 mixed requests go to each as its
 server would take them; 8 requests of one length are the best case of litgpt's batch function, which takes no
 other; one request alone shows what a batch cannot help. The engine guesses n-grams where that pays: the same
-tokens in fewer steps; transformers has that for a batch of one only. "no guesses" is without that default. Where
-nothing can be guessed, in text drawn at a high temperature after random tokens, those two are compared, too.
+tokens in fewer steps; transformers has that for a batch of one only. "no guesses" is without that default.
+Where nothing can be guessed, in text drawn at a high temperature after random tokens, those two are compared.
 
     python -m benchmarks.llm.serving [--rounds 2] [--out FILE]
 """
