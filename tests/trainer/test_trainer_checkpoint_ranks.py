@@ -127,7 +127,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
     script = folder / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(folder), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=480)
     assert result.returncode == 0, result.stderr[-4000:]
     return folder, [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
 

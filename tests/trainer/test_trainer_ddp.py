@@ -106,7 +106,7 @@ def command(folder: Path, mode: str) -> list[str]:
 
 
 def run(folder: Path, mode: str) -> None:
-    result = subprocess.run(command(folder, mode), capture_output=True, text=True, timeout=240)
+    result = subprocess.run(command(folder, mode), capture_output=True, text=True, timeout=480)
     assert result.returncode == 0, result.stderr
 
 
@@ -149,13 +149,13 @@ def test_two_ranks_resume_exactly_from_maps_and_from_streams(tmp_path: Path) -> 
 
 def test_sigterm_lets_both_ranks_leave_at_the_same_step_with_a_checkpoint(tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path, "stop"), stdout=subprocess.PIPE, text=True)
-    tick, deadline = threading.Event(), time.monotonic() + 120
+    tick, deadline = threading.Event(), time.monotonic() + 400
     while not all((tmp_path / f"ready{rank}").exists() for rank in (0, 1)):
         assert time.monotonic() < deadline
         assert process.poll() is None
         tick.wait(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=480)
     assert process.returncode == 143
     assert "(SIGTERM)" in output
     found = list(tmp_path.rglob("last.ckpt"))

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from blixt.fabric import CheckpointError, ConfigError
+from blixt.fabric.rank_zero import PossibleUserWarning
 from blixt.trainer import Callback, DataModule, ModelCheckpoint, Trainer, seed_everything
 
 from .samples import Classifier, make_data, make_loader
@@ -244,4 +245,7 @@ def test_resuming_warns_of_nothing(trainer: Any, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ResourceWarning)  # of whatever the collector finds now
+        warnings.simplefilter(
+            "ignore", PossibleUserWarning
+        )  # the model has a validation_step, these runs no data
         resumed(trainer, tmp_path / "7.ckpt", make_loader)

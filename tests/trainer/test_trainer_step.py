@@ -156,8 +156,9 @@ def test_weights_of_batches_make_the_mean_over_tokens(trainer: Any) -> None:
 def test_an_optimizer_that_wants_a_closure_lowers_the_loss(trainer: Any) -> None:
     class Searching(Net):
         def configure_optimizers(self) -> Any:
-            return torch.optim.LBFGS(self.parameters(), lr=0.5)
+            return torch.optim.LBFGS(self.parameters(), lr=0.5, line_search_fn="strong_wolfe")
 
+    torch.manual_seed(0)
     module = Searching()
     trainer(max_epochs=3).fit(module, make_loader(40, shuffle=False))
     assert module.outputs[-1]["loss"] < module.outputs[0]["loss"]

@@ -28,10 +28,10 @@ from blixt.trainer.loaders import StageLoader
 from blixt.trainer.logbook import Page
 from blixt.trainer.manual_sync import ManualSync
 from blixt.trainer.module import Module
-from blixt.trainer.optimizers import parse_optimizers
+from blixt.trainer.optimizers import NoOptimizer, parse_optimizers
 from blixt.trainer.progress import Counters
 from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
-from blixt.trainer.step import NoOptimizer, Step, make_step
+from blixt.trainer.step import Step, make_step
 from blixt.trainer.stop import SignalHandlers, StopAgreement
 
 _EVALUATED: dict[TrainerFn, Kind] = {

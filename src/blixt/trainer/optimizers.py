@@ -2,11 +2,12 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, cast
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
@@ -40,6 +41,18 @@ class SchedulerConfig:
     strict: bool = True
     name: str | None = None
     reduce_on_plateau: bool = False
+
+
+class NoOptimizer(Optimizer):
+    """Stands in when `configure_optimizers` returns None: the fit runs and moves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__([torch.zeros(1)], {})
+        self.param_groups.clear()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Only compute."""
+        return closure() if closure is not None else None
 
 
 def parse_optimizers(

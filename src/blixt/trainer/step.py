@@ -16,6 +16,7 @@ from blixt.trainer.hooks import HookPlan, overridden
 from blixt.trainer.losses import explain_backward, extras, loss_in, wrong_output
 from blixt.trainer.module import Module
 from blixt.trainer.optimizer_handle import TrainerOptimizer, refuse_scaled_search
+from blixt.trainer.optimizers import NoOptimizer
 from blixt.trainer.progress import Counters
 from blixt.trainer.weighting import TokenWeights
 
@@ -79,18 +80,6 @@ def make_step(
     if isinstance(optimizers[0].optimizer, NoOptimizer):
         warnings.warn("configure_optimizers returned None: this fit moves no weights.", stacklevel=2)
     return AutomaticStep(forward, no_sync, module, fabric, optimizers[0], hooks, config, counters)
-
-
-class NoOptimizer(Optimizer):
-    """Stands in when `configure_optimizers` returns None: the fit runs and moves nothing."""
-
-    def __init__(self) -> None:
-        super().__init__([torch.zeros(1)], {})
-        self.param_groups.clear()
-
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Only compute."""
-        return closure() if closure is not None else None
 
 
 def _check_manual(config: TrainerConfig) -> None:
