@@ -182,6 +182,17 @@ def test_empty_data_is_told_with_the_reason(trainer: Any) -> None:
     assert module.seen == []
 
 
+def test_a_stream_that_yields_nothing_ends_a_fit_that_counts_steps(trainer: Any) -> None:
+    class Nothing(torch.utils.data.IterableDataset[torch.Tensor]):
+        def __iter__(self) -> Any:
+            return iter(())
+
+    module = Counting()
+    with pytest.warns(UserWarning, match="gave no batch in epoch 0, so that max_steps=3"):
+        trainer(max_steps=3).fit(module, DataLoader(Nothing()))
+    assert module.seen == []
+
+
 def test_workers_end_with_the_fit_also_when_it_fails(trainer: Any) -> None:
     import multiprocessing
 

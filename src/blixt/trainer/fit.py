@@ -1,6 +1,7 @@
 """The training loop, top to bottom: run, epoch, batch."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -112,7 +113,7 @@ def fit(run: Run) -> Leave:
         run.resumed = False
     while run.open_validation or not is_over(run):
         reason = run_epoch(run)
-        if reason is Leave.INTERRUPTED or not run.counters.epoch_done:
+        if reason is Leave.INTERRUPTED or not run.counters.epoch_done or _is_endless(run):
             break
         run.counters.next_epoch()
     return reason
@@ -125,6 +126,18 @@ def is_over(run: Run) -> bool:
     if epoch >= config.max_epochs != -1 or counters.global_step >= config.max_steps != -1:
         return True
     return run.loader.total == 0 or stops(run, "epoch")
+
+
+def _is_endless(run: Run) -> bool:
+    """Whether an epoch without a batch would be followed by such epochs for ever; that is told."""
+    if run.counters.batch or run.config.max_epochs != -1:
+        return False
+    warnings.warn(
+        f"The fit ends: the training loader gave no batch in epoch {run.counters.epoch}, so that max_steps="
+        f"{run.config.max_steps} would never be reached. Check what its dataset yields.",
+        stacklevel=2,
+    )
+    return True
 
 
 def stops(run: Run, moment: str) -> bool:
