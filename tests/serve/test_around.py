@@ -50,15 +50,23 @@ def status(service, path):
 @pytest.fixture(scope="module")
 def doom():
     limits = Limits(kill_grace_s=0.3, backoff_s=0.01)
-    with running(Server(Doom(), accelerator="cpu", limits=limits)) as service:
+    with running(Server(Doom(), accelerator="cpu", timeout_s=8, limits=limits)) as service:
         yield service
+
+
+def test_a_client_in_a_hurry_does_not_cost_the_worker_its_life():
+    with running(Server(Sleeper(), accelerator="cpu", limits=Limits(kill_grace_s=0.05))) as service:
+        assert answers(service)
+        before = service.worker_pids()
+        assert post(service, {"s": 1.5}, headers={"x-timeout-s": "0.2"}).status_code == 504
+        assert answers(service)  # after that one has ended
+        assert service.worker_pids() == before
 
 
 @pytest.mark.parametrize(("end", "wanted"), [("exit", 503), ("segfault", 503), ("hang", 504)])
 def test_a_predict_that_ends_its_worker_fails_alone_and_the_next_is_answered(doom, end, wanted):
     before = doom.worker_pids()
-    patience = {"x-timeout-s": "1"} if end == "hang" else {}
-    assert post(doom, {"do": end}, headers=patience).status_code == wanted
+    assert post(doom, {"do": end}).status_code == wanted
     wait_until(lambda: doom.worker_pids() not in (before, []) and answers(doom), 60, "a new worker")
 
 

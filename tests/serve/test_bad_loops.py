@@ -74,7 +74,7 @@ class InTasks(API):
 def service():
     apis = [InBatches(), InStreams(), InBatchedStreams(), InTasks()]
     limits = Limits(kill_grace_s=0.2, backoff_s=0.01)
-    with running(Server(apis, accelerator="cpu", timeout_s=60, limits=limits)) as service:
+    with running(Server(apis, accelerator="cpu", timeout_s=8, limits=limits)) as service:
         yield service
 
 
@@ -87,12 +87,11 @@ async def answered(client, path):
 
 @pytest.mark.parametrize(("end", "status"), [("raise", 500), ("exit", 503), ("segfault", 503), ("hang", 504)])
 async def test_an_end_in_any_loop_fails_its_request_and_the_next_is_answered(service, end, status):
-    patience = {"x-timeout-s": "3"} if end == "hang" else {}
     async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
 
         async def meets(path):
             await answered(client, path)
-            got = (await client.post(path, json=end, headers=patience)).status_code
+            got = (await client.post(path, json=end)).status_code
             await answered(client, path)
             return path, got
 

@@ -7,7 +7,7 @@ import signal
 import httpx
 import pytest
 
-from blixt.serve import Pipeline, Server
+from blixt.serve import Limits, Pipeline, Server
 from blixt.serve.testing import running, wait_until
 
 from .shm import Values
@@ -33,7 +33,8 @@ def service():
     pipeline = Pipeline([Resize(), Sum(), Label()], workers=[2, 1, 1], accelerators=["cpu"] * 3)
     streamed = Pipeline([Resize(), Sum(), Spell()], api_path="/spell")
     others = [Asker(), AsyncAsker(), Doubler(), ArrayAsker(), Incrementer(), SelfAsker(), Ticks()]
-    with running(Server([pipeline, streamed, *others], accelerator="cpu")) as running_service:
+    limits = Limits(drain_s=1, stop_s=1)  # one of them still waits for itself in the end
+    with running(Server([pipeline, streamed, *others], accelerator="cpu", limits=limits)) as running_service:
         yield running_service
 
 

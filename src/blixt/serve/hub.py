@@ -326,9 +326,9 @@ class Hub:
         if patience_s != float("inf"):
             request.kill_timer = self._loop.call_later(patience_s, self._kill_if_held, link, request)
 
-    def _give_up(self, request: Request, failure: Failure) -> None:
-        """Tell the client now; a worker that holds the request has only the grace left."""
-        self._abandon(request, 0.0)
+    def _give_up(self, request: Request, failure: Failure, patience_s: float = 0.0) -> None:
+        """Tell the client now; a worker that holds the request has `patience_s` and the grace left."""
+        self._abandon(request, patience_s)
         request.sink.deliver(Kind.ERROR, msgspec.json.encode(failure))
 
     def _bury(self, request: Request) -> None:
@@ -352,7 +352,9 @@ class Hub:
             if link is not None and link.has_begun(request):
                 return
         waited_s = request.deadline - request.admitted_at + request.spent_s
-        self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."))
+        # A client in a hurry must not cost the worker its life: that has the server's own time.
+        left_s = request.admitted_at + self.limits.timeout_s - self._loop.time()
+        self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."), max(0.0, left_s))
 
     def _retry_after_s(self) -> int:
         """How long the queue needs, as far as the workers' recent speed tells."""
