@@ -80,7 +80,7 @@ def test_a_job_on_two_nodes_is_requeued_by_its_signal_and_resumes_exactly(
 
     def resumed() -> bool:
         # Slurm lets a requeued job wait for two minutes, and may say so only when the old one is cleaned up.
-        # Some seconds it must wait: begun in the second in which the old one ends, it fails with a "credential
+        # Some seconds it must wait: begun in the second of the old one's end, it fails with a "credential
         # revoked".
         found = state()
         if "JobState=PENDING" in found and _waits_s(found) > 10:
