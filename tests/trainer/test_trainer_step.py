@@ -153,6 +153,15 @@ def test_weights_of_batches_make_the_mean_over_tokens(trainer: Any) -> None:
     assert run.counters.tokens == 8
 
 
+@pytest.mark.parametrize(
+    "weight", [-1, float("nan"), float("inf"), torch.tensor(-2.0), torch.ones(2), None, "many"]
+)
+def test_a_weight_that_is_no_count_is_refused(weight: Any, trainer: Any) -> None:
+    module = Net(lambda loss: {"loss": loss, "weight": weight})
+    with pytest.raises(ConfigError, match=r"training_step\(weight=.*from 0 on.*Return e\.g\. the number"):
+        trainer(max_epochs=1).fit(module, make_loader(4))
+
+
 def test_an_optimizer_that_wants_a_closure_lowers_the_loss(trainer: Any) -> None:
     class Searching(Net):
         def configure_optimizers(self) -> Any:

@@ -19,7 +19,7 @@ from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig
 from blixt.trainer.progress import Counters, rows_of
 from blixt.trainer.schedules import Schedules
-from blixt.trainer.step import Step
+from blixt.trainer.step_kind import Step
 from blixt.trainer.stop import StopAgreement
 from blixt.trainer.validating import validate
 

@@ -31,7 +31,8 @@ from blixt.trainer.module import Module
 from blixt.trainer.optimizers import NoOptimizer, parse_optimizers
 from blixt.trainer.progress import Counters
 from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
-from blixt.trainer.step import Step, make_step
+from blixt.trainer.step import make_step
+from blixt.trainer.step_kind import Step
 from blixt.trainer.stop import SignalHandlers, StopAgreement
 
 _EVALUATED: dict[TrainerFn, Kind] = {
@@ -136,6 +137,7 @@ class FitStage(LoaderStage):
         stop, hooks, logbook = run.stop, self.hooks, self.logbook
         run.module.train()
         with ExitStack() as stack:
+            stack.callback(run.step.forget)
             stack.enter_context(SignalHandlers(stop.request, self.fabric.environment))
             logbook.training = page
             stack.callback(setattr, logbook, "training", None)

@@ -59,7 +59,8 @@ class LoaderStage(TrainerViews):
             evaluation.loaders = self._evaluation_loaders(kind, fitting=self.stage == "fit") or []
 
     def close_loaders(self) -> None:
-        """End the workers of every loader of the stage."""
+        """End the workers of every loader of the stage, and keep no batch of theirs."""
+        self.logbook.batch = None
         evaluated = [loader for each in self._evaluations.values() for loader in each.loaders]
         for loader in [*evaluated, *([self._train] if self._train is not None else [])]:
             loader.close()

@@ -1,9 +1,8 @@
 """What one training batch does, decided before the first one: automatic or manual, clipping, closure."""
 
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch.optim import LBFGS, Optimizer
@@ -13,37 +12,14 @@ from blixt.fabric.clearing import zero_grad_of
 from blixt.fabric.strategies import Strategy
 from blixt.trainer.config import TrainerConfig
 from blixt.trainer.hooks import HookPlan, overridden
-from blixt.trainer.losses import explain_backward, extras, loss_in, wrong_output
+from blixt.trainer.losses import explain_backward, extras, loss_in
+from blixt.trainer.manual_step import ManualStep
 from blixt.trainer.module import Module
 from blixt.trainer.optimizer_handle import TrainerOptimizer, refuse_scaled_search
 from blixt.trainer.optimizers import NoOptimizer
 from blixt.trainer.progress import Counters
+from blixt.trainer.step_kind import NoSync, RunBatch, Step, StepOutput, no_context, nothing
 from blixt.trainer.weighting import TokenWeights
-
-StepOutput = torch.Tensor | Mapping[str, Any] | None
-"""What `training_step` may return: the loss, a dict that holds it under "loss", or None to skip the batch."""
-NoSync = Callable[[], AbstractContextManager[Any]]
-
-
-RunBatch = Callable[[tuple[Any, ...], bool], Any]
-"""Runs one batch, given to `training_step` as these arguments; True says that the window of batches ends with
-it. Returns what the hooks after the batch see."""
-
-
-class Step(Protocol):
-    """Runs `training_step` and, at the end of a window of batches, the optimizer."""
-
-    def let_go(self) -> torch.Tensor | None:
-        """The loss of the newest batch, where one is known; from now on it is not kept here."""
-        ...
-
-    def begin_epoch(self) -> RunBatch:
-        """Read what may change between epochs; returns what to call for each batch of this one."""
-        ...
-
-    def flush(self) -> bool:
-        """Step with what a window that ended early has gathered; whether there was anything."""
-        ...
 
 
 def make_step(
@@ -93,56 +69,6 @@ def _check_manual(config: TrainerConfig) -> None:
     raise ConfigError(f"Trainer({name})", value, reason, "Do it in training_step, and leave it out here")
 
 
-class ManualStep:
-    """`training_step` does everything; optimizer steps are counted as they happen."""
-
-    def let_go(self) -> torch.Tensor | None:
-        """None: there is no one loss of several optimizers."""
-        return None
-
-    def __init__(
-        self,
-        forward: Callable[..., Any],
-        no_sync: NoSync | None,
-        optimizers: list[TrainerOptimizer],
-        hooks: HookPlan,
-        counters: Counters,
-    ) -> None:
-        self._forward = forward
-        announcements = hooks.of("on_before_optimizer_step")
-
-        def announce(optimizer: Optimizer) -> None:
-            for hook in announcements:
-                hook(optimizer)
-
-        def count() -> None:
-            counters.global_step += 1
-
-        for optimizer in optimizers:
-            optimizer.attach(announce, count, no_sync or _no_context)
-
-    def begin_epoch(self) -> RunBatch:
-        """Nothing changes."""
-        return self._run
-
-    def flush(self) -> bool:
-        """Nothing is kept between batches."""
-        return False
-
-    def _run(self, args: tuple[Any, ...], boundary: bool) -> Any:
-        output = self._forward(*args)
-        if isinstance(output, torch.Tensor):
-            return {"loss": output.detach()}
-        if output is None:
-            return {}
-        if isinstance(output, Mapping):
-            outputs = dict(cast("Mapping[str, Any]", output))
-            if isinstance(outputs.get("loss"), torch.Tensor):
-                outputs["loss"] = outputs["loss"].detach()
-            return outputs
-        raise wrong_output(output)
-
-
 class AutomaticStep:
     """Forward, `zero_grad` at the beginning of a window, backward; clip and step at its end.
 
@@ -173,7 +99,7 @@ class AutomaticStep:
         self._window_open = False
         self._weights: TokenWeights | None = None
         self._loss: torch.Tensor | None = None
-        self._held: Callable[[], torch.Tensor | None] = _nothing
+        self._held: Callable[[], torch.Tensor | None] = nothing
         self._before_zero_grad = hooks.of("on_before_zero_grad")
         self._before_backward = hooks.of("on_before_backward")
         self._after_backward = hooks.of("on_after_backward")
@@ -197,14 +123,20 @@ class AutomaticStep:
         # Only when nothing at all happens around the step is it called without its handle.
         own_strategy_step = type(fabric.strategy).step is not Strategy.step
         self._direct = fabric.scaler is None and not own_strategy_step
-        optimizer.attach(self._before_update, _nothing, no_sync or _no_context)
+        optimizer.attach(self._before_update, nothing, no_sync or no_context)
 
     def let_go(self) -> torch.Tensor | None:
         """The loss of the newest batch of this epoch that had one; from now on it is not kept here."""
         loss = self._held()
         loss = self._loss if loss is None else loss
-        self._loss, self._held = None, _nothing
+        self.forget()
+        if self._weights is not None:
+            self._weights.check()
         return loss
+
+    def forget(self) -> None:
+        """Keep no loss, nor the graph behind it."""
+        self._loss, self._held = None, nothing
 
     def begin_epoch(self) -> RunBatch:
         """A callback may have changed over how many batches gradients are gathered."""
@@ -212,7 +144,7 @@ class AutomaticStep:
         self._clips = self._own_clip or bool(self._config.gradient_clip_val)
         self._clear = zero_grad_of(self._optimizer)
         self._window_open = False
-        self._loss, self._held = None, _nothing
+        self.forget()
         return self._plain_run() if self._is_plain() else self._run
 
     def flush(self) -> bool:
@@ -323,8 +255,9 @@ class AutomaticStep:
         if output is not loss and "weight" in output:
             if self._weights is None:
                 self._weights = TokenWeights(self._fabric)
+            weighed = self._weights.weigh(loss, output["weight"])
             self._counters.add_tokens(output["weight"])
-            return self._weights.weigh(loss, output["weight"]), loss
+            return weighed, loss
         share = loss if self._accumulate == 1 else loss / self._accumulate
         return share, share
 
@@ -386,13 +319,3 @@ class AutomaticStep:
 
 _SOME: dict[str, Any] = {"loss": None}
 """What a batch gives whose outputs nobody looks at."""
-
-
-def _nothing() -> None:
-    pass
-
-
-def _no_context() -> AbstractContextManager[Any]:
-    from contextlib import nullcontext
-
-    return nullcontext()
