@@ -52,7 +52,7 @@ ISSUES = {
     "litdata#907 streaming#522 #652 #264 #758 datasets#7269 (memory)": "memory_is_bounded_however; "
     "memory_of_the_order_does_not_grow; unpacked_blocks_stay_within",
     "litdata#368 (sharding cannot be switched off)": "distribution_can_be_switched_off",
-    "litdata#562 (every rank indexes)": "hugging_face_dataset_is_read_from_memory_and_from",
+    "litdata#562 (every rank indexes)": "other_ranks_of_a_machine_index_nothing_again",
     "streaming#717 #457 #813 (names of shared memory collide)": "nothing_is_left_when_the_parent_is_killed; "
     "workers_live_on_from_epoch_to_epoch",
     "no checksum anywhere": "every_byte_of_a_shard_counts; flipped_byte_in_any_file_is_named",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blixt.data.errors import FormatError
-from blixt.data.foreign.thrift import with_missing
+from blixt.data.foreign.thrift import read_footer
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -35,11 +35,11 @@ def file(**options: Any) -> bytes:
     "options", [{}, {"version": "1.0"}, {"compression": "zstd"}, {"store_schema": False}]
 )
 def test_it_says_in_which_flat_columns_values_are_missing(options: dict[str, Any]) -> None:
-    assert with_missing(memoryview(file(**options)), "a") == {"text", "late"}
+    assert read_footer(memoryview(file(**options)), "a").missing == {"text", "late"}
 
 
 def test_without_statistics_values_may_be_missing_anywhere() -> None:
-    found = with_missing(memoryview(file(write_statistics=False)), "a")
+    found = read_footer(memoryview(file(write_statistics=False)), "a").missing
     assert found == {"id", "text", "late", "a.dot", "binary"}
 
 
@@ -48,7 +48,7 @@ def test_without_statistics_values_may_be_missing_anywhere() -> None:
 )
 def test_what_is_no_whole_file_is_refused(content: bytes) -> None:
     with pytest.raises(FormatError, match="a is no Parquet file, or is cut short"):
-        with_missing(memoryview(content), "a")
+        read_footer(memoryview(content), "a")
 
 
 def test_a_flipped_bit_gives_another_answer_or_an_error_of_ours() -> None:
@@ -59,7 +59,7 @@ def test_a_flipped_bit_gives_another_answer_or_an_error_of_ours() -> None:
             flipped = bytearray(content)
             flipped[place] ^= 1 << bit
             try:
-                with_missing(memoryview(flipped), "a")
+                read_footer(memoryview(flipped), "a")
             except FormatError as problem:
                 refused.append(str(problem))
     assert len(refused) > 5

@@ -4,20 +4,34 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blixt.data.errors import FormatError
 from blixt.data.foreign.arrow import media_columns, samples
+from blixt.data.foreign.byte_parts import ByteParts
 from blixt.data.foreign.files import Files
 from blixt.data.foreign.optional import need
 from blixt.data.foreign.paths import find
 from blixt.data.foreign.rows import ForeignDataset
-from blixt.data.foreign.thrift import with_missing
+from blixt.data.foreign.thrift import end_bytes, read_footer
 from blixt.data.store import Credentials
 
 SUFFIXES = (".parquet",)
 _KEPT_GROUPS = 8
+_END_BYTES = 1 << 16
+"""What is read of a file to begin with: most footers are shorter."""
+_AT_ONCE = 16
+
+
+class _Place(NamedTuple):
+    """A row group: its file, its number in it, and where the bytes of the wanted columns begin and end."""
+
+    file: int
+    group: int
+    begins: int
+    ends: int
 
 
 class ParquetSource:
@@ -25,29 +39,44 @@ class ParquetSource:
 
     name = "parquet"
 
-    def __init__(self, files: Files, names: list[str], columns: Sequence[str] | None) -> None:
-        self._files, self._names = files, names
+    def __init__(self, files: Files, names: Sequence[str], columns: Sequence[str] | None) -> None:
+        self._files, self._names = files, list(names)
         self._columns = None if columns is None else list(columns)
         self.part_rows: list[int] = []
         self.size_bytes = 0
-        self._places: list[tuple[int, int]] = []
+        self._places: list[_Place] = []
         self._optional: set[str] = set()
         crc = 0
-        for number, name in enumerate(names):
-            metadata = self._open(number).metadata
-            self._optional |= with_missing(self._files.view(name), self._files.store.url(name))
-            for group in range(metadata.num_row_groups):
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            ends = list(threads.map(self._end, range(len(self._names))))
+        for number, (name, end) in enumerate(zip(self._names, ends, strict=True)):
+            where = self._files.store.url(name)
+            metadata = self._open(number, pa_reader(end)).metadata
+            footer = read_footer(end, where)
+            self._optional |= footer.missing
+            for group, spans in zip(range(metadata.num_row_groups), footer.spans, strict=True):
                 facts = metadata.row_group(group)
-                self._places.append((number, group))
+                self._places.append(_Place(number, group, *self._span(spans)))
                 self.part_rows.append(facts.num_rows)
                 if facts.num_rows < 0:
-                    raise FormatError(
-                        f"{files.store.url(name)} is damaged: it says it has {facts.num_rows} rows"
-                    )
+                    raise FormatError(f"{where} is damaged: it says it has {facts.num_rows} rows")
                 self.size_bytes += facts.total_byte_size
                 crc = zlib.crc32(f"{name}:{group}:{facts.num_rows}:{facts.total_byte_size}".encode(), crc)
         self.fingerprint = f"{crc:08x}"
         self._setup()
+
+    def _end(self, number: int) -> memoryview:
+        """Return the last bytes of a file, its footer among them; of a remote file no others are fetched."""
+        name = self._names[number]
+        size = self._files.size(name)
+        end = self._files.part(name, max(0, size - _END_BYTES), size)
+        needed = end_bytes(end, self._files.store.url(name))
+        return end if needed <= len(end) else self._files.part(name, max(0, size - needed), size)
+
+    def _span(self, spans: dict[str, tuple[int, int]]) -> tuple[int, int]:
+        """Return where the wanted columns of a row group begin and end."""
+        wanted = [span for name, span in spans.items() if self._columns is None or name in self._columns]
+        return min((low for low, _ in wanted), default=0), max((high for _, high in wanted), default=0)
 
     def _setup(self) -> None:
         self._kept: OrderedDict[int, Any] = OrderedDict()
@@ -63,7 +92,7 @@ class ParquetSource:
 
     def where(self, part: int) -> str:
         """Return the address of a row group's file."""
-        return self._files.store.url(self._names[self._places[part][0]])
+        return self._files.store.url(self._names[self._places[part].file])
 
     def confirm(self) -> None:
         """See that no file was cut short while rows were read."""
@@ -80,34 +109,52 @@ class ParquetSource:
             if part not in self._kept:
                 if len(self._kept) >= _KEPT_GROUPS:
                     self._kept.popitem(last=False)
-                number, group = self._places[part]
-                self._kept[part] = self._open(number).read_row_group(group, columns=self._columns)
+                self._kept[part] = self._read_group(self._places[part])
             self._kept.move_to_end(part)
             return self._kept[part]
 
-    def _open(self, number: int) -> Any:
-        pa = need("pyarrow", "parquet")
-        parquet = need("pyarrow.parquet", "parquet")
-        name = self._names[number]
+    def _read_group(self, place: _Place) -> Any:
+        file = self._open(place.file, self._source(place))
+        return file.read_row_group(place.group, columns=self._columns)
+
+    def _source(self, place: _Place) -> Any:
+        """Return the file for pyarrow: all of it where it lies here, else what the row group needs."""
+        name = self._names[place.file]
+        if self._files.store.local is not None:
+            return pa_reader(self._files.view(name))
+        size, end = self._files.size(name), self._end(place.file)
+        group = self._files.part(name, place.begins, place.ends)
+        parts = [(size - len(end), end), (place.begins, group)]
+        file = ByteParts(size, parts, lambda begin, stop: self._files.part(name, begin, stop))
+        return need("pyarrow", "parquet").PythonFile(file, mode="r")
+
+    def _open(self, number: int, source: Any) -> Any:
+        pa, parquet = need("pyarrow", "parquet"), need("pyarrow.parquet", "parquet")
+        where = self._files.store.url(self._names[number])
         try:
-            file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(self._files.view(name))))
+            file = parquet.ParquetFile(source)
         except (pa.ArrowException, OSError, ValueError) as problem:
-            raise FormatError(
-                f"{self._files.store.url(name)} is no Parquet file, or is damaged: {problem}"
-            ) from None
+            raise FormatError(f"{where} is no Parquet file, or is damaged: {problem}") from None
         absent = set(self._columns or ()) - set(file.schema_arrow.names)
         if absent:
             raise FormatError(
-                f"{self._files.store.url(name)} has no column {', '.join(sorted(absent))}; "
+                f"{where} has no column {', '.join(sorted(absent))}; "
                 f"it has {', '.join(file.schema_arrow.names)}"
             )
         return file
+
+
+def pa_reader(content: memoryview) -> Any:
+    """Return bytes as pyarrow reads them, uncopied."""
+    pa = need("pyarrow", "parquet")
+    return pa.BufferReader(pa.py_buffer(content))
 
 
 class ParquetDataset(ForeignDataset):
     """The rows of Parquet files, as dicts by column.
 
     A row group is read whole and a few are kept, so shuffled reading wants row groups that are not too large.
+    To open a remote dataset reads the ends of its files, once on a machine; then comes what is read of them.
 
     Args:
         location: a folder, a file, a pattern with `*`, or names with braces.
@@ -132,5 +179,6 @@ class ParquetDataset(ForeignDataset):
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        store, names = find(location, SUFFIXES, credentials, options)
-        super().__init__(ParquetSource(Files(store, cache_dir, cache_bytes), names, columns), **rows)
+        store, sizes = find(location, SUFFIXES, credentials, options)
+        files = Files(store, cache_dir, cache_bytes, sizes)
+        super().__init__(ParquetSource(files, list(sizes), columns), **rows)

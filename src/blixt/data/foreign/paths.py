@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
@@ -11,6 +12,8 @@ from blixt.data.store import Credentials, Store, open_store
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_AT_ONCE = 16
+"""How many files are asked for at a time."""
 
 
 def find(
@@ -18,8 +21,8 @@ def find(
     suffixes: Sequence[str],
     credentials: Credentials = None,
     options: Mapping[str, str] | None = None,
-) -> tuple[Store, list[str]]:
-    """Return the store and the sorted names of the files that a location means.
+) -> tuple[Store, dict[str, int]]:
+    """Return the store, and the files that a location means, with their sizes in bytes, sorted by name.
 
     Args:
         location: a folder (every file below it that ends in a suffix), one file, a pattern with `*`, `?` or
@@ -41,21 +44,24 @@ def find(
     store = open_store(
         folder or ("/" if text.startswith("/") else "."), credentials=credentials, options=options
     )
-    names = _names(store, pattern, suffixes)
-    if not names:
+    sizes = _sizes(store, pattern, suffixes)
+    if not sizes:
         raise FormatError(f"{location} has no files that end in {' or '.join(suffixes)}")
-    return store, names
+    return store, sizes
 
 
-def _names(store: Store, pattern: str, suffixes: Sequence[str]) -> list[str]:
+def _sizes(store: Store, pattern: str, suffixes: Sequence[str]) -> dict[str, int]:
     if pattern and not re.search(r"[*?\[]", pattern):
         names = expand(pattern)
-        absent = [name for name in names if store.size(name) is None]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            found = dict(zip(names, threads.map(store.size, names), strict=True))
+        sizes = {name: size for name, size in found.items() if size is not None}
+        absent = [name for name in names if name not in sizes]
         if absent:
             raise FormatError(f"there is no {store.url(absent[0])}")
-        return names
+        return sizes
     patterns = expand(pattern) if pattern else [f"*{suffix}" for suffix in suffixes]
-    return sorted(name for name, _ in store.list() if any(fnmatch(name, one) for one in patterns))
+    return dict(sorted(file for file in store.list() if any(fnmatch(file[0], one) for one in patterns)))
 
 
 def expand(pattern: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""What a Parquet footer says of missing values, read here: pyarrow ends the process at some damaged ones.
+"""What a Parquet footer says of columns, read here: pyarrow ends the process at some damaged ones.
 
 `RowGroupMetaData.column` and what hangs on it throw C++ exceptions that nobody catches, while opening a file
-and reading its rows report damage as they should. So only this one fact is taken from the footer by our own
-reader of Thrift's compact protocol, in which Parquet writes it.
+and reading its rows report damage as they should. So what is needed of columns, where values may be missing
+and where the bytes are, is taken from the footer by our own reader of Thrift's compact protocol, in which
+Parquet writes it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from blixt.data.errors import FormatError
@@ -12,33 +14,76 @@ from blixt.data.errors import FormatError
 _FALSE, _BYTE, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 2, 3, 6, 7, 8, 9, 10, 11, 12
 _MAX_DEPTH = 32
 _ROW_GROUPS, _COLUMNS, _META_DATA, _PATH, _STATISTICS, _NULL_COUNT = 4, 1, 3, 3, 12, 3
+_STORED, _DATA_PAGE, _DICTIONARY_PAGE = 7, 9, 11
 """The fields of Parquet's FileMetaData, RowGroup, ColumnChunk, ColumnMetaData and Statistics used here."""
+_END = 8
+"""Bytes after the footer: its length, and what every Parquet file ends with."""
 
 
-def with_missing(content: memoryview, where: str) -> set[str]:
-    """Return the flat columns of a Parquet file in which values may be missing.
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What is used of a footer.
+
+    Attributes:
+        missing: the flat columns in which values may be missing.
+        spans: of each row group, by column, where in the file its bytes begin and end; a nested column
+            reaches from its first part to its last.
+    """
+
+    missing: frozenset[str]
+    spans: list[dict[str, tuple[int, int]]]
+
+
+def end_bytes(end: memoryview, where: str) -> int:
+    """Return how many bytes of a file its footer and what follows it take.
 
     Args:
-        content: the file.
+        end: the last bytes of the file, eight at least.
         where: names it in messages.
 
     Raises:
-        FormatError: when its footer makes no sense.
+        FormatError: when it is no Parquet file.
     """
-    size = int.from_bytes(content[-8:-4], "little")
-    if bytes(content[-4:]) != b"PAR1" or size > len(content) - 8:
+    if bytes(end[-4:]) != b"PAR1":
+        raise FormatError(f"{where} is no Parquet file, or is cut short")
+    return int.from_bytes(end[-_END:-4], "little") + _END
+
+
+def read_footer(end: memoryview, where: str) -> Footer:
+    """Read a footer.
+
+    Args:
+        end: the last bytes of the file, all of its footer among them.
+        where: names it in messages.
+
+    Raises:
+        FormatError: when the footer makes no sense.
+    """
+    size = end_bytes(end, where)
+    if size > len(end):
         raise FormatError(f"{where} is no Parquet file, or is cut short")
     try:
-        footer = _Compact(bytes(content[len(content) - 8 - size : len(content) - 8])).struct(0)
-        columns = [column for group in footer[_ROW_GROUPS] for column in group[_COLUMNS]]
-        metas = [column[_META_DATA] for column in columns]
-        return {
+        footer = _Compact(bytes(end[len(end) - size : len(end) - _END])).struct(0)
+        groups = [[column[_META_DATA] for column in group[_COLUMNS]] for group in footer[_ROW_GROUPS]]
+        missing = frozenset(
             meta[_PATH][0].decode()
-            for meta in metas
+            for group in groups
+            for meta in group
             if len(meta[_PATH]) == 1 and meta.get(_STATISTICS, {}).get(_NULL_COUNT) != 0
-        }
+        )
+        return Footer(missing, [_spans(group) for group in groups])
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as problem:
         raise FormatError(f"{where} is damaged: its footer makes no sense ({problem!r:.200})") from None
+
+
+def _spans(group: list[dict[int, Any]]) -> dict[str, tuple[int, int]]:
+    spans: dict[str, tuple[int, int]] = {}
+    for meta in group:
+        name = meta[_PATH][0].decode()
+        first = min(meta[_DATA_PAGE], meta.get(_DICTIONARY_PAGE) or meta[_DATA_PAGE])
+        low, high = spans.get(name, (first, first))
+        spans[name] = min(low, first), max(high, first + meta[_STORED])
+    return spans
 
 
 class _Compact:

@@ -84,7 +84,7 @@ class TarSource:
         store = self._files.store
         local = store.local
         stamp = (local / name).stat().st_mtime_ns if local is not None else ""
-        key = f"{store.url(name)}\n{store.size(name)}\n{stamp}"
+        key = f"{store.url(name)}\n{self._files.size(name)}\n{stamp}"
         path = index_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.index.json"
         try:
             kept = json.loads(path.read_bytes())
@@ -169,11 +169,11 @@ class WebDataset(ForeignDataset):
         cache_bytes: str | int = "20GB",
         **rows: Any,
     ) -> None:
-        store, names = find(location, SUFFIXES, credentials, options)
+        store, sizes = find(location, SUFFIXES, credentials, options)
         index_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
         source = TarSource(
-            Files(store, cache_dir, cache_bytes),
-            names,
+            Files(store, cache_dir, cache_bytes, sizes),
+            list(sizes),
             allow_pickle=allow_pickle,
             decoders=decoders or {},
             index_dir=index_dir,
