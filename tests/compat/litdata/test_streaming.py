@@ -311,8 +311,6 @@ def test_what_is_missing_and_what_is_not_supported_is_said(numbers: str, tmp_pat
         StreamingDataset(str(tmp_path))
     with pytest.raises(UnsupportedArgument, match="storage_options"):
         StreamingDataset(numbers, session_options={"x": 1})
-    with pytest.raises(UnsupportedArgument, match="py-spy"):
-        StreamingDataLoader(StreamingDataset(numbers), profile_batches=5)
     with pytest.raises(ValueError, match="Shuffle should be a boolean"):
         StreamingDataset(numbers, shuffle=1)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="either an instance of StreamingDataset"):

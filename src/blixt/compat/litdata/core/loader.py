@@ -10,7 +10,7 @@ from torch.utils.data import default_collate as _collate  # pyright: ignore[repo
 from blixt.compat.litdata.core.base import StreamingBase
 from blixt.compat.litdata.core.dataset import StreamingDataset
 from blixt.compat.litdata.core.places import location_of
-from blixt.compat.litdata.core.refuse import refuse
+from blixt.compat.litdata.core.profiling import InWorker, Profiling
 
 
 def litdata_collate(items: list[Any]) -> Any:
@@ -23,9 +23,13 @@ def litdata_collate(items: list[Any]) -> Any:
 class StreamingDataLoader(DataLoader[Any]):
     """Batches of a streaming dataset, with a state that is exact in the middle of an epoch.
 
+    With `profile_cprofile=True` an epoch leaves `cprofile_main` and `cprofile_worker0` (`.prof`, `.txt`) in
+    `profile_dir`; with `profile_batches` worker 0 leaves a trace of so many batches, `result.json`, which
+    chrome://tracing and Perfetto show. Only rank 0 does.
+
     Raises:
         RuntimeError: when the dataset is not one of LitData's three kinds.
-        UnsupportedArgument: for the profiling arguments; `py-spy` or `torch.profiler` do that.
+        ValueError: for kinds of profiling that exclude each other.
     """
 
     def __init__(
@@ -49,14 +53,8 @@ class StreamingDataLoader(DataLoader[Any]):
                 "The provided dataset should be either an instance of StreamingDataset, "
                 f"CombinedStreamingDataset or ParallelStreamingDataset. Found {dataset}."
             )
-        refuse(
-            "StreamingDataLoader",
-            "profile with py-spy or torch.profiler",
-            profile_batches=profile_batches,
-            profile_skip_batches=profile_skip_batches or None,
-            profile_dir=profile_dir,
-            profile_cprofile=profile_cprofile,
-        )
+        asked = Profiling(profile_batches, profile_skip_batches, profile_dir, profile_cprofile)
+        asked.check(num_workers)
         if shuffle is not None:
             dataset.set_shuffle(shuffle)
         if drop_last is not None:
@@ -65,13 +63,18 @@ class StreamingDataLoader(DataLoader[Any]):
         dataset.set_num_workers(num_workers)
         if num_workers and "multiprocessing_context" not in kwargs and _is_remote(dataset):
             kwargs["multiprocessing_context"] = "forkserver"  # a store's connections do not survive a fork
+        collate_fn = collate_fn or litdata_collate
+        self._profiling = asked if dataset.rows.rank == 0 else Profiling()
+        if num_workers and (self._profiling.batches or self._profiling.cprofile):
+            watch = InWorker(self._profiling, kwargs.pop("worker_init_fn", None), collate_fn)
+            collate_fn, kwargs["worker_init_fn"] = watch.collate, watch.init
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             dataset,
             *args,
             batch_size=dataset.batch_size,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,
-            collate_fn=collate_fn or litdata_collate,
+            collate_fn=collate_fn,
             **kwargs,
         )
         self.current_epoch = 0
@@ -91,7 +94,8 @@ class StreamingDataLoader(DataLoader[Any]):
         self._resumed, self._samples, self._begin = False, 0, dataset.begins_at
         left = dataset.part.count(self._begin, dataset.part.usable)
         size = int(self.batch_size or 1)
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        for batch in self._profiling.timed(batches) if self._profiling.cprofile else batches:
             self._samples = min(self._samples + size, left)
             yield batch
         self._samples = left
