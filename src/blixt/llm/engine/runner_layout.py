@@ -35,9 +35,11 @@ class Layout:
         self._on_cpu = model.embed.weight.device.type == "cpu"
         self._steps = 0
         self._routers: list[nn.Parameter] = []
-        for experts in (m for m in model.blocks.modules() if isinstance(m, Experts)):
+        self._experts = [m for m in model.blocks.modules() if isinstance(m, Experts)]
+        for experts in self._experts:
             experts.row_by_row = batch_invariant
         if batch_invariant:
+            self._experts = []  # each of their rows is a product by itself
             self._routers = [m.weight for m in model.blocks.modules() if isinstance(m, Router)]
             self.change()
 
@@ -59,10 +61,12 @@ class Layout:
     @torch.inference_mode(False)  # a step asks for this, but the weights shall stay fit for training
     @torch.no_grad()
     def change(self) -> None:
-        """Store the weights of all linear layers of the blocks input-major."""
-        for weight in [*(linear.weight for linear in self._linears), *filter(_may_change, self._routers)]:
-            weight.data = weight.data.t().contiguous().t()
-        self._linears, self._routers = [], []
+        """Store the weights of all linear layers and experts of the blocks input-major."""
+        stacked = [w for e in self._experts if type(e) is Experts for w in (e.gate, e.up, e.down)]
+        weights = [linear.weight for linear in self._linears]
+        for weight in [*weights, *filter(_may_change, self._routers + stacked)]:
+            weight.data = weight.data.mT.contiguous().mT
+        self._linears, self._routers, self._experts = [], [], []
 
 
 def _may_change(weight: Tensor) -> bool:

@@ -47,7 +47,7 @@ class QuantExperts(Experts):
             layers[name] = [kind(in_features, out_features, device="meta", **options) for _ in range(count)]
         return cls(experts, layers)
 
-    def _one_by_one(self, x: Tensor, index: Tensor) -> bool:
+    def _on_cpu(self, x: Tensor) -> bool:
         return False  # its layers take rows, and do not depend on their number
 
     @staticmethod
