@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "train": "Training",
-    "sanity_check": "Sanity checking",
+    "sanity_check": "Sanity Checking",
     "validate": "Validation",
     "test": "Testing",
     "predict": "Predicting",
@@ -24,6 +24,7 @@ class ProgressBar(Callback):
     """
 
     _trainer: "Trainer | None" = None
+    _loader: int | None = None
 
     def __new__(cls, *args: Any, **options: Any) -> "ProgressBar":
         """The usual bar when no particular one is asked for."""
@@ -130,6 +131,15 @@ class ProgressBar(Callback):
     def predict_description(self) -> str:
         """What stands before the predict bar."""
         return self.title("predict")
+
+    def has_dataloader_changed(self, dataloader_idx: int) -> bool:
+        """Whether this loader is another one than at the last call."""
+        before, self._loader = self._loader, dataloader_idx
+        return before != dataloader_idx
+
+    def reset_dataloader_idx_tracker(self) -> None:
+        """Forget the loader of `has_dataloader_changed`; call it when a stage ends."""
+        self._loader = None
 
     def _of_current(self, totals: list[int | float]) -> int | float:
         index = self.trainer.logbook.loader

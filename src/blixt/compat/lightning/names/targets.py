@@ -116,6 +116,7 @@ TARGETS: dict[str, str] = {
     "STRATEGY_REGISTRY": "blixt.compat.lightning.own.registries:StrategyRegistry",
     **_own("servable", "ServableModule ServableModuleValidator"),
     **_own("stats", "get_cpu_stats get_device_stats get_nvidia_gpu_stats"),
+    **_own("tqdm_bar", "TQDMProgressBar"),
     **_own("xla", "XLAProfiler"),
     "TrainingSpikeException": "blixt.trainer.callbacks.spike_detection:TrainingSpikeException",
     "DistributedDataParallel": "torch.nn.parallel:DistributedDataParallel",
