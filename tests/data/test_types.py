@@ -197,6 +197,33 @@ def test_tiffs_hold_any_array(tmp_path: Path, pixels: Any) -> None:
     assert (found.dtype, found.tolist()) == (pixels.dtype, pixels.tolist())
 
 
+def tiff_file(pages: list[np.ndarray[Any, Any]], compression: str) -> bytes:
+    out = io.BytesIO()
+    first, *rest = [PIL.Image.fromarray(page) for page in pages]
+    first.save(out, "TIFF", compression=compression, save_all=True, append_images=rest)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize(
+    "pages", [[picture()], [picture()[..., 0]], [np.full((3, 4), 40_000, np.uint16)] * 2, [picture()] * 3]
+)
+def test_tiff_files_are_read_however_they_are_compressed(
+    tmp_path: Path, pages: Any, compression: str
+) -> None:
+    found = once(tmp_path, Tiff(tiff_file(pages, compression)))
+    expected = np.stack(pages) if len(pages) > 1 else pages[0]
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert (found == expected).all()
+
+
+def test_a_tiff_that_only_imagecodecs_reads_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = memoryview(tiff_file([picture()], "tiff_lzw"))
+    monkeypatch.setattr(PIL.Image, "open", lambda file: PIL.Image.new("L", (32, 24)))
+    with pytest.raises(MissingDependencyError, match=r"LZW.*: pip install imagecodecs"):
+        codec_for("tiff", None).decode(view)
+
+
 def test_bare_pil_images_and_image_files_of_any_kind_are_images(tmp_path: Path) -> None:
     image = PIL.Image.fromarray(picture())
     out = io.BytesIO()

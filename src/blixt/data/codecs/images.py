@@ -1,6 +1,7 @@
 """Images: files are stored as they are and decoded to arrays, a JPEG straight into a batch if asked."""
 
 import io
+import math
 from importlib import import_module
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blixt.data.codecs.plain import optional, read_bytes
+from blixt.data.errors import MissingDependencyError
 from blixt.data.types import Image, Jpeg, Png, Tiff, Wrapped
 
 Pixels = npt.NDArray[Any]
@@ -176,8 +178,35 @@ class TiffCodec(PillowCodec):
     def decode(self, stored: memoryview) -> Pixels:
         """Return the array of the first series of pages."""
         with _tifffile().TiffFile(io.BytesIO(stored)) as file:
-            _check_size(*file.series[0].shape)
-            return file.asarray()
+            pages = file.series[0]
+            _check_size(*pages.shape)
+            try:
+                return file.asarray()
+            except ValueError as problem:  # LZW, JPEG ...: tifffile leaves them to imagecodecs
+                if "imagecodecs" not in str(problem):
+                    raise
+                return _pages_by_pillow(stored, len(pages.pages), pages.shape, pages.dtype, problem)
+
+
+def _pages_by_pillow(
+    stored: memoryview, count: int, shape: tuple[int, ...], dtype: Any, problem: ValueError
+) -> Pixels:
+    """Return the first pages of a TIFF as Pillow reads them, if they are what the file says.
+
+    Raises:
+        MissingDependencyError: when Pillow cannot read them either.
+    """
+    pages: list[Pixels] = []
+    try:
+        with _pillow().open(io.BytesIO(stored)) as image:
+            for number in range(count):
+                image.seek(number)
+                pages.append(np.array(image))
+    except OSError:
+        pages = []
+    if not pages or any(page.dtype != dtype or page.size * count != math.prod(shape) for page in pages):
+        raise MissingDependencyError(f"{problem}: pip install imagecodecs") from problem
+    return np.stack(pages).reshape(shape)
 
 
 def is_pillow(value: Any) -> bool:
