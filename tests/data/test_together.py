@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blixt.data import CorruptionError, Dataset, DatasetWriter, Loader
-from blixt.data.together import Part, unchecked
+from blixt.data.together import Due, Part, unchecked
 
 ROWS, BATCH = 403, 8
 
@@ -72,6 +72,32 @@ def test_a_block_is_checked_once_and_before_the_first_batch_that_needs_it() -> N
     assert unchecked([part], range(0, 8, 2)) == [{0: [3]}, {0: [1]}, {}, {0: [2]}]
 
 
+def test_a_batch_is_checked_with_all_before_it_whoever_takes_it_first() -> None:
+    seen: list[Any] = []
+
+    class Shards:
+        def check(self, due: Any) -> None:
+            seen.append(due)
+
+    due = Due(cast("Any", Shards()), [{0: [3]}, {0: [1]}, {}, {0: [2]}])
+    due.check(1)
+    due.check(0)
+    due.check(3)
+    assert seen == [{0: [3]}, {0: [1]}, {}, {0: [2]}]
+
+
+def test_a_batch_that_did_not_pass_is_checked_again() -> None:
+    class Shards:
+        def check(self, due: Any) -> None:
+            if due == {0: [1]}:
+                raise CorruptionError("damaged")
+
+    due = Due(cast("Any", Shards()), [{0: [3]}, {0: [1]}, {}])
+    for batch in (1, 2, 1):
+        with pytest.raises(CorruptionError):
+            due.check(batch)
+
+
 def test_an_array_of_a_batch_has_memory_of_its_own(folder: Path) -> None:
     found = Dataset(folder).batches(np.arange(20), BATCH)
     assert found is not None
@@ -82,7 +108,12 @@ def test_packed_rows_are_read_batch_by_batch(tmp_path: Path) -> None:
     assert Dataset(written(tmp_path / "d", compress="zstd")).batches(np.arange(20), BATCH) is None
 
 
-def test_a_damaged_block_stops_the_epoch_at_the_step_that_needs_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("views", [False, True])
+@pytest.mark.parametrize("away_s", [-1.0, 1e9], ids=["checked ahead", "checked by the consumer"])
+def test_a_damaged_block_stops_the_epoch_at_the_step_that_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away_s: float, views: bool
+) -> None:
+    monkeypatch.setattr("blixt.data.loader.threads._AWAY_S", away_s)
     folder = written(tmp_path / "d")
     damaged = 150
     shard = next((folder / "shards").iterdir())
@@ -93,8 +124,8 @@ def test_a_damaged_block_stops_the_epoch_at_the_step_that_needs_it(tmp_path: Pat
     seen: list[int] = []
 
     def read() -> None:
-        for batch in Loader(Dataset(folder), BATCH, mode="threads"):
-            assert batch["a"] == [sample(i)["a"] for i in batch["label"]]
+        for batch in Loader(Dataset(folder), BATCH, mode="threads", views=views):
+            assert [bytes(value) for value in batch["a"]] == [sample(i)["a"] for i in batch["label"]]
             seen.extend(batch["label"].tolist())
 
     with pytest.raises(CorruptionError, match="block") as caught:

@@ -1,7 +1,8 @@
 """One batch from many shards: its columns in the order of the rows, in memory that the caller gives."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
@@ -14,7 +15,7 @@ from blixt.data.loader.collate import stack
 from blixt.data.order import Int
 from blixt.data.rows import Allocate
 from blixt.data.schema import Column, Schema, unflatten
-from blixt.data.together import InPlace, Mapped, Stored, stored, unchecked
+from blixt.data.together import Due, InPlace, Mapped, Places, places, unchecked
 from blixt.data.together import Part as InPlacePart
 
 _IMAGES = frozenset(("jpeg", "png", "tiff", "image"))
@@ -114,9 +115,9 @@ class Gather:
     def batches(self, rows: Int, size: int) -> Iterator[Any] | None:
         """Yield each `size` of the rows as a batch with `Stored` bytes, looked up together: far fewer steps.
 
-        The values' blocks are fetched and checked only when their batch is asked for. None when something
-        has to be decoded or unpacked, which is better done batch by batch; so are those that are left where
-        it ends early.
+        The values' blocks are fetched only when their batch is asked for, and checked when it is copied. None
+        when something has to be decoded or unpacked, which is better done batch by batch; so are those that
+        are left where it ends early.
 
         Raises:
             DataError: when a row cannot be found.
@@ -134,23 +135,21 @@ class Gather:
             for reader, (_, local, at) in zip(mapped.readers, parts, strict=True)
         ]
         leaves = {
-            column.name: stored(column.name, found, len(rows))
+            column.name: places(column.name, found, len(rows))
             if column.name in self._bytes
             else self._column(column, parts, len(rows), np.empty, views=True)
             for column in self._schema.columns
         }
         starts = range(0, len(rows), size)
-        return self._admitted(leaves, mapped, unchecked(found, starts), starts)
+        return self._brought(leaves, mapped, Due(mapped, unchecked(found, starts)), starts)
 
-    def _admitted(
-        self, leaves: dict[str, Any], mapped: Mapped, due: list[dict[int, list[int]]], starts: range
-    ) -> Iterator[Any]:
-        for low, blocks in zip(starts, due, strict=True):
+    def _brought(self, leaves: dict[str, Any], mapped: Mapped, due: Due, starts: range) -> Iterator[Any]:
+        for number, low in enumerate(starts):
             if not mapped.is_current:
                 return
-            mapped.admit(blocks)
-            high = low + starts.step
-            yield self._finished({name: _cut(values, low, high) for name, values in leaves.items()})
+            due.bring(number)
+            high, check = low + starts.step, partial(due.check, number)
+            yield self._finished({name: _cut(values, low, high, check) for name, values in leaves.items()})
 
     def _finished(self, leaves: dict[str, Any]) -> Any:
         return unflatten(self._schema.structure, finish_batch(self._schema, leaves))
@@ -197,9 +196,9 @@ class Gather:
         return merged
 
 
-def _cut(values: Any, low: int, high: int) -> Any:
+def _cut(values: Any, low: int, high: int, check: Callable[[], None]) -> Any:
     """Return some of a column's values; arrays get memory of their own, so that none keeps the others."""
-    return values.part(low, high) if isinstance(values, Stored) else values[low:high].copy()
+    return values.part(low, high, check) if isinstance(values, Places) else values[low:high].copy()
 
 
 def _decode(codec: Images, stored: list[memoryview], allocate: Allocate) -> Any:

@@ -1,7 +1,7 @@
 """One batch from its rows: gather, the user's transforms, and errors that say which row they met."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
@@ -116,13 +116,29 @@ class Reader:
                 together, batch = None, self.read_views(steps, step, mine)
             yield batch
 
-    def finish(self, batch: Any) -> Any:
+    def finish(self, steps: Steps, step: int, batch: Any) -> Any:
         """Return what `read` returns, of what `read_views` returned.
 
         Copying needs the interpreter lock and memory that the consumer has just let go of, so its own
         thread copies faster than one that reads ahead.
         """
-        return batch if self.runs_user_code else _owned(batch, self.views)
+        if self.runs_user_code:
+            return batch
+        with self._noting(steps, step):
+            return _owned(batch, self.views)
+
+    def check(self, steps: Steps, step: int, values: Stored) -> None:
+        """Check values of the batch of a step, which `finish` need not do then."""
+        with self._noting(steps, step):
+            values.check()
+
+    @contextmanager
+    def _noting(self, steps: Steps, step: int) -> Generator[None]:
+        try:
+            yield
+        except Exception as problem:
+            _note(problem, self.dataset.order.at(steps.positions(step)), step)
+            raise
 
     def _gather(self, steps: Steps, step: int, rows: Int, allocate: Allocate) -> Any:
         if self.transform is None and self.collate is None:
@@ -151,6 +167,16 @@ class Reader:
     def _generator(self, position: int) -> "np.random.Generator":
         key = mix_numbers(self.dataset.seed, self.dataset.epoch, position)
         return np.random.Generator(np.random.Philox(key=key))
+
+
+def in_place(batch: Any) -> Stored | None:
+    """Return values of a batch that lie in mapped files and are neither checked nor copied; None without."""
+    if isinstance(batch, Stored):
+        return batch
+    if not isinstance(batch, (dict, tuple)):
+        return None
+    values = cast("Iterable[Any]", batch.values() if isinstance(batch, dict) else batch)
+    return next(filter(None, map(in_place, values)), None)
 
 
 def _owned(batch: Any, views: bool) -> Any:
