@@ -89,6 +89,29 @@ def test_a_rank_that_does_not_answer_is_named() -> None:
     stop.close()
 
 
+def test_who_is_asked_to_stop_when_another_has_left_already_runs_to_its_end_as_well() -> None:
+    store = HashStore()
+    mine, gone = (StopAgreement(rank, 2, store, 1, timeout_s=60) for rank in range(2))
+    gone.start(0)
+    mine.start(0)
+    gone.close()
+    mine.request("SIGTERM")
+    assert mine._agreed.wait(60)
+    assert not mine.due(1)
+    assert not mine.due(10)
+    mine.close()
+
+
+def test_a_forked_copy_of_a_process_that_notes_signals_dies_of_sigterm() -> None:
+    with SignalHandlers(lambda name: None):
+        child = os.fork()
+        if child == 0:
+            while True:  # as a loader's worker that has not got to its own handler yet
+                time.sleep(0.05)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
 def test_a_handler_only_notes_the_signal_and_the_old_one_comes_back() -> None:
     class Site(LocalEnvironment):
         requeue_signal = signal.SIGUSR2

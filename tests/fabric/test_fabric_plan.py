@@ -1,6 +1,8 @@
 """Which argument wins: devices in every form, accelerators of other packages, plug-ins, LT_ variables."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +16,15 @@ from blixt.fabric import (
     Fabric,
     WrongTypeError,
     find_usable_cuda_devices,
+    unregister_strategy,
 )
-from blixt.fabric.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from blixt.fabric.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator, registry
 from blixt.fabric.checkpoint.plugin import TorchCheckpointIO
 from blixt.fabric.cluster import LocalEnvironment
 from blixt.fabric.plan import resolve_plan
 from blixt.fabric.precision import Float8Precision
 from blixt.fabric.strategies import DDPStrategy, SingleDeviceStrategy, TorchSyncBatchNorm
+from blixt.trainer import Trainer
 
 
 class Abacus(Accelerator):
@@ -105,6 +109,58 @@ def test_an_accelerator_of_another_package_is_used_by_name_alias_and_object(abac
         Abacus.here = True
 
 
+TOY_XLA = """
+from blixt.fabric import Accelerator, SingleDeviceStrategy, register_strategy
+
+
+class XLAAccelerator(Accelerator):
+    name, backend, device_type = "xla", "gloo", "cpu"
+
+    def is_available(self):
+        return True
+
+    def auto_device_count(self):
+        return 1
+
+
+class XLAStrategy(SingleDeviceStrategy):
+    name = "single_xla"
+
+
+register_strategy("single_xla", XLAStrategy)
+"""
+
+
+@pytest.fixture
+def installed_xla(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package is installed that brings the accelerator "xla" and a strategy; nobody has imported it."""
+    (tmp_path / "toy_xla.py").write_text(TOY_XLA)
+    note = tmp_path / "toy_xla-1.0.dist-info"
+    note.mkdir()
+    (note / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-xla\nVersion: 1.0\n")
+    (note / "entry_points.txt").write_text("[blixt.accelerators]\nxla = toy_xla:XLAAccelerator\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "ACCELERATORS", registry._built_in())
+    yield
+    unregister_strategy("single_xla")
+    sys.modules.pop("toy_xla", None)
+
+
+@pytest.mark.parametrize("kind", [Fabric, Trainer])
+def test_an_installed_package_brings_its_accelerator_and_strategy_by_name(
+    kind: Any, installed_xla: None
+) -> None:
+    run = kind(accelerator="xla", strategy="single_xla", devices=1)
+    assert type(run.accelerator).__name__ == "XLAAccelerator"
+    assert type(run.strategy).__name__ == "XLAStrategy"
+    if kind is Fabric:
+        model, optimizer = run.setup(layer := nn.Linear(2, 1), torch.optim.SGD(layer.parameters(), lr=0.1))
+        before = layer.weight.clone()
+        run.backward(model(torch.ones(3, 2)).sum())
+        optimizer.step()
+        assert not torch.equal(before, layer.weight)
+
+
 def test_one_process_works_on_the_device_that_was_chosen_and_so_does_its_strategy(abacus: Abacus) -> None:
     run = Fabric(accelerator="abacus", devices=[3])
     assert run.device == torch.device("cpu", 3)
@@ -122,6 +178,7 @@ def test_auto_takes_a_registered_accelerator_only_if_it_asks_for_that(abacus: Ab
     [
         ("cpuu", ConfigError, "Did you mean 'cpu'"),
         ("tpu", ConfigError, "Install a package that registers 'tpu'"),
+        ("xla", ConfigError, "Install a package that registers 'xla'"),
         (3, WrongTypeError, "it is no accelerator"),
     ],
 )

@@ -4,7 +4,8 @@ Stopping costs nothing in a step. A signal handler only sets a flag. With severa
 to stop posts so to the store where the processes met. In each process a watcher thread sees it and
 promises "I will not go beyond this place without knowing where all stop"; when every promise is posted, the
 largest is where all stop. Nobody can be beyond it, and those before it have batches in lockstep to get
-there. A place is a batch, or a moment within what follows it, such as a batch of its validation.
+there. Where one of them has left its run already, the request comes too late, and the others run to their
+end as well. A place is a batch, or a moment within what follows it, such as a batch of its validation.
 """
 
 import os
@@ -12,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -26,6 +28,7 @@ SHOULD_STOP = "should_stop"
 """The reason of a request that came because only some processes wanted to stop at once."""
 PATIENCE_S = 20.0  # for processes that are late at the same place, because one of them was saving, say
 _POLL_S = 0.25
+_OVER = "over"  # the promise of a process that has left its run without having heard of a request
 _WITHIN_BITS = 32
 AFTER = (1 << _WITHIN_BITS) - 1
 """The moment within a batch that comes last: all that follows it is done."""
@@ -76,7 +79,7 @@ class StopAgreement:
                 self._wake_up()
 
     def close(self) -> None:
-        """End the watcher."""
+        """End the watcher, at the end of the run: others need not wait for a promise from here any more."""
         self._closed = True
         self._wake_up()
         if self._watcher is not None:
@@ -86,6 +89,9 @@ class StopAgreement:
             ends, self._wake = self._wake, None
             for end in ends:
                 os.close(end)
+            if self._limit == float("inf"):
+                with suppress(dist.DistError, RuntimeError):  # the store may be gone
+                    self._store.set(self._key(self._rank), _OVER)
 
     def request(self, reason: str) -> None:
         """Want to stop soon; safe in a signal handler."""
@@ -185,7 +191,9 @@ class StopAgreement:
             self._rest(self._poll_s / 10)
             if self._closed or time.monotonic() > deadline:
                 return
-        self._target = max(int(self._store.get(key)) for key in keys)
+        promises = [self._store.get(key).decode() for key in keys]
+        if _OVER not in promises:
+            self._target = max(map(int, promises))
         self._agreed.set()
 
     def _key(self, rank: int) -> str:

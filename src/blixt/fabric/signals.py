@@ -1,5 +1,6 @@
 """Signals ask, they do nothing: the loop acts on them where it can."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -13,7 +14,8 @@ class SignalHandlers:
     """While inside, SIGTERM and the cluster's requeue signal ask for a stop instead of killing.
 
     The previous handlers come back afterwards. Outside of the main thread, where Python allows no handlers,
-    nothing happens. A handler of the user's own for the requeue signal stays.
+    nothing happens. A handler of the user's own for the requeue signal stays. In a process that is forked
+    meanwhile, such as a loader's worker, SIGTERM kills as ever.
 
     Args:
         ask: Called with the signal's name, inside the handler: it may set a flag and no more.
@@ -25,17 +27,23 @@ class SignalHandlers:
         requeue = environment.requeue_signal if environment is not None else None
         self._numbers = [signal.SIGTERM, *([requeue] if requeue is not None else [])]
         self._previous: dict[int, Any] = {}
+        self._process = 0
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        self._process = os.getpid()
         for number in self._numbers:
             own = signal.getsignal(number)
             if number is signal.SIGTERM or own in (signal.SIG_DFL, signal.SIG_IGN):
                 self._previous[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._ask(signal.Signals(number).name)
+        if os.getpid() == self._process:
+            self._ask(signal.Signals(number).name)
+        elif number == signal.SIGTERM:  # nobody looks at the flag of a copy, and its parent waits for its end
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():

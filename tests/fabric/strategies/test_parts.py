@@ -105,6 +105,8 @@ def test_auto_depends_on_the_number_of_processes() -> None:
     [
         ("ddpp", "Did you mean 'ddp'"),
         ("fdsp", "Did you mean 'fsdp'"),
+        ("xla", "Install a package that registers 'xla'"),
+        ("single_xla", "Install a package that registers 'single_xla'"),
         (3, "neither a name nor a Strategy"),
     ],
 )

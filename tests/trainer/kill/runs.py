@@ -4,6 +4,7 @@ It reads a job a line from its input, as JSON, and answers each with how the chi
 """
 
 import ctypes
+import faulthandler
 import json
 import os
 import resource
@@ -29,7 +30,8 @@ from blixt.fabric.strategies import FSDPStrategy
 from blixt.trainer import Callback, ModelCheckpoint, Module, Trainer, seed_everything
 
 STEPS, BATCHES, VAL_BATCHES, VAL_EVERY, SAVE_EVERY = 20, 10, 3, 5, 2
-_RUN_DEADLINE_S = 120
+_RUN_DEADLINE_S = 240  # a run of 20 steps takes 2 s; on a machine that others keep busy it may take long
+_SAY_WITHIN_S = 5
 _HEARD_WITHIN_S = 60
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -259,12 +261,36 @@ def in_child(job: Job) -> int:
         finally:
             sys.stderr.flush()
             os._exit(code)
-    alarm = threading.Timer(_RUN_DEADLINE_S, os.kill, (child, signal.SIGKILL))
+    alarm = threading.Timer(_RUN_DEADLINE_S, _end_who_hangs, (child,))
     alarm.start()
     _, status = os.waitpid(child, 0)
     alarm.cancel()
     _end_orphans()
     return os.waitstatus_to_exitcode(status)
+
+
+def _end_who_hangs(child: int) -> None:
+    """Have a child and all that it has started say where they are, then end it."""
+    parents = {pid: parent for pid in _processes() if (parent := _parent_of(pid)) is not None}
+    family = {child}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    for pid in sorted(family):
+        print(f"process {pid}, of {parents.get(pid)}, does not end:", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            os.kill(pid, signal.SIGUSR2)  # answered by faulthandler
+    threading.Event().wait(_SAY_WITHIN_S)
+    os.kill(child, signal.SIGKILL)
+
+
+def _processes() -> list[int]:
+    return [int(place.name) for place in Path("/proc").glob("[0-9]*")]
+
+
+def _parent_of(pid: int) -> int | None:
+    with suppress(OSError):  # it may end meanwhile
+        return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2].split()[1])
+    return None
 
 
 def _adopt_orphans() -> None:
@@ -275,12 +301,11 @@ def _adopt_orphans() -> None:
 
 def _end_orphans() -> None:
     """A loader's worker that starts while its rank is killed takes who adopts it for its rank, and stays."""
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end meanwhile
-            _, parent = (place / "stat").read_text().rpartition(") ")[2].split()[:2]
-            if int(parent) == os.getpid():
-                os.kill(int(place.name), signal.SIGKILL)
-                os.waitpid(int(place.name), 0)
+    for pid in _processes():
+        if _parent_of(pid) == os.getpid():
+            with suppress(OSError):  # it may end meanwhile
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def serve() -> None:
@@ -288,6 +313,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _adopt_orphans()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # in every child, too
     with TemporaryDirectory() as folder:
         train(Job(folder, ranks=1, workers=0))  # what a first step imports, every child has then
     for line in sys.stdin:

@@ -85,7 +85,7 @@ def test_a_run_that_is_struck_at_every_step_ends_with_bitwise_the_same_weights(
     assert same(torch.load(tmp_path / "weights.pt"), undisturbed[ranks])
 
 
-@pytest.mark.timeout(3600 if FULL else 240)
+@pytest.mark.timeout(3600 if FULL else 600)
 @pytest.mark.parametrize(("ranks", "workers"), CONFIGURATIONS)
 def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
     server: Any, undisturbed: Any, tmp_path: Path, ranks: int, workers: int
@@ -94,7 +94,7 @@ def test_a_run_that_was_killed_anywhere_ends_with_bitwise_the_same_weights(
         strike_and_go_on(server, Job(str(tmp_path / str(index)), ranks, workers, kill), undisturbed[ranks])
 
 
-@pytest.mark.timeout(3600 if FULL else 240)
+@pytest.mark.timeout(3600 if FULL else 600)
 def test_ranks_that_are_killed_together_go_on_from_whole_shards_only(server: Any, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     assert ask(server, Job(str(whole), 2, 0, sharded=True)) == 0

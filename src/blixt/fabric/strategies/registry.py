@@ -87,9 +87,13 @@ def _make(name: str) -> Strategy:
         from blixt.fabric.strategies.pipeline import PipelineStrategy
 
         return PipelineStrategy()
-    raise ConfigError(
-        "strategy", name, "there is no such strategy", nearest(name, strategy_names()).rstrip("?")
-    )
+    raise ConfigError("strategy", name, "there is no such strategy", _hint(name))
+
+
+def _hint(name: str) -> str:
+    if "xla" in name.split("_"):
+        return f"Install a package that registers {name!r} (blixt.fabric.register_strategy)"
+    return nearest(name, strategy_names()).rstrip("?")
 
 
 def _ddp(how: str | None, unused: str | None) -> Strategy:
