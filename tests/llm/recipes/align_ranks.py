@@ -18,7 +18,14 @@ from blixt.llm.recipes.dpo import run as dpo
 from blixt.llm.recipes.grpo import GRPOConfig
 from blixt.llm.recipes.grpo import run as grpo
 
-SHARED: dict[str, Any] = {"steps": 2, "val_fraction": 0.2, "optim.learning_rate": 1e-3}
+SHARED: dict[str, Any] = {
+    "steps": 2,
+    "val_fraction": 0.2,
+    "optim.learning_rate": 1e-3,
+    "log.prompts": ["def "],  # every rank takes part in what a divided model writes
+    "log.sample_tokens": 2,
+}
+LIKING: dict[str, Any] = {"wanted_weight": 10.0, "unwanted_weight": 0.01, "steps": 3}
 BRACKETS = [{"kind": "regex", "pattern": "[(]"}]
 ROLLOUTS: dict[str, Any] = {
     "prompts": 4,
@@ -36,6 +43,22 @@ RUNS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         dpo,
         DPOConfig,
         {"max_length": 96, "batch_size": 4, "data": "pairs", "adapt": "full", "parallel.strategy": "fsdp"},
+    ),
+    # Both ranks' mismatched answers make one reference point, whether rows are computed at once or not.
+    "kto": (dpo, DPOConfig, {"max_length": 96, "batch_size": 4, "data": "pairs", "loss": "kto", **LIKING}),
+    "kto_fsdp_in_parts": (
+        dpo,
+        DPOConfig,
+        {
+            "max_length": 96,
+            "batch_size": 4,
+            "micro_batch_size": 1,
+            "data": "pairs",
+            "adapt": "full",
+            "loss": "kto",
+            **LIKING,
+            "parallel.strategy": "fsdp",
+        },
     ),
     "grpo": (
         grpo,

@@ -81,10 +81,15 @@ def test_token_shards_are_read_too(teacher: Path, tmp_path: Path) -> None:
     assert found["steps"] == 4
 
 
-def test_a_run_that_is_killed_goes_on_bit_for_bit(teacher: Path, lines: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_bit_for_bit(
+    teacher: Path, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {**QUICK, "teacher": str(teacher), "data": str(lines), "checkpoint.every": 3, "steps": 8}
     settings |= {"micro_batch_size": 2}
+    settings |= {"log.prompts": ["def "], "log.sample_tokens": 3}
     whole = distill(**settings, out=str(tmp_path / "whole"))
+    said = capsys.readouterr().err
+    assert all(f"step {step}/8  sample 'def ' ->" in said for step in (0, 8))
     resumed = {**settings, "out": str(tmp_path / "resumed")}
     run_and_kill("blixt.llm.recipes.distill:distill", resumed, step=5)
     assert distill(**resumed) == whole

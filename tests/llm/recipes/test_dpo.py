@@ -12,7 +12,7 @@ from tests.llm.recipes.small import run_and_kill, small_model, source_lines, wri
 
 from blixt.llm import LLM, LLMError
 from blixt.llm.attention import Packed
-from blixt.llm.data import Encoded, load_examples, pack, split, stack, tokenize
+from blixt.llm.data import Encoded, PackedBlock, load_examples, pack, split, stack, tokenize
 from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig, add_lora
 from blixt.llm.model import GPT
@@ -20,6 +20,7 @@ from blixt.llm.recipes.config_files import hub
 from blixt.llm.recipes.dpo import DPOConfig, dpo
 from blixt.llm.recipes.dpo_data import with_mismatches
 from blixt.llm.recipes.dpo_model import Loss, PreferenceModel, make_pair_loss, means
+from blixt.llm.recipes.training import micro_batches
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import load_checkpoint
 
@@ -175,6 +176,27 @@ def test_ktos_loss_of_a_packed_batch_is_the_formula_on_each_answer_alone(model: 
     assert zero > 0
     assert float(found[0]) == pytest.approx(float(losses.sum()), rel=1e-5)
     assert means(found)["pairs"] == len(units) == 10
+    assert_parts_share_a_reference_point(whole, block, found, zero)
+
+
+def assert_parts_share_a_reference_point(
+    whole: PreferenceModel, block: PackedBlock, found: torch.Tensor, zero: torch.Tensor
+) -> None:
+    """However a batch is divided, among micro-batches or ranks, its loss is that of the whole."""
+    parts = micro_batches(block, 1)
+    assert len(parts) > 1
+    assert whole.reference_point([block]) is None, "a single block finds it on its way"
+    shared = whole.reference_point(parts)
+    assert shared is not None
+    assert float(shared) == pytest.approx(float(zero))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack([whole(part, shared) for part in parts]).sum(0), found)
+        sums: list[torch.Tensor] = []
+        whole.add_up = lambda own: sums.append(own) or own
+        alone = torch.stack([whole(part) for part in parts]).sum(0)
+        assert not torch.allclose(alone, found), "each part's own point is another"
+        whole.add_up = lambda own: torch.stack(sums).sum(0)  # as if each part were a rank's
+        torch.testing.assert_close(torch.stack([whole(part) for part in parts]).sum(0), found)
 
 
 def test_ktos_mismatched_answers_belong_to_other_prompts(model: Path, pairs: Path) -> None:
@@ -192,10 +214,15 @@ def test_ktos_mismatched_answers_belong_to_other_prompts(model: Path, pairs: Pat
             assert tuple(mixed.ids[mixed.mask].tolist()) == answers[(i // 2 + 1) % 4]
 
 
-def test_a_run_that_is_killed_goes_on_bit_for_bit(model: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_bit_for_bit(
+    model: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {**QUICK, "model": str(model), "data": str(pairs), "checkpoint.every": 3, "log.every": 1}
     settings |= {"steps": 9, "lora.dropout": 0.1, "micro_batch_size": 4}
+    settings |= {"log.prompts": ["def "], "log.sample_tokens": 3}
     whole = dpo(**settings, out=str(tmp_path / "whole"))
+    said = capsys.readouterr().err
+    assert all(f"step {step}/9  sample 'def ' ->" in said for step in (0, 9))
     resumed = {**settings, "out": str(tmp_path / "resumed")}
     run_and_kill("blixt.llm.recipes.dpo:dpo", resumed, step=5)
     again = dpo(**resumed)

@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(base: Path, lines: Path, 
     run(config)
     with pytest.raises(LLMError, match="was begun with batch_size=4, not 2"):
         run(replace(config, batch_size=2))
-    with pytest.raises(LLMError, match="was begun with lora="):
+    with pytest.raises(LLMError, match=r"was begun with lora\.r=4, not 2"):
         run(replace(config, lora=LoRAConfig(r=2)))
     fresh = replace(config, batch_size=2, checkpoint=replace(config.checkpoint, resume=False))
     assert run(fresh)["steps"] == 8

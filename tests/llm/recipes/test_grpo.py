@@ -127,10 +127,15 @@ def test_every_task_has_its_turn_before_one_comes_again() -> None:
     assert seen[:10] != seen[10:20]
 
 
-def test_a_run_that_is_killed_goes_on_bit_for_bit(model: Path, tasks: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_bit_for_bit(
+    model: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {**QUICK, "model": str(model), "data": str(tasks), "rewards": BRACKETS, "checkpoint.every": 2}
     settings |= {"steps": 6, "lora.dropout": 0.1, "updates": 2}
+    settings |= {"log.prompts": ["def "], "log.sample_tokens": 3}
     whole = grpo(**settings, out=str(tmp_path / "whole"))
+    said = capsys.readouterr().err
+    assert all(f"step {step}/6  sample 'def ' ->" in said for step in (0, 6))
     resumed = {**settings, "out": str(tmp_path / "resumed")}
     run_and_kill("blixt.llm.recipes.grpo:grpo", resumed, step=5)
     again = grpo(**resumed)

@@ -13,7 +13,13 @@ from torch import nn
 from blixt.fabric import CheckpointError, Fabric
 from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig, add_lora
-from blixt.llm.recipes.finetune import finetune
+from blixt.llm.recipes.config import read
+from blixt.llm.recipes.distill import DistillConfig
+from blixt.llm.recipes.dpo import DPOConfig
+from blixt.llm.recipes.finetune import FinetuneConfig, finetune
+from blixt.llm.recipes.grpo import GRPOConfig
+from blixt.llm.recipes.identity import as_json, changeable, changes, check, identity
+from blixt.llm.recipes.pretrain import PretrainConfig
 from blixt.llm.recipes.report import Report
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, load_best, save_best
 
@@ -36,8 +42,8 @@ class Run:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self.fabric.setup_optimizers(torch.optim.AdamW(trained, lr=0.1))
         self.state = TrainState(self.model, [self.optimizer])
-        identity = options.pop("identity", {"size": 4})
-        self.checkpoints = Checkpoints(self.fabric, folder, ResumeConfig(**options), identity)
+        own, may = options.pop("identity", {"size": 4}), options.pop("may_change", None)
+        self.checkpoints = Checkpoints(self.fabric, folder, ResumeConfig(**options), own, may_change=may)
 
     def step(self) -> None:
         for parameter in self.model.parameters():
@@ -120,6 +126,49 @@ def test_another_run_and_a_damaged_checkpoint_are_refused(tmp_path: Path) -> Non
     (tmp_path / "run.json").unlink()
     with pytest.raises(RecipeError, match=r"no readable run\.json"):
         run.checkpoints.restore(run.state)
+
+
+SECTIONS: dict[str, Any] = {"optim.learning_rate": 0.5, "parallel.devices": 1, "log.every": 9, "out": "y"}
+RECIPES: dict[type[Any], dict[str, Any]] = {
+    PretrainConfig: {"documents": "mask", "seed": 1, "batch_size": 2},
+    FinetuneConfig: {"learn": "all", "pack": False, "lora.r": 3, "quantize": "int8", "val_fraction": 0.4},
+    DPOConfig: {"loss": "kto", "wanted_weight": 3, "unwanted_weight": 0.5, "gamma": 2, "lora.r": 3},
+    GRPOConfig: {"loss.beta": 0.5, "group": 3, "drop_cut": True, "max_prompt": 9, "lora.alpha": 3},
+    DistillConfig: {"loss.temperature": 3, "sizes.d": 8, "learn": "all", "preset": "tiny"},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_that_make_a_run_cannot_change_and_the_others_are_taken(recipe: type[Any]) -> None:
+    given = {name: "x" for name in ("model", "teacher", "data") if name in recipe.__dataclass_fields__}
+    given |= {"rewards": [{"kind": "number"}]} if recipe is GRPOConfig else {}
+    given |= {"model": {}} if recipe is PretrainConfig else {}
+    begun = read(recipe, (), given)
+    saved, may = as_json(identity(begun)), as_json(changeable(begun))
+    for name, value in RECIPES[recipe].items():
+        now = read(recipe, (), {**given, name: value})
+        with pytest.raises(
+            RecipeError, match=rf"was begun with {name}=.*, not {value!r}(\.0)?: give the same"
+        ):
+            check(identity(now), saved, Path("runs"))
+        assert changes(changeable(now), may) == ""
+    other = read(recipe, (), {**given, **SECTIONS, "data": "moved"})
+    check(identity(other), saved, Path("runs"))
+    told = changes(changeable(other), may)
+    assert "data='moved', begun with 'x'" in told
+    assert f"optim.learning_rate=0.5, begun with {begun.optim.learning_rate!r}" in told
+    assert "log" not in told
+
+
+def test_a_restart_says_which_settings_it_takes_anew(tmp_path: Path) -> None:
+    run = Run(tmp_path, may_change={"optim.learning_rate": 0.1, "data": "a"})
+    run.checkpoints.restore(run.state)
+    assert run.checkpoints.going_on == ""
+    run.checkpoints.save(1, run.state)
+    again = Run(tmp_path, may_change={"optim.learning_rate": 0.2, "data": "a"})
+    again.checkpoints.restore(again.state)
+    wanted = "going on after step 1 with optim.learning_rate=0.2, begun with 0.1"
+    assert again.checkpoints.going_on == wanted
 
 
 def test_a_run_begun_anew_forgets_the_old_checkpoints(tmp_path: Path) -> None:

@@ -19,15 +19,18 @@ from blixt.llm.recipes.align import load_frozen, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.distill_data import loaders, restarted
 from blixt.llm.recipes.distill_model import StudentModel, export_fresh, make_student
+from blixt.llm.recipes.identity import changeable, identity
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.room import check_room
 from blixt.llm.recipes.training import (
+    chat_encoder,
     context_parallel,
     data_ranks,
     evaluate,
     micro_batches,
+    show_samples,
     start,
     train_step,
 )
@@ -135,20 +138,22 @@ def run(config: DistillConfig) -> dict[str, Any]:
     cp, tp = context_parallel(fabric, config.parallel, packed=True), config.parallel.tp
     whole = StudentModel(student, teacher, config.loss, cp)
     model = fabric.setup_module(prepare_blocks(whole, config.parallel))
+    model.mark_forward_method("next_logits")
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)
-    names = ("teacher", "model", "adapt", "block_size", "batch_size", "seed")
-    identity = {name: getattr(config, name) for name in names} | {"steps": steps}
-    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
+    own = identity(config, steps=steps)
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, own, config.seed, changeable(config))
     progress = checkpoints.restore(state) or {"step": 0}
     report = Report(fabric, config.log, steps, flops_per_token(student, student.config, config.block_size))
-    report.say(f"{show(config)}{said}" if not progress["step"] else f"going on after step {progress['step']}")
+    report.say(checkpoints.going_on or f"{show(config)}{said}")
+    encode = chat_encoder(tokenizer)
     if not progress["step"]:
         progress["first"] = evaluate(fabric, model, restarted(held_out), tp)
+        show_samples(report, 0, model, tokenizer, encode)
 
     batches = iter(train)
     with stopping(fabric, progress["step"]) as stop:
@@ -162,6 +167,7 @@ def run(config: DistillConfig) -> dict[str, Any]:
             with report.aside():
                 if config.val_every and step % config.val_every == 0 and step < steps:
                     report.log(step, {"val_loss": evaluate(fabric, model, restarted(held_out), tp)})
+                show_samples(report, step, model, tokenizer, encode)
                 leaves = stop.due(step)
                 if leaves or checkpoints.due(step, steps):
                     checkpoints.save(step, state, progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blixt.llm.attention import Context, Packed
 from blixt.llm.config import ModelConfig, preset
@@ -17,7 +17,7 @@ from blixt.llm.model import GPT
 from blixt.llm.parallel import ContextParallel
 from blixt.llm.recipes.adapt import adapt_model, base_config, load_base
 from blixt.llm.recipes.resume import load_best
-from blixt.llm.recipes.training import keep_buffers
+from blixt.llm.recipes.training import Trained, keep_buffers
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import save_checkpoint
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blixt.llm.recipes.distill import DistillConfig
 
 
-class StudentModel(nn.Module):
+class StudentModel(Trained):
     """The student, its teacher and the loss as one module, because strategies see only `forward`.
 
     Args:

@@ -5,8 +5,9 @@ order and random state.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -21,11 +22,21 @@ from blixt.llm.recipes.align import apply_gradients, load_frozen, shares
 from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.dpo_data import loaders
 from blixt.llm.recipes.dpo_model import FACTS, WITHOUT_REFERENCE, Loss, PreferenceModel, make_pair_loss, means
+from blixt.llm.recipes.identity import changeable, identity
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.room import check_room
-from blixt.llm.recipes.training import context_parallel, copies, counts, data_ranks, micro_batches, start
+from blixt.llm.recipes.training import (
+    chat_encoder,
+    context_parallel,
+    copies,
+    counts,
+    data_ranks,
+    micro_batches,
+    show_samples,
+    start,
+)
 from blixt.llm.tokenizer import Tokenizer
 
 
@@ -141,22 +152,26 @@ def run(config: DPOConfig) -> dict[str, Any]:
     pair_loss = make_pair_loss(config.loss, config.beta, config.gamma, config.label_smoothing)
     weights = config.wanted_weight, config.unwanted_weight
     cp = context_parallel(fabric, config.parallel, packed=True)
-    whole = PreferenceModel(policy, reference, config.loss, pair_loss, config.beta, weights, cp)
+    add_up = partial(fabric.all_reduce, reduce_op="sum")
+    whole = PreferenceModel(policy, reference, config.loss, pair_loss, config.beta, weights, cp, add_up)
     model = fabric.setup_module(prepare_blocks(whole, config.parallel))
+    for method in ("reference_point", "next_logits"):
+        model.mark_forward_method(method)
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
 
     train, held_out, said = loaders(config, tokenizer, *data_ranks(fabric))
     steps = config.steps or train.steps_left()
     schedule = make_schedule(config.optim, steps)
     state = TrainState(model, optimizers, train)
-    names = ("model", "adapt", "loss", "beta", "max_length", "batch_size", "seed")
-    identity = {name: getattr(config, name) for name in names} | {"steps": steps}
-    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
+    own = identity(config, steps=steps)
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, own, config.seed, changeable(config))
     progress = checkpoints.restore(state) or {"step": 0, "pairs": 0}
     report = Report(fabric, config.log, steps, flops_per_token(policy, shape, config.max_length))
-    report.say(f"{show(config)}{said}" if not progress["step"] else f"going on after step {progress['step']}")
+    report.say(checkpoints.going_on or f"{show(config)}{said}")
+    encode = chat_encoder(tokenizer)
     if not progress["step"]:
         progress["first"] = evaluate(fabric, model, held_out)
+        show_samples(report, 0, model, tokenizer, encode)
 
     batches = iter(train)
     with stopping(fabric, progress["step"]) as stop:
@@ -171,6 +186,7 @@ def run(config: DPOConfig) -> dict[str, Any]:
             with report.aside():
                 if config.val_every and step % config.val_every == 0 and step < steps:
                     report.log(step, {f"val_{k}": v for k, v in evaluate(fabric, model, held_out).items()})
+                show_samples(report, step, model, tokenizer, encode)
                 leaves = stop.due(step)
                 if leaves or checkpoints.due(step, steps):
                     checkpoints.save(step, state, progress)
@@ -205,9 +221,11 @@ def train_step(
     pairs = (fabric.all_reduce(own, "sum") / copies(fabric)).clamp(min=1)
     ranks = fabric.strategy.data_parallel_size  # gradients are averaged over these
     sums = torch.zeros(FACTS, device=fabric.device)
+    with torch.no_grad():
+        zero = cast("Any", model).reference_point(blocks)
     for index, block in enumerate(blocks):
         with fabric.no_backward_sync(model, enabled=index < len(blocks) - 1):
-            facts: Tensor = model(block)
+            facts: Tensor = model(block, zero)
             fabric.backward(facts[0] * ranks / pairs)
         sums += facts.detach()
     return means(fabric.all_reduce(sums, "sum") / copies(fabric))

@@ -1,11 +1,11 @@
 """A policy with its reference, and the preference loss of packed pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blixt.llm.data import PackedBlock
 from blixt.llm.lora import disable_adapters
@@ -15,14 +15,13 @@ from blixt.llm.losses import (
     dpo_loss,
     ipo_loss,
     kto_loss,
-    kto_reference_point,
     orpo_loss,
     simpo_loss,
     summed_by_document,
 )
 from blixt.llm.model import GPT
 from blixt.llm.parallel import ContextParallel
-from blixt.llm.recipes.training import keep_buffers, packed_logprobs
+from blixt.llm.recipes.training import Trained, keep_buffers, packed_logprobs
 
 Loss = Literal["dpo", "ipo", "simpo", "orpo", "kto"]
 WITHOUT_REFERENCE = ("simpo", "orpo")
@@ -34,7 +33,7 @@ OF_MEANS = ("ipo", "simpo", "orpo")
 PairLoss = Callable[[PairLogprobs], Tensor]
 
 
-class PreferenceModel(nn.Module):
+class PreferenceModel(Trained):
     """The policy and the loss as one module, because sharded strategies see only what happens in `forward`.
 
     Args:
@@ -46,6 +45,7 @@ class PreferenceModel(nn.Module):
         beta: How strongly the reference holds, for reported rewards and KTO.
         weights: KTO's weights of wanted and unwanted answers.
         cp: Divides sequences among ranks; None keeps them whole.
+        add_up: Sums a tensor over all ranks, for KTO's reference point; None when there is one.
     """
 
     def __init__(
@@ -57,33 +57,30 @@ class PreferenceModel(nn.Module):
         beta: float,
         weights: tuple[float, float] = (1.0, 1.0),
         cp: ContextParallel | None = None,
+        add_up: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.reference = model, reference
         self.loss, self.pair_loss, self.beta, self.weights = loss, pair_loss, beta, weights
-        self.cp = cp
+        self.cp, self.add_up = cp, add_up
         self.slots = 3 if loss == "kto" else 2
         keep_buffers(self)
 
-    def forward(self, block: PackedBlock) -> Tensor:
+    def forward(self, block: PackedBlock, zero: Tensor | None = None) -> Tensor:
         """Sums over the block's pairs (or judged answers), (FACTS,); `means` says what they are.
 
         To train, divide the first by the pairs of the whole step.
 
         Args:
             block: (B, T), each row with units of `slots` documents.
+            zero: KTO's reference point; None estimates it from this block on all ranks.
         """
-        policy = self.logprobs(self.model, block)
-        if self.loss in WITHOUT_REFERENCE:
-            reference = torch.zeros_like(policy)
-        else:
-            other = self.reference or self.model
-            with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.model):
-                reference = self.logprobs(other, block)
         units = self.units(block)
-        policy, reference = policy[units], reference[units]
+        policy, reference = (found[units] for found in self._both(block))
         if self.loss == "kto":
-            return self._kto(policy, reference, self.present(block)[units, 0])
+            if zero is None:
+                zero = self._zero((policy - reference)[:, 2])
+            return self._kto(policy, reference, self.present(block)[units, 0], zero)
         pairs = PairLogprobs(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1])
         with torch.no_grad():
             better = self.beta * (pairs.chosen - pairs.ref_chosen)
@@ -91,6 +88,21 @@ class PreferenceModel(nn.Module):
             right = (torch.sign(better - worse) + 1) / 2  # a tie is half right
             facts = [better.sum(), worse.sum(), right.sum(), *[units.sum()] * 3]
         return torch.stack([self.pair_loss(pairs).sum(), *(fact.float() for fact in facts)])
+
+    @torch.no_grad()
+    def reference_point(self, blocks: Sequence[PackedBlock]) -> Tensor | None:
+        """KTO's z0 of a step whose micro-batches are not computed at once, from those of all ranks.
+
+        It takes a forward pass of its own, because no loss is known before it. None for other losses, and
+        for a single block, whose loss finds the same on its way.
+        """
+        if self.loss != "kto" or len(blocks) == 1:
+            return None
+        ratios: list[Tensor] = []
+        for block in blocks:
+            policy, reference = self._both(block)
+            ratios.append((policy - reference)[self.units(block), 2])
+        return self._zero(torch.cat(ratios))
 
     def logprobs(self, model: GPT, block: PackedBlock) -> Tensor:
         """Of every document, (units, slots); 0 for those that are not there."""
@@ -120,11 +132,22 @@ class PreferenceModel(nn.Module):
         rows = max(1, most) * self.slots
         return rows, block.sequences(rows)
 
-    def _kto(self, policy: Tensor, reference: Tensor, wanted: Tensor) -> Tensor:
+    def _both(self, block: PackedBlock) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the documents under the policy and under its reference, (units, slots)."""
+        policy = self.logprobs(self.model, block)
+        if self.loss in WITHOUT_REFERENCE:
+            return policy, torch.zeros_like(policy)
+        with torch.no_grad(), nullcontext() if self.reference else disable_adapters(self.model):
+            return policy, self.logprobs(self.reference or self.model, block)
+
+    def _zero(self, ratios: Tensor) -> Tensor:
+        """The mean of the mismatched documents' log ratios over all ranks, at least 0."""
+        sums = torch.stack((ratios.detach().sum(), ratios.new_tensor(float(len(ratios)))))
+        total, count = sums if self.add_up is None else self.add_up(sums)
+        return (total / count.clamp(min=1)).clamp(min=0)
+
+    def _kto(self, policy: Tensor, reference: Tensor, wanted: Tensor, zero: Tensor) -> Tensor:
         """Documents are (wanted, unwanted, mismatched); one of the first two is there."""
-        zero = policy.new_zeros(())
-        if len(policy):
-            zero = kto_reference_point(policy[:, 2], reference[:, 2])
         answer = torch.where(wanted, policy[:, 0], policy[:, 1])
         before = torch.where(wanted, reference[:, 0], reference[:, 1])
         losses = kto_loss(answer, before, wanted, zero, self.beta, *self.weights)

@@ -14,8 +14,9 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.lora import LoRAConfig
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
 from blixt.llm.recipes.adapt import Adapt, Scheme, adapt_model, base_config, export, load_base
-from blixt.llm.recipes.config import read, show, to_dict
+from blixt.llm.recipes.config import read, show
 from blixt.llm.recipes.finetune_data import Data
+from blixt.llm.recipes.identity import changeable, identity
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
@@ -27,9 +28,9 @@ from blixt.llm.recipes.training import (
     data_ranks,
     evaluate,
     micro_batches,
+    show_samples,
     start,
     train_step,
-    write_on,
 )
 from blixt.llm.tokenizer import Tokenizer
 
@@ -147,7 +148,8 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
     schedule = make_schedule(config.optim, steps)
 
     state = TrainState(model, optimizers, data.train)
-    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity(config, steps), config.seed)
+    own = identity(config, steps=steps)
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, own, config.seed, changeable(config))
     progress = checkpoints.restore(state) or {
         "step": 0,
         "best": None,
@@ -156,7 +158,7 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
         "tokens": 0,
     }
     report = Report(fabric, config.log, steps, flops)
-    report.say(show(config) if not progress["step"] else f"going on after step {progress['step']}")
+    report.say(checkpoints.going_on or show(config))
     report.say(f"{data.report}; blocks are {data.fill:.0%} full")
 
     def look(step: int) -> None:
@@ -169,10 +171,7 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
             if step and (progress["best"] is None or measured < progress["best"]):
                 progress["best"] = measured
                 save_best(fabric, kept / "best.ckpt", state)
-        if report.samples_due(step):
-            prompts, length = config.log.prompts, config.log.sample_tokens
-            encode = chat_encoder(tokenizer)
-            report.samples(step, write_on(model, tokenizer, prompts, length, fabric.device, encode))
+        show_samples(report, step, model, tokenizer, chat_encoder(tokenizer))
 
     with stopping(fabric, progress["step"]) as stop:
         if progress["step"] == 0:
@@ -217,10 +216,3 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
         export(config.model, best, config.out, tokenizer, metrics, how, config.lora, merged=config.merge)
     fabric.barrier()
     return metrics
-
-
-def identity(config: FinetuneConfig, steps: int) -> dict[str, Any]:
-    """What a run cannot change on its way."""
-    names = ("model", "adapt", "quantize", "learn", "batch_size", "block_size", "pack", "seed")
-    own = {name: getattr(config, name) for name in names}
-    return {**own, "steps": steps, "lora": to_dict(config.lora), "optim": config.optim.name}

@@ -30,12 +30,20 @@ from blixt.llm.recipes.grpo_rollouts import (
     seed_of,
     tasks_of_step,
 )
+from blixt.llm.recipes.identity import changeable, digest, identity
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
 from blixt.llm.recipes.resume import Checkpoints, ResumeConfig, TrainState, save_best, stopping
 from blixt.llm.recipes.rewards import RewardConfig, make_reward
 from blixt.llm.recipes.room import check_room
-from blixt.llm.recipes.training import context_parallel, copies, data_ranks, start
+from blixt.llm.recipes.training import (
+    chat_encoder,
+    context_parallel,
+    copies,
+    data_ranks,
+    show_samples,
+    start,
+)
 from blixt.llm.tokenizer import Tokenizer
 
 
@@ -165,7 +173,8 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     cp = context_parallel(fabric, config.parallel, packed=True)
     whole = PolicyModel(policy, reference, loss, config.temperature, cp)
     model = fabric.setup_module(prepare_blocks(whole, config.parallel))
-    model.mark_forward_method("logprobs")
+    for method in ("logprobs", "next_logits"):
+        model.mark_forward_method(method)
     optimizers = [fabric.setup_optimizers(optimizer) for optimizer in make_optimizers(model, config.optim)]
     writer = Writer(
         WholeCopy(policy, config, fabric.device) if config.parallel.sharded else policy,
@@ -177,15 +186,16 @@ def run(config: GRPOConfig) -> dict[str, Any]:
     )
     schedule = make_schedule(config.optim, config.steps)
     state = TrainState(model, optimizers)
-    names = ("model", "adapt", "prompts", "group", "updates", "temperature", "max_tokens", "steps", "seed")
-    identity = {name: getattr(config, name) for name in names} | {"tasks": len(tasks)}
-    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity, config.seed)
+    own = identity(config, steps=config.steps, tasks=digest(prompts, [task.fields for task in tasks]))
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, own, config.seed, changeable(config))
     progress = checkpoints.restore(state) or {"step": 0, "answers": 0, "tokens": 0}
     report = Report(fabric, config.log, config.steps, flops_per_token(policy, shape, config.max_tokens))
-    report.say(show(config) if not progress["step"] else f"going on after step {progress['step']}")
+    report.say(checkpoints.going_on or show(config))
+    encode = chat_encoder(tokenizer)
     if not progress["step"]:
         progress["first"] = judge(fabric, writer, held_out, val_prompts, reward)
         report.log(0, {"val_reward": progress["first"]})
+        show_samples(report, 0, model, tokenizer, encode)
 
     with stopping(fabric, progress["step"]) as stop:
         for step in range(progress["step"] + 1, config.steps + 1):
@@ -206,6 +216,7 @@ def run(config: GRPOConfig) -> dict[str, Any]:
             with report.aside():
                 if config.val_every and step % config.val_every == 0 and step < config.steps:
                     report.log(step, {"val_reward": judge(fabric, writer, held_out, val_prompts, reward)})
+                show_samples(report, step, model, tokenizer, encode)
                 leaves = stop.due(step)
                 if leaves or checkpoints.due(step, config.steps):
                     checkpoints.save(step, state, progress)

@@ -16,13 +16,13 @@ from blixt.llm.model import GPT
 from blixt.llm.parallel import ContextParallel
 from blixt.llm.recipes.align import apply_gradients, divisible
 from blixt.llm.recipes.grpo_rollouts import Answer, Packing, pack_answers
-from blixt.llm.recipes.training import copies, keep_buffers, packed_logprobs
+from blixt.llm.recipes.training import Trained, copies, keep_buffers, packed_logprobs
 
 if TYPE_CHECKING:
     from blixt.llm.recipes.grpo import GRPOConfig
 
 
-class PolicyModel(nn.Module):
+class PolicyModel(Trained):
     """The policy and its loss as one module, because strategies see only what happens in `forward`.
 
     Args:

@@ -18,6 +18,7 @@ from blixt.llm.errors import RecipeError
 from blixt.llm.model import GPT
 from blixt.llm.parallel import ParallelConfig, prepare_blocks
 from blixt.llm.recipes.config import read, show
+from blixt.llm.recipes.identity import changeable, identity
 from blixt.llm.recipes.optim import OptimConfig, make_optimizers, make_schedule, set_learning_rate
 from blixt.llm.recipes.pretrain_data import Data, as_block
 from blixt.llm.recipes.report import LogConfig, Report, flops_per_token
@@ -29,9 +30,9 @@ from blixt.llm.recipes.training import (
     data_ranks,
     endless,
     evaluate,
+    show_samples,
     start,
     train_step,
-    write_on,
 )
 from blixt.llm.tokenizer import Tokenizer
 from blixt.llm.weights import load_checkpoint, save_checkpoint
@@ -170,10 +171,11 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     loader = fabric.setup_dataloaders(data.train(), use_distributed_sampler=False)
 
     state = TrainState(model, optimizers, loader)
-    checkpoints = Checkpoints(fabric, kept, config.checkpoint, identity(config, shape), config.seed)
+    own = identity(config, steps=config.steps, model=shape.to_hf())
+    checkpoints = Checkpoints(fabric, kept, config.checkpoint, own, config.seed, changeable(config))
     progress = checkpoints.restore(state) or {"step": 0, "best": None}
     report = Report(fabric, config.log, config.steps, flops)
-    report.say(show(config) if not progress["step"] else f"going on after step {progress['step']}")
+    report.say(checkpoints.going_on or show(config))
 
     batches = endless(loader)
     with stopping(fabric, progress["step"]) as stop:
@@ -192,9 +194,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
                     if progress["best"] is None or measured < progress["best"]:
                         progress["best"] = measured
                         save_best(fabric, kept / "best.ckpt", state)
-                if report.samples_due(step):
-                    prompts, length = config.log.prompts, config.log.sample_tokens
-                    report.samples(step, write_on(model, tokenizer, prompts, length, fabric.device))
+                show_samples(report, step, model, tokenizer)
                 leaves = stop.due(step)
                 if leaves or checkpoints.due(step, config.steps):
                     checkpoints.save(step, state, progress)
@@ -224,16 +224,6 @@ def configure(config: PretrainConfig, tokenizer: Tokenizer) -> ModelConfig:
     context = max(size.context, config.block_size)
     changes = {**config.model, "vocab": len(tokenizer), "eos": tokenizer.eos, "context": context}
     return preset_of(config.preset, **changes)
-
-
-def identity(config: PretrainConfig, shape: ModelConfig) -> dict[str, Any]:
-    """What a run cannot change on its way."""
-    names = ("preset", "init", "steps", "batch_size", "block_size", "documents", "seed")
-    return {
-        **{name: getattr(config, name) for name in names},
-        "model": shape.to_hf(),
-        "optim": config.optim.name,
-    }
 
 
 def export(

@@ -4,7 +4,7 @@ A checkpoint is one file, written whole or not at all: weights, optimizer states
 rank's random state and the number of steps. Learning rates need no state, they follow from the step. With
 another number of ranks the data goes on at the same block; random state is then drawn anew from the seed and
 the step, because there is one for each rank. `run.json` beside the checkpoints holds the settings that make
-the run what it is; another value is refused.
+the run what it is, and another value is refused; those that may change are told when they do.
 """
 
 import json
@@ -24,10 +24,11 @@ from torch.optim import Optimizer
 from blixt.fabric import CheckpointError, Fabric, capture_rng, restore_rng, seed_everything
 from blixt.fabric.collectives import all_gather_objects
 from blixt.llm.errors import RecipeError
+from blixt.llm.recipes.identity import changes, check
 from blixt.trainer.stop import SignalHandlers, StopAgreement
 
 _NAME = re.compile(r"step-(\d+)\.ckpt")
-_IDENTITY = "run.json"
+_IDENTITY, _MAY_CHANGE = "run.json", "may change"
 _RUNS = count()  # of this process, because several may follow one another
 
 
@@ -63,6 +64,7 @@ class Checkpoints:
         config: When and how many.
         identity: Settings that make it this run: another value on resuming is refused.
         seed: Of the run, for ranks that have no random state of their own.
+        may_change: Settings that a restart may change; `going_on` tells when it does.
 
     Example:
         ```python
@@ -81,9 +83,11 @@ class Checkpoints:
         config: ResumeConfig,
         identity: Mapping[str, Any],
         seed: int = 0,
+        may_change: Mapping[str, Any] | None = None,
     ) -> None:
         self.fabric, self.folder, self.config, self.seed = fabric, Path(folder), config, seed
-        self.identity = dict(identity)
+        self.identity, self.may_change = dict(identity), dict(may_change or {})
+        self.going_on = ""
 
     def due(self, step: int, last: int) -> bool:
         """Whether to save now that `step` of `last` steps are done."""
@@ -122,9 +126,10 @@ class Checkpoints:
                 self._begin()
             self.fabric.barrier()
             return None
-        self._check()
+        changed = self._check()
         content = state.restore(self.fabric, newest)
         progress: dict[str, Any] = dict(content["progress"])
+        self.going_on = f"going on after step {progress['step']}{changed}"
         self._restore_rng(content["rng"], int(progress["step"]))
         return progress
 
@@ -132,22 +137,20 @@ class Checkpoints:
         self._remove_but(None)
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / ".run.json.partial"
-        partial.write_text(json.dumps(self.identity, indent=2) + "\n", "utf-8")
+        begun = {**self.identity, _MAY_CHANGE: self.may_change}
+        partial.write_text(json.dumps(begun, indent=2) + "\n", "utf-8")
         os.replace(partial, self.folder / _IDENTITY)
 
-    def _check(self) -> None:
+    def _check(self) -> str:
+        """Refuse a run with other settings; returns what else has changed."""
         try:
             saved: dict[str, Any] = json.loads((self.folder / _IDENTITY).read_text("utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             raise RecipeError(
                 f"{self.folder} holds checkpoints but no readable {_IDENTITY}: choose another checkpoint.dir"
             ) from None
-        for name, value in json.loads(json.dumps(self.identity)).items():
-            if saved.get(name) != value:
-                raise RecipeError(
-                    f"the run in {self.folder} was begun with {name}={saved.get(name)!r}, not {value!r}: "
-                    "give the same, another checkpoint.dir, or --checkpoint.resume false to begin anew"
-                )
+        check(self.identity, saved, self.folder)
+        return changes(self.may_change, saved.get(_MAY_CHANGE, {}))
 
     def _restore_rng(self, states: Sequence[dict[str, Any]], step: int) -> None:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size

@@ -15,12 +15,22 @@ from blixt.llm.data import PackedBlock
 from blixt.llm.losses import token_logprobs, token_loss
 from blixt.llm.model import GPT
 from blixt.llm.parallel import ContextParallel, ParallelConfig, make_strategy
-from blixt.llm.recipes.report import LogConfig, make_loggers
+from blixt.llm.recipes.report import LogConfig, Report, make_loggers
 from blixt.llm.tokenizer import Tokenizer
 
 
-class LossModel(nn.Module):
-    """A decoder and its loss as one module, because sharded strategies see only what happens in `forward`.
+class Trained(nn.Module):
+    """A decoder and its loss as one module, because sharded strategies see only what happens in `forward`."""
+
+    model: GPT
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits (B, V) of the token after each row of (B, T)."""
+        return self.model.logits(self.model.hidden(tokens)[:, -1])
+
+
+class LossModel(Trained):
+    """A decoder that predicts tokens.
 
     Args:
         model: The decoder.
@@ -45,10 +55,6 @@ class LossModel(nn.Module):
             block, ctx = self.cp.share(block)
         hidden = self.model.hidden(block.tokens, ctx)
         return token_loss(self.model, hidden, block.targets, block.mask, count=count)
-
-    def next_logits(self, tokens: Tensor) -> Tensor:
-        """Logits (B, V) of the token after each row of (B, T)."""
-        return self.model.logits(self.model.hidden(tokens)[:, -1])
 
 
 def packed_logprobs(
@@ -196,7 +202,7 @@ def write_on(
     """What the model makes of each prompt, greedily; every rank calls it, as sharded models need.
 
     Args:
-        model: A `LossModel` that was set up, with `next_logits` marked.
+        model: A `Trained` that was set up, with `next_logits` marked.
         tokenizer: Its tokenizer.
         prompts: Texts to continue.
         max_tokens: How far.
@@ -220,6 +226,19 @@ def write_on(
         found.append((prompt, tokenizer.decode(written[: ends[0]] if ends else written)))
     model.train()
     return found
+
+
+def show_samples(
+    report: Report,
+    step: int,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    encode: Callable[[str], list[int]] | None = None,
+) -> None:
+    """Print what the model writes after a step, where the settings ask for it; every rank calls it."""
+    if report.samples_due(step):
+        log, device = report.config, report.fabric.device
+        report.samples(step, write_on(model, tokenizer, log.prompts, log.sample_tokens, device, encode))
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
