@@ -156,6 +156,28 @@ def test_a_parquet_reader_gives_parts_of_files(tmp_path: Path) -> None:
     assert [sample["rows"] for sample in StreamingDataset(str(tmp_path / "o"))] == [10, 10, 5]
 
 
+@pytest.mark.parametrize("group", [4, 10, 100])
+@pytest.mark.parametrize("num_rows", [1, 7, 25, 90])
+def test_parts_of_a_parquet_file_hold_each_row_once(tmp_path: Path, group: int, num_rows: int) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = str(tmp_path / "a.parquet")
+    parquet.write_table(pa.table({"id": range(25), "even": [i % 2 == 0 for i in range(25)]}), path, group)
+
+    def ids(**options: Any) -> list[list[int]]:
+        reader = ParquetReader("unused", num_rows, to_pandas=False, **options)
+        return [reader.read(part)["id"].to_pylist() for part in reader.remap_items([path], 1)]
+
+    parts = [list(range(25))[low : low + num_rows] for low in range(0, 25, num_rows)]
+    assert ids(columns=["id"]) == parts
+    assert ids(columns=["id"], filters=[("even", "=", True)]) == [
+        [i for i in part if i % 2 == 0] for part in parts
+    ]
+    pandas = ParquetReader("unused", num_rows)
+    frames = [pandas.read(part) for part in pandas.remap_items([path], 1)]
+    assert [list(frame["id"]) for frame in frames] == parts
+
+
 def test_typed_wrappers_say_what_a_value_is(tmp_path: Path) -> None:
     pytest.importorskip("PIL.Image")
     import numpy as np

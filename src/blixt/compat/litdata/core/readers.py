@@ -2,7 +2,9 @@
 
 import io
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from blixt.data.foreign.optional import need
@@ -22,12 +24,12 @@ class BaseReader(ABC):
 
 
 class ParquetReader(BaseReader):
-    """Gives Parquet files in parts of `num_rows` rows, as pandas frames or `pyarrow.parquet.ParquetFile`s.
+    """Gives Parquet files in parts of `num_rows` rows: pandas frames, or what pyarrow has.
 
     Args:
         cache_folder: no meaning here: nothing is copied.
         num_rows: rows in a part.
-        to_pandas: give pandas frames.
+        to_pandas: give pandas frames; else tables where columns or filters are given, else `ParquetFile`s.
         columns: the columns to read; all when None.
         filters: as of `pyarrow.parquet.read_table`.
     """
@@ -54,16 +56,34 @@ class ParquetReader(BaseReader):
         ]
 
     def read(self, item: tuple[str, int]) -> Any:
-        """Return the rows of a part."""
+        """Return the rows of a part, for which only the row groups that hold them are read."""
         parquet = _parquet()
         path, first = item
-        columns = None if self.columns is None else list(self.columns)
-        table = parquet.read_table(path, columns=columns, filters=self.filters).slice(first, self.num_rows)
+        with parquet.ParquetFile(path) as file:
+            table = self._rows(file, first)
+        if self.filters is not None:
+            chosen = self.filters
+            table = table.filter(
+                parquet.filters_to_expression(chosen) if isinstance(chosen, list) else chosen
+            )
+        if self.columns is not None:
+            table = table.select(list(self.columns))
         if self.to_pandas:
             return table.to_pandas()
+        if self.columns is not None or self.filters is not None:
+            return table
         part = io.BytesIO()
         parquet.write_table(table, part)
         return parquet.ParquetFile(part)
+
+    def _rows(self, file: Any, first: int) -> Any:
+        facts = file.metadata
+        starts = [0, *accumulate(facts.row_group(group).num_rows for group in range(facts.num_row_groups))]
+        low = bisect_right(starts, first) - 1
+        high = bisect_left(starts, min(first + self.num_rows, starts[-1]))
+        wanted = None if self.filters is not None else self.columns  # a filter may ask for others
+        table = file.read_row_groups(list(range(low, high)), columns=wanted and list(wanted))
+        return table.slice(first - starts[low], self.num_rows)
 
 
 def _parquet() -> Any:
