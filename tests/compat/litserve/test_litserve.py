@@ -198,12 +198,30 @@ async def test_every_piece_of_a_stream_is_a_message_of_its_own():
     async def send(message):
         sent.append(message)
 
-    await LitAnswers(app, frozenset({"/s"}))({"type": "http", "path": "/s"}, None, send)
+    scope = {"type": "http", "method": "POST", "path": "/s"}
+    await LitAnswers(app, frozenset({"/s"}))(scope, None, send)
     assert [(m["body"], m.get("more_body", False)) for m in sent[1:]] == [
         (b"a", True),
         (b"b", True),
         (b"", False),
     ]
+
+
+@pytest.mark.anyio
+async def test_who_waited_too_long_is_told_so_in_litserves_words():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 504, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(LitAnswers(app, frozenset()))) as client:
+        answer = await client.post("http://test/predict")
+    assert (answer.status_code, answer.json()) == (504, {"detail": "Request timed out"})
+
+
+def test_openais_routes_answer_preflights_with_nothing(client):
+    assert (
+        client.options("/v1/chat/completions").status_code == client.get("/v1/embeddings").status_code == 200
+    )
 
 
 def test_embeddings_come_as_floats_or_base64(client):

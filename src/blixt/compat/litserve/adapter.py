@@ -15,7 +15,8 @@ from blixt.serve.batching import Policy
 
 from .api import LitAPI
 from .hooks import HOOKS, body_model, wants_context
-from .pieces import wrap
+from .pieces import UNHANDLED, wrap
+from .specs.queues import Queued, carried
 
 logger = logging.getLogger("litserve")
 MANY = 1000
@@ -29,6 +30,8 @@ class Adapter(API):
         self.lit = lit
         self._wants = {hook: wants_context(getattr(lit, hook)) for hook in HOOKS}
         self._model = body_model(lit.decode_request) if spec is None else None
+        wire = None if spec is None else spec.wire(lit)
+        self._is_queued = isinstance(wire, Queued)
         super().__init__(
             # A spec's streams run side by side: batches of them would wait for their slowest.
             max_batch_size=1 if spec is not None and spec.stream else lit.max_batch_size,
@@ -36,7 +39,7 @@ class Adapter(API):
             loop=in_worker(lit.loop),
             api_path=lit.api_path,
             stream=lit.stream if spec is None else None,
-            spec=None if spec is None else spec.wire(lit),
+            spec=wire,
             mcp=None if lit.mcp is None else lit.mcp.wire(),
             max_streams=MANY if lit.enable_async else None,
         )
@@ -57,6 +60,8 @@ class Adapter(API):
         os.environ["LITSERVE_WORKER_ID"] = os.environ.get("BLIXT_SERVE_WORKER", "0")
         self.lit.device = device
         vars(self.lit)["_send_log"] = self.log
+        if self._is_queued and self.lit.enable_async and self.lit.spec is not None:
+            self.lit.spec = self.lit.spec.as_async()
         self.lit.setup(device)
 
     def health(self) -> Any:
@@ -70,15 +75,22 @@ class Adapter(API):
 
     def opened(self, request: Any, context: Any) -> Any:
         """What `decode_request` gets: the body, validated if a model asks for it."""
-        if self.lit.spec is not None:
-            self.lit.spec.populate_context(context, request)
+        populate = getattr(self.lit.spec, "populate_context", None)
+        if populate is not None:
+            populate(context, request)
         return request if self._model is None else validated(self._model, request)
 
     def piece(self, data: Any) -> Any:
         """An encoded piece as the front takes it."""
+        if self._is_queued:
+            return carried(self.lit.format_encoded_response(data))
         if self.lit.spec is not None:
             return self.lit.spec.piece(data)
         return wrap(self.lit.format_encoded_response(data))
+
+    def last_piece(self) -> Any:
+        """What ends a stream, if there is anything besides its end."""
+        return None if self._is_queued or self.lit.spec is None else self.lit.spec.last_piece()
 
 
 class Whole(Adapter):
@@ -218,7 +230,7 @@ def as_answer(error: Exception) -> Exception:
     if isinstance(error, HTTPError) or hasattr(error, "status_code"):
         return error
     logger.error("a request failed", exc_info=error)
-    return HTTPError(500, "Internal server error")
+    return HTTPError(500, UNHANDLED)
 
 
 def validated(model: Any, request: Any) -> Any:

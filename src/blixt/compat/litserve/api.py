@@ -1,5 +1,6 @@
 """LitAPI: the class that users of LitServe fill in."""
 
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from blixt.serve import API
 
+from .constants import DEFAULT_PATH
 from .hooks import is_async
 
 if TYPE_CHECKING:
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from .specs.base import LitSpec
 
 SLOW_INIT_S = 1.0
-DEFAULT_PATH = "/predict"
 
 
 class _TimedInit(type):
@@ -42,7 +43,7 @@ class LitAPI(metaclass=_TimedInit):
         api_path: Path of the route.
         stream: `predict` and `encode_response` are generators.
         loop: "auto", or an object with a method `run(plan, channel)`.
-        spec: `OpenAISpec()` or `OpenAIEmbeddingSpec()`.
+        spec: `OpenAISpec()`, `OpenAIEmbeddingSpec()`, or a `LitSpec` of one's own.
         mcp: `MCP(...)`: offer the API as a tool.
         enable_async: The hooks are coroutines.
 
@@ -83,6 +84,7 @@ class LitAPI(metaclass=_TimedInit):
         self._spec = spec
         self._device: str | None = None
         self._send_log: Callable[[str, Any], None] | None = None
+        self._frozen_spec: bytes | None = None
         if max_batch_size == 1 and self._overrides("batch") and self._overrides("unbatch"):
             warnings.warn(
                 f"{type(self).__name__} has both batch and unbatch methods implemented, "
@@ -98,7 +100,7 @@ class LitAPI(metaclass=_TimedInit):
 
     def decode_request(self, request: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Turn the body into what `predict` wants; by default what the spec makes of it."""
-        return request if self._spec is None else self._spec.decode_request(request, self)
+        return request if self._spec is None else self._spec.decode_request(request)
 
     def batch(self, inputs: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Join decoded requests: tensors and arrays are stacked, anything else stays a list."""
@@ -137,7 +139,18 @@ class LitAPI(metaclass=_TimedInit):
         self._spec = self._spec or spec
         if self._spec is not None:
             self.stream = self._spec.stream
+            self._spec._max_batch_size = self.max_batch_size  # pyright: ignore[reportPrivateUsage]
             self._spec.pre_setup(self)
+
+    def freeze_spec(self) -> None:
+        """Let workers get the spec as it is now, and not with what its endpoints leave in it meanwhile."""
+        self._frozen_spec = pickle.dumps(self._spec)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers."""
+        if self._frozen_spec is None:
+            return vars(self)
+        return {**vars(self), "_spec": pickle.loads(self._frozen_spec)}
 
     def log(self, key: str, value: Any) -> None:
         """Hand a value to the server's loggers."""
@@ -162,10 +175,9 @@ class LitAPI(metaclass=_TimedInit):
 
     @property
     def api_path(self) -> str:
-        """Path of the route; a spec has its own unless another was given."""
-        if self._spec is None or self._api_path != DEFAULT_PATH:
-            return self._api_path
-        return self._spec.api_path or self._api_path
+        """Path of the route; that of the spec, if it has one."""
+        path = None if self._spec is None else self._spec.api_path
+        return path or self._api_path
 
     @api_path.setter
     def api_path(self, value: str) -> None:

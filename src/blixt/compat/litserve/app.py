@@ -15,6 +15,9 @@ from .pieces import unwrap
 if TYPE_CHECKING:
     from .server import LitServer
 
+LATE = "Request timed out"
+_LATE = json.dumps({"detail": LATE}).encode()
+_LATE_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(_LATE)))
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 INNER_INFO = "/_blixt/info"
@@ -61,12 +64,20 @@ class LitAnswers:
         app: The app behind it.
         streams: Paths whose answers are streams.
         health: Answers for the workers if it was told of them.
+        empty: `(method, path)` of requests that are answered with nothing, as OpenAI's routes answer OPTIONS.
     """
 
-    def __init__(self, app: Any, streams: frozenset[str], health: ToldHealth | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        streams: frozenset[str],
+        health: ToldHealth | None = None,
+        empty: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self._app = app
         self._streams = streams
         self._health = health
+        self._empty = empty
 
     async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
         """ASGI."""
@@ -76,6 +87,10 @@ class LitAnswers:
         health = self._health
         if health is not None and health.told is not None and scope["path"] == health.path:
             await health.answer(send)
+            return
+        if (scope["method"], scope["path"]) in self._empty:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
             return
         if scope["path"] in self._streams:
             await self._app(scope, receive, _Plain(send))
@@ -87,7 +102,8 @@ class LitAnswers:
 
 
 class _Whole:
-    """Turns the 503 of a request that died with its worker into a 500, and keeps back what is raised.
+    """Turns the 503 of a request that died with its worker into a 500, words a 504 as LitServe does, and
+    keeps back what is raised.
 
     Attributes:
         raised: What LitServe raises instead of answering.
@@ -96,6 +112,7 @@ class _Whole:
     def __init__(self, send: Send) -> None:
         self.raised: str | None = None
         self._send = send
+        self._is_late = False
 
     async def __call__(self, message: Message) -> None:
         headers: dict[bytes, bytes] = dict(message.get("headers", ()))
@@ -105,6 +122,11 @@ class _Whole:
             return
         if message.get("status") == 503 and CRASHED in headers:
             message = {**message, "status": 500}
+        elif message.get("status") == 504:
+            self._is_late = True
+            message = {**message, "headers": [*_LATE_HEADERS]}
+        elif self._is_late:
+            message = {**message, "body": _LATE}
         await self._send(message)
 
 

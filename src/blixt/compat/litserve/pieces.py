@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+UNHANDLED = "Internal server error"
+"""What a client is told of what a hook raised, besides HTTP errors."""
+
 
 def to_line(data: Any) -> Any:
     """Dicts and pydantic models as a line of JSON, anything else as it is."""

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import secrets
+import socket
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -18,6 +19,7 @@ from blixt.serve import Server
 from blixt.serve.errors import ServeError, SetupFailed
 from blixt.serve.http.app import ServeApp
 from blixt.serve.http.web import Web
+from blixt.serve.listen import Listening
 from blixt.serve.service import Service
 
 from .adapter import adapt
@@ -31,6 +33,7 @@ from .loggers import Logger, LoggerConnector
 from .loops.base import LitLoop
 from .loops.checks import check_hooks
 from .middlewares import MaxSizeMiddleware, RequestCountMiddleware
+from .specs.queues import SpecServer
 from .status import WorkerSetupStatus
 from .utils import add_ssl_context_from_env, configure_logging
 
@@ -109,13 +112,17 @@ class LitServer:
         self.workers_per_device = workers_per_device
         self._take_moved(moved)
         self._prepare()
+        self.callbacks = _listed(callbacks)
         self._connector = Connector(accelerator, devices)
         self.device_names = self._connector.names()
         self.middlewares: list[Any] = [*_built_in(max_payload_size), *(middlewares or [])]
         self._health = ToldHealth(healthcheck_path, self.litapi_connector)
         web = Web(
             middlewares=[
-                (LitAnswers, {"streams": self._raw_streams(), "health": self._health}),
+                (
+                    LitAnswers,
+                    {"streams": self._raw_streams(), "health": self._health, "empty": self._empty()},
+                ),
                 *self.middlewares[1:],
             ],
             docs=not disable_openapi_url,
@@ -249,6 +256,11 @@ class LitServer:
                 raise RuntimeError(message) from error
             raise
 
+    def facts(self) -> dict[str, Any]:
+        """What the specs' endpoints may want to know of the server."""
+        names = ("timeout", "model_metadata", "max_payload_size", "track_requests", "workers_per_device")
+        return {**{name: getattr(self, name) for name in names}, "devices": self.devices}
+
     def _prepare_app_run(self, app: FastAPI) -> None:
         """Let a copy of the app count its active requests in `active_counter`, if they are tracked."""
         if self.track_requests:
@@ -305,11 +317,22 @@ class LitServer:
     def _raw_streams(self) -> frozenset[str]:
         return frozenset(api.api_path for api in self.litapi_connector if api.stream and api.spec is None)
 
+    def _empty(self) -> frozenset[tuple[str, str]]:
+        """What the routes of OpenAI's specs answer besides POST."""
+        specs = [api.spec for api in self.litapi_connector if api.spec is not None]
+        return frozenset((spec.empty_on, spec.api_path) for spec in specs if spec.empty_on and spec.api_path)
+
 
 def _built_in(max_payload_size: float | None) -> list[Any]:
     """The middlewares that every server has, listed before the user's."""
     size = [] if max_payload_size is None else [(MaxSizeMiddleware, {"max_size": max_payload_size})]
     return [LitAnswers, *size]
+
+
+def _listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
 
 
 class _Server(Server):
@@ -319,12 +342,18 @@ class _Server(Server):
         super().__init__(apis, *args, **kwargs)
         self._described = describe(lit)
         self._info_path = lit.info_path
+        self._specs = SpecServer(apis, lit.callbacks, **lit.facts())
 
     def make_app(self, service: Service) -> ServeApp:
         """blixt's app and LitServe's routes."""
         app = super().make_app(service)
         add_routes(app, self._described, self._info_path)
+        self._specs.connect(app, service.of)
         return app
+
+    def _run(self, socks: list[socket.socket], listening: Listening) -> None:
+        self._specs.set_up()  # before the workers get theirs
+        super()._run(socks, listening)
 
 
 def _say_running(log_level: str, address: str) -> None:

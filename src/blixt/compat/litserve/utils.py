@@ -10,8 +10,10 @@ import pickle
 import sys
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +26,7 @@ __all__ = [
     "ForkedPdb",
     "LitAPIStatus",
     "LoopResponseType",
+    "ResponseBufferItem",
     "WorkerSetupStatus",
     "add_log_handler",
     "add_ssl_context_from_env",
@@ -39,6 +42,23 @@ __all__ = [
     "wrap_litserve_start",
 ]
 FORMAT = "%(asctime)s - %(processName)s[%(process)d] - %(name)s - %(levelname)s - %(message)s"
+
+
+@dataclass
+class ResponseBufferItem:
+    """Where the endpoint of a spec waits for a request's answer.
+
+    Attributes:
+        event: Set when something has come.
+        response_queue: Takes `(piece, status)` of a stream; None: the answer comes whole.
+        worker_id: Not told here.
+        response: `(answer, status)`, if it comes whole.
+    """
+
+    event: asyncio.Event
+    response_queue: "deque[Any] | None" = None
+    worker_id: int | None = None
+    response: Any = None
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class ServeApp(FastAPI):
         if web.docs:
             add_docs(self)
         self.mcp = self._make_mcp()
-        if any(api.spec is not None for api in service.apis):
+        if any(api.spec is not None and api.spec.shapes_errors for api in service.apis):
             self.add_exception_handler(HTTPException, openai_shaped)
         self.user_middleware = [*stack(web), self._guard()]
         self._own_layers = len(self.user_middleware)

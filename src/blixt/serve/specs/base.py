@@ -128,6 +128,11 @@ class Spec:
         """What metrics and `/info` call an API under this spec."""
         return f"{self.paths()[0]}:{self.model}" if self.model else self.paths()[0]
 
+    @property
+    def shapes_errors(self) -> bool:
+        """Whether its errors have another shape than the server's."""
+        return type(self).error_body is not Spec.error_body
+
     def error_body(self, status: int, detail: object) -> bytes:
         """Front: the body of an error."""
         return to_json({"detail": detail})

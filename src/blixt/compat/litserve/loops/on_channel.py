@@ -173,8 +173,7 @@ class Pump(MessageTransport):
             return
         del self._asked[uid]
         if status == LitAPIStatus.FINISH_STREAMING:
-            spec = self._adapter.lit.spec
-            last = None if spec is None else spec.last_piece()
+            last = self._adapter.last_piece()
             if last is not None:
                 self._channel.answer(id, Kind.CHUNK, to_json(last))
             self._channel.answer(id, Kind.END)

@@ -16,24 +16,36 @@ from blixt.serve.specs.openai_answer import DONE, CompletionCall
 from blixt.serve.specs.openai_types import ChatRequest, Message, Piece, StreamOptions
 
 from ..hooks import is_async, is_generator
-from .base import LitSpec
+from .base import AsyncSpec
+from .chat_endpoints import ChatEndpoints, format_error
 from .openai_types import (
+    ChatCompletionChunk,
     ChatCompletionRequest,
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatCompletionStreamingChoice,
     ChatMessage,
     ChatMessageWithUsage,
+    ChoiceDelta,
     ResponseFormat,
     Tool,
     ToolCall,
     UsageInfo,
 )
+from .paths import take_path
 
 if TYPE_CHECKING:
     from ..api import LitAPI
 
 __all__ = [
+    "ChatCompletionChunk",
     "ChatCompletionRequest",
+    "ChatCompletionResponse",
+    "ChatCompletionResponseChoice",
+    "ChatCompletionStreamingChoice",
     "ChatMessage",
     "ChatMessageWithUsage",
+    "ChoiceDelta",
     "OpenAISpec",
     "ResponseFormat",
     "Tool",
@@ -42,18 +54,29 @@ __all__ = [
 ]
 
 PATH = "/v1/chat/completions"
+NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+_openai_format_error = format_error
 _piece = msgspec.json.Decoder(Piece)
 
 
-class OpenAISpec(LitSpec):
+class OpenAISpec(ChatEndpoints):
     """Serve a LitAPI as `/v1/chat/completions`.
 
     `predict` gets a `ChatCompletionRequest` and yields text, or messages as dicts or `ChatMessage`s, which
-    may carry `prompt_tokens` and `completion_tokens`.
+    may carry `prompt_tokens` and `completion_tokens`. A subclass may add endpoints, or override those of
+    `ChatEndpoints`; then they answer, instead of blixt's own chat.
     """
 
-    api_path = PATH
-    stream = True
+    empty_on = "OPTIONS"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.api_path = PATH
+
+    @property
+    def stream(self) -> bool:
+        """Answers come in pieces."""
+        return True
 
     def pre_setup(self, lit_api: "LitAPI") -> None:
         """Both hooks must be generators.
@@ -61,7 +84,9 @@ class OpenAISpec(LitSpec):
         Raises:
             ValueError: One is not.
         """
-        super().pre_setup(lit_api)
+        self.api_path = take_path(lit_api, PATH)
+        self.add_endpoint(self.api_path, self.chat_completion, ["POST"])
+        self.add_endpoint(self.api_path, self.options_chat_completions, ["OPTIONS"])
         name, predict, encode = type(lit_api).__name__, lit_api.predict, lit_api.encode_response
         if not lit_api.enable_async and is_async(predict):
             raise ValueError(f"{name}: the hooks are async, but 'enable_async' is not set in LitAPI.")
@@ -76,18 +101,29 @@ class OpenAISpec(LitSpec):
             raise ValueError(f"{name}: encode_response {must}; `yield` the pieces of the answer.")
 
     def wire(self, lit_api: "LitAPI") -> Spec:
-        """As one of blixt's specs."""
+        """As one of blixt's specs: blixt's chat, unless a subclass has endpoints of its own."""
+        own = (self.chat_completion, self.options_chat_completions)
+        changed = any(getattr(type(self), name) is not getattr(OpenAISpec, name) for name in _HTTP)
+        if changed or any(endpoint not in own for _, endpoint, _ in self.endpoints):
+            return super().wire(lit_api)
         return _Wire(lit_api.api_path)
+
+    def as_async(self) -> Any:
+        """The spec as an async LitAPI's worker uses it."""
+        return _AsyncChat(self)
 
     def populate_context(self, context: Any, request: Any) -> None:
         """Sampling parameters and the rest, but not the messages."""
         context.update(request.model_dump(exclude={"messages"}))
 
-    def encode_response(self, output: Any) -> Any:
+    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:
         """Each piece as a message."""
         if hasattr(output, "__aiter__"):
-            return amessages(output)
-        return messages(output)
+            return amessages(output, self._encode_response)
+        return messages(output, self._encode_response)
+
+    def _encode_response(self, output: Any) -> Any:
+        return as_message(output)
 
     def piece(self, data: Any) -> Any:
         """Text, a dict or a message as blixt's piece."""
@@ -99,7 +135,7 @@ class OpenAISpec(LitSpec):
         return Piece(
             str(data.get("content") or ""),
             tokens=data.get("completion_tokens") or 0,
-            prompt_tokens=data.get("prompt_tokens"),
+            prompt_tokens=data.get("prompt_tokens") or None,
             tool_calls=calls or None,
         )
 
@@ -108,16 +144,34 @@ class OpenAISpec(LitSpec):
         return _end()
 
 
-def messages(outputs: Iterable[Any]) -> Iterator[Any]:
+_HTTP = (
+    "_encode_response",
+    "chat_completion",
+    "get_from_queues",
+    "non_streaming_completion",
+    "options_chat_completions",
+    "streaming_completion",
+)
+
+
+class _AsyncChat(AsyncSpec):
+    """As `AsyncSpec`, but that the pieces are a stream and no coroutine."""
+
+    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The spec's."""
+        return self._spec.encode_response(output)
+
+
+def messages(outputs: Iterable[Any], encode: Callable[[Any], Any]) -> Iterator[Any]:
     """What `predict` yields, as messages."""
     for output in outputs:
-        yield as_message(output)
+        yield encode(output)
 
 
-async def amessages(outputs: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def amessages(outputs: AsyncIterable[Any], encode: Callable[[Any], Any]) -> AsyncIterator[Any]:
     """`messages`, async."""
     async for output in outputs:
-        yield as_message(output)
+        yield encode(output)
 
 
 def as_message(output: Any) -> Any:
@@ -127,9 +181,10 @@ def as_message(output: Any) -> Any:
         HTTPException: 500, it is none.
     """
     if isinstance(output, str):
-        return {"role": "assistant", "content": output}
+        return {"role": "assistant", "content": output, **NO_TOKENS}
     if isinstance(output, dict) and "content" in output:
-        return {"role": "assistant", **cast(dict[str, Any], output)}
+        said = {"role": "assistant", **cast(dict[str, Any], output)}
+        return {**said, **{name: said.get(name, 0) for name in NO_TOKENS}}
     if isinstance(output, list):
         return [as_message(one) for one in cast(list[Any], output)]
     if isinstance(output, ChatMessage):

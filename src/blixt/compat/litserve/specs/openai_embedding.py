@@ -1,13 +1,17 @@
 """OpenAI's embeddings for a LitAPI."""
 
+import asyncio
 import base64
 import inspect
 import json
+import time
+import uuid
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
+from fastapi import HTTPException, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from blixt.serve import HTTPError, Spec
@@ -16,8 +20,12 @@ from blixt.serve.specs.base import Call, Endpoint
 
 from ..app import RAISED
 from ..hooks import is_generator
+from ..status import LitAPIStatus
+from ..utils import ResponseBufferItem
 from .base import LitSpec
 from .openai import unprocessable
+from .openai_types import UsageInfo
+from .paths import take_path
 
 if TYPE_CHECKING:
     from ..api import LitAPI
@@ -39,26 +47,52 @@ class EmbeddingRequest(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
 
+    def get_num_items(self) -> int:
+        """How many vectors are asked for."""
+        return len(self.ensure_list())
+
     def ensure_list(self) -> list[Any]:
         """The inputs as a list."""
         single = isinstance(self.input, str) or (bool(self.input) and isinstance(self.input[0], int))
         return [self.input] if single else cast(list[Any], self.input)
 
 
+class Embedding(BaseModel):
+    """One vector."""
+
+    index: int
+    embedding: list[float] | str
+    object: Literal["embedding"] = "embedding"
+
+
+class EmbeddingResponse(BaseModel):
+    """An answer of `/v1/embeddings`."""
+
+    data: list[Embedding]
+    model: str
+    object: Literal["list"] = "list"
+    usage: UsageInfo
+
+
 class OpenAIEmbeddingSpec(LitSpec):
     """Serve a LitAPI as `/v1/embeddings`.
 
     `predict` gets the request's inputs and returns a vector for each; `encode_response` makes a dict of them,
-    `{"embeddings": [...]}`, which may hold `prompt_tokens` and `total_tokens`.
+    `{"embeddings": [...]}`, which may hold `prompt_tokens` and `total_tokens`. A subclass may add endpoints
+    or override `embeddings_endpoint`; then they answer, instead of blixt's own embeddings.
     """
 
-    api_path = PATH
+    empty_on = "GET"
 
-    def decode_request(self, request: Any, lit_api: "LitAPI") -> Any:
+    def __init__(self) -> None:
+        super().__init__()
+        self.api_path = PATH
+
+    def decode_request(self, request: Any, context_kwargs: Any = None) -> Any:
         """The inputs: a list, or in a batch the only one."""
-        return request.input if lit_api.max_batch_size > 1 else request.ensure_list()
+        return request.input if self._max_batch_size > 1 else request.ensure_list()
 
-    def encode_response(self, output: Any) -> Any:
+    def encode_response(self, output: Any, context_kwargs: Any = None) -> Any:
         """The vectors as an answer; tokens are not counted."""
         return {"embeddings": output, "prompt_tokens": 0, "total_tokens": 0}
 
@@ -68,7 +102,9 @@ class OpenAIEmbeddingSpec(LitSpec):
         Raises:
             ValueError: One is.
         """
-        super().pre_setup(lit_api)
+        self.api_path = take_path(lit_api, PATH)
+        self.add_endpoint(self.api_path, self.embeddings_endpoint, ["POST"])
+        self.add_endpoint(self.api_path, self.options_embeddings, ["GET"])
         for hook in ("predict", "encode_response"):
             if is_generator(getattr(lit_api, hook)):
                 raise ValueError(
@@ -79,12 +115,39 @@ class OpenAIEmbeddingSpec(LitSpec):
             raise ValueError(f"{type(lit_api).__name__}.predict must be an async function.")
 
     def wire(self, lit_api: "LitAPI") -> Spec:
-        """As one of blixt's specs."""
+        """As one of blixt's specs: blixt's embeddings, unless a subclass has endpoints of its own."""
+        own = (self.embeddings_endpoint, self.options_embeddings)
+        changed = type(self).embeddings_endpoint is not OpenAIEmbeddingSpec.embeddings_endpoint
+        if changed or any(endpoint not in own for _, endpoint, _ in self.endpoints):
+            return super().wire(lit_api)
         return _Wire(lit_api.api_path, lit_api.max_batch_size > 1)
 
     def populate_context(self, context: Any, request: Any) -> None:
         """The request's parameters, but not its inputs."""
         context.update(request.model_dump(exclude={"input"}))
+
+    async def options_embeddings(self, request: Request) -> Response:
+        """The route is there."""
+        return Response(status_code=200)
+
+    async def embeddings_endpoint(self, request: EmbeddingRequest) -> Any:
+        """Put the request into the queue, and the vectors that come of it into OpenAI's shape."""
+        assert self.response_buffer is not None
+        assert self.request_queue is not None
+        if self._max_batch_size > 1 and request.get_num_items() > 1:
+            raise HTTPException(400, ONE_INPUT)
+        uid, event = uuid.uuid4(), asyncio.Event()
+        self.response_buffer[uid] = ResponseBufferItem(event)
+        self.request_queue.put((self.response_queue_id, uid, time.monotonic(), request))
+        await event.wait()
+        answer, status = self.response_buffer.pop(uid).response
+        if status == LitAPIStatus.ERROR:
+            raise answer if isinstance(answer, HTTPException) else HTTPException(500)
+        shown = told(answer)
+        if "wrong" in shown:
+            raise ValueError(shown["wrong"])
+        body = _Call(b"", request).whole([[to_json(shown)]])
+        return Response(body, media_type="application/json")
 
 
 class _Wire(Spec):

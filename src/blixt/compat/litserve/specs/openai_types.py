@@ -1,5 +1,7 @@
-"""Requests and messages of OpenAI's chat, as pydantic models."""
+"""Requests, messages and answers of OpenAI's chat, as pydantic models."""
 
+import time
+import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +13,17 @@ class UsageInfo(BaseModel):
     prompt_tokens: int = 0
     total_tokens: int = 0
     completion_tokens: int | None = 0
+
+    def __add__(self, other: "UsageInfo") -> "UsageInfo":
+        return UsageInfo(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+            completion_tokens=(self.completion_tokens or 0) + (other.completion_tokens or 0),
+        )
+
+    def __radd__(self, other: Any) -> "UsageInfo":
+        """`sum` begins with 0."""
+        return self if other == 0 else other + self
 
 
 class ImageContent(BaseModel):
@@ -131,3 +144,53 @@ class ChatCompletionRequest(BaseModel):
     response_format: ResponseFormat | None = None
     metadata: dict[str, str] | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
+
+
+class ChoiceDelta(BaseModel):
+    """A piece of a message."""
+
+    role: Literal["system", "user", "assistant", "tool"] | None = None
+    content: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class ChatCompletionResponseChoice(BaseModel):
+    """One answer of several."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str | None = None
+
+
+class ChatCompletionStreamingChoice(BaseModel):
+    """A piece of one answer of several."""
+
+    index: int
+    delta: ChoiceDelta | None
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Answer(BaseModel):
+    id: str = Field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    object: str = "chat.completion"
+    created: int = Field(default_factory=lambda: int(time.time()))
+    model: str
+
+
+class ChatCompletionResponse(_Answer):
+    """A whole answer."""
+
+    choices: list[ChatCompletionResponseChoice]
+    usage: UsageInfo
+
+
+class ChatCompletionChunk(_Answer):
+    """A piece of an answer."""
+
+    object: str = "chat.completion.chunk"
+    system_fingerprint: str | None = None
+    choices: list[ChatCompletionStreamingChoice]
+    usage: UsageInfo | None = None
