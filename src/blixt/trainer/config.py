@@ -119,6 +119,8 @@ def apply_defaults(given: dict[str, Any]) -> dict[str, Any]:
                 reason = "barebones=True turns off everything that could slow a step down"
                 raise ConfigError(f"Trainer({name})", value, reason, "Leave one of the two out")
             values[name] = off
+    if values["val_check_interval"] is None and values["check_val_every_n_epoch"] is None:
+        values["check_val_every_n_epoch"] = 1  # nothing to count across epochs was given
     for name, default in _USUAL_DEFAULTS.items():
         if values[name] is None:
             values[name] = default
@@ -150,6 +152,10 @@ def make_config(given: dict[str, Any]) -> TrainerConfig:
     _check_validation(values)
     for name in ("log_every_n_steps", "reload_dataloaders_every_n_epochs"):
         at_least(name, values[name], 0)
+    if isinstance(values["accumulate_grad_batches"], Mapping):
+        reason = "it is the same number in every epoch"
+        fix = "Give the dict to the callback GradientAccumulationScheduler"
+        raise ConfigError("Trainer(accumulate_grad_batches)", values["accumulate_grad_batches"], reason, fix)
     at_least("accumulate_grad_batches", values["accumulate_grad_batches"], 1)
     _check_clipping(values)
     return TrainerConfig(**values)

@@ -12,7 +12,6 @@ from blixt.trainer.callbacks.base import Checkpoint
 from blixt.trainer.callbacks.checkpoint import ModelCheckpoint
 from blixt.trainer.callbacks.progress_bar import ProgressBar
 from blixt.trainer.callbacks.timer import Timer
-from blixt.trainer.config import TrainerConfig
 
 
 def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool, name: str) -> list[Logger]:
@@ -44,13 +43,12 @@ def make_loggers(given: Any, root: str, fabric: Fabric, quiet: bool, name: str) 
 
 
 def make_callbacks(
-    given: Any, config: TrainerConfig, *, checkpointing: bool, bar: bool, summary: bool, max_time: Any
+    given: Any, *, checkpointing: bool, bar: bool, summary: bool, max_time: Any
 ) -> list[Callback]:
     """The callbacks of a run, with the usual ones added.
 
     Args:
         given: None, a callback, or several.
-        config: The trainer's arguments.
         checkpointing: Add a `ModelCheckpoint` unless there is a checkpoint callback.
         bar: Add a progress bar unless there is one.
         summary: Add a `ModelSummary` unless there is one.
@@ -69,7 +67,7 @@ def make_callbacks(
     if has_checkpoint and not checkpointing:
         reason = "a checkpoint callback is among the callbacks"
         raise ConfigError("Trainer(enable_checkpointing)", False, reason, "Leave one of the two out")
-    if checkpointing and not has_checkpoint and not config.fast_dev_run:
+    if checkpointing and not has_checkpoint:
         callbacks.append(ModelCheckpoint())
     _add_bar(callbacks, bar)
     _add_summary(callbacks, summary)

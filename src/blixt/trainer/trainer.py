@@ -103,6 +103,7 @@ class Trainer(EvaluateStage):
     """
 
     DEFAULT_LOGGER_NAME: ClassVar[str] = "logs"
+    FABRIC: ClassVar[type[Fabric]] = Fabric
     """The folder below `default_root_dir` that the default logger writes to."""
 
     @defaults_from_environment
@@ -162,7 +163,7 @@ class Trainer(EvaluateStage):
         names = {*TrainerConfig.__dataclass_fields__, "max_time"} - {"max_time_s", "val_check_s"}
         self.config: TrainerConfig = make_config({name: given[name] for name in names})
         set_numerics(deterministic, benchmark)
-        self.fabric = Fabric(
+        self.fabric = self.FABRIC(
             accelerator=accelerator,
             strategy=strategy,
             devices=devices,
@@ -178,7 +179,6 @@ class Trainer(EvaluateStage):
         )
         self.callbacks: list[Callback] = make_callbacks(
             callbacks,
-            self.config,
             checkpointing=given["enable_checkpointing"],
             bar=given["enable_progress_bar"],
             summary=given["enable_model_summary"],

@@ -140,7 +140,9 @@ def _best(stage: str, keepers: list[Any]) -> str:
     if path is None:
         keeps = any(hasattr(each, "best_model_path") for each in keepers)
         reason = "this trainer has saved no checkpoint yet" if keeps else "it has no ModelCheckpoint callback"
-        raise ConfigError(f"{stage}(ckpt_path)", "best", reason, "Fit first, or give a path")
+        raise ConfigError(
+            f"{stage}(ckpt_path)", "best", reason, "Fit first (a fast_dev_run saves none), or give a path"
+        )
     return os.fspath(path)
 
 
