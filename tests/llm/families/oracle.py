@@ -11,6 +11,7 @@ import json
 import sys
 import traceback
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ def greedy(model: Any, prompt: Tensor) -> Tensor:
     return tokens[:, prompt.shape[1] :]
 
 
+@torch.no_grad()
+def in_bfloat16(model: Any, tokens: Tensor) -> dict[str, Tensor]:
+    """Scores with weights rounded to bfloat16, computed in float32 and in bfloat16."""
+    model, found = deepcopy(model), {}
+    for name, dtype in (("rounded", torch.float32), ("bfloat16", torch.bfloat16)):
+        for parameter in model.parameters():
+            parameter.data = parameter.bfloat16().to(dtype)
+        found[f"long.{name}"] = logits(model, tokens)
+    return found
+
+
 def prompts(vocab: int) -> dict[str, Tensor]:
     """Token ids of the tests; 0 to 2 are padding and ends."""
     generator = torch.Generator().manual_seed(1)
@@ -96,6 +108,8 @@ def write(case: Case, folder: Path) -> None:
     found["greedy.prompt"] = ids["long"][:, :9].clone()
     found["greedy"] = greedy(model, found["greedy.prompt"])
     model.save_pretrained(folder / "model")
+    if transformers.__version__.startswith("5."):
+        found |= in_bfloat16(model, ids["long"])
     scores = logits(model, ids["batch"])
     loss = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), ids["batch"][:, 1:].flatten())
     loss.backward()
