@@ -343,6 +343,28 @@ def test_a_zips_random_state_is_the_rows_own_on_any_worker() -> None:
     assert len(set(read(0, 7).values())) == 60
 
 
+def test_a_zips_random_state_goes_on_under_another_topology() -> None:
+    def zipped(rank: int = 0, world: int = 1) -> Zip:
+        data = [Numbers(60, shuffle=True, name="a"), Numbers(40, shuffle=True, name="b")]
+        transform = add_noise
+        return Zip(data, length="longest", transform=transform, shuffle=True, rank=rank, world_size=world)
+
+    def pairs(batch: Any) -> list[tuple[int, float]]:
+        return list(zip(batch["x"].tolist(), batch["noise"].tolist(), strict=True))
+
+    straight = [pair for batch in Loader(zipped(), 1) for pair in pairs(batch)]
+    loader = Loader(zipped(), 9)
+    begun = [pair for _, batch in zip(range(3), loader, strict=False) for pair in pairs(batch)]
+    ranks: list[list[Any]] = []
+    for rank in range(3):
+        other = Loader(zipped(rank, 3), 4, end="even")
+        other.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+        ranks.append([pairs(batch) for batch in other])
+    rest = [pair for step in zip(*ranks, strict=True) for part in step for pair in part]
+    assert begun + rest == straight
+    assert zipped()[17]["noise"] == straight[17][1]
+
+
 def test_a_zip_keeps_rows_together_and_goes_round_the_shorter_one() -> None:
     pairs = [*Zip([Numbers(4), Numbers(10)], length=12)]
     assert [(a["x"], b["x"]) for a, b in pairs] == [(i % 4, i % 10) for i in range(12)]

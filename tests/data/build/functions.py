@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,12 @@ def write_below(i: int, output_dir: str) -> None:
 
 def write_device(i: int, output_dir: str, device: str) -> None:
     Path(output_dir, f"{i}.txt").write_text(device)
+
+
+def write_repr(item: Any, output_dir: str) -> None:
+    """Write what an input is to a file with a name of its own."""
+    text = repr(item)
+    Path(output_dir, f"{zlib.crc32(text.encode()):08x}.txt").write_text(text)
 
 
 class Gather:

@@ -6,6 +6,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from blixt.data import (
     ParquetRows,
     ParquetTables,
     TarSamples,
+    map,
     optimize,
 )
 from blixt.data.snapshot import load
 
-from .functions import as_it_is, batch_sum, file_name, number, produce, rows_of, sums
+from .functions import as_it_is, batch_sum, file_name, number, produce, rows_of, sums, write_repr
 
 DEADLINE_S = 60
 
@@ -125,6 +127,49 @@ def test_a_hugging_face_dataset_is_read_in_the_workers(tmp_path: Path) -> None:
     stream = datasets.Dataset.from_list(rows).to_iterable_dataset()
     optimize(as_it_is, stream, tmp_path / "stream", num_workers=0, unit_size=9)
     assert list(Dataset(tmp_path / "stream")) == rows
+
+
+def tar(path: Path, samples: list[dict[str, Any]]) -> TarSamples:
+    with webdataset.TarWriter(str(path), encoder=False) as writer:
+        for sample in samples:
+            writer.write(sample)
+    return TarSamples(path)
+
+
+def queue(items: list[int]) -> Any:
+    filled: SimpleQueue[Any] = SimpleQueue()
+    for item in [*items, ALL_DONE]:
+        filled.put(item)
+    return filled
+
+
+def test_map_takes_inputs_of_every_kind(tmp_path: Path) -> None:
+    import datasets
+
+    rows = [{"x": i, "text": f"t{i}"} for i in range(9)]
+    keyed = [{"__key__": f"{i}", "txt": b"%d" % i} for i in range(9)]
+    with DatasetWriter(tmp_path / "first") as writer:
+        for row in rows:
+            writer.write(row)
+    first = Dataset(tmp_path / "first")
+    batches = [{"x": first.read_batch(range(low, low + 3))["x"]} for low in (0, 3, 6)]
+    sources: dict[str, tuple[Any, list[Any]]] = {
+        "generator": ((i for i in range(9)), list(range(9))),
+        "queue": (queue(list(range(9))), list(range(9))),
+        "dataset": (first, rows),
+        "loader": (Loader(Dataset(tmp_path / "first"), 3, transform=only_x), batches),
+        "parquet": (ParquetRows(parquet(tmp_path, 9, 4)), rows),
+        "tar": (tar(tmp_path / "a.tar", keyed), keyed),
+        "hugging face": (datasets.Dataset.from_list(rows), rows),
+    }
+    for name, (inputs, expected) in sources.items():
+        map(write_repr, inputs, tmp_path / name, num_workers=1, unit_size=4)
+        found = sorted(path.read_text() for path in (tmp_path / name).glob("*.txt"))
+        assert found == sorted(repr(one) for one in expected), name
+
+
+def only_x(sample: dict[str, Any]) -> dict[str, Any]:
+    return {"x": sample["x"]}
 
 
 def parquet(folder: Path, rows: int, group: int, name: str = "a.parquet") -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_nothing_is_said_when_asked_so(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_terminal_shows_a_bar_with_count_and_rate(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar_with_count_rate_and_time_left(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     ours, theirs = pty.openpty()
@@ -95,4 +96,5 @@ def test_a_terminal_shows_a_bar_with_count_and_rate(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert b"writing out" in shown
     assert b"50/50" in shown
-    assert b"/s" in shown
+    assert re.search(rb"\d/s", shown)
+    assert re.search(rb"\d:\d\d:\d\d", shown), "no time left was shown"
