@@ -22,9 +22,6 @@ MEANT: dict[str, dict[str, str]] = {
     "ema_swa": {
         "/facts[0][2]": "the average takes in what the last epoch ends with, as the method's paper says",
     },
-    "fabric_loop": {
-        "/facts[7][3]": "all_gather stacks for one process as for many, so a program has one shape to expect",
-    },
     "hook_order": {
         "/files/a.ckpt/loops/": "an epoch that is done leaves no batches of its own in the file",
     },

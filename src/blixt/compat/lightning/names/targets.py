@@ -14,8 +14,7 @@ def _in(file: str, names: str) -> dict[str, str]:
 
 
 TOP = """
-    Callback=blixt.trainer:Callback Fabric=blixt.fabric:Fabric LightningDataModule LightningModule
-    Trainer seed_everything
+    Callback=blixt.trainer:Callback Fabric LightningDataModule LightningModule Trainer seed_everything
 """
 """The names of the package `lightning` itself, in the form of the module tables."""
 
@@ -74,6 +73,7 @@ TARGETS: dict[str, str] = {
         _PATH
         """,
     ),
+    **_own("gathering", "Fabric"),
     **_own("enums", "GradClipAlgorithmType LightningEnum"),
     **_own(
         "messages",

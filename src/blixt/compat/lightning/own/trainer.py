@@ -1,9 +1,10 @@
-"""The trainer and its companions with Lightning's folder for logs."""
+"""The trainer and its companions, with Lightning's folder for logs and Lightning's way to gather."""
 
 from typing import Any, ClassVar
 
 from blixt import fabric, trainer
 from blixt.compat.lightning.own._loggers import LOGS, OWN, CSVLogger, TensorBoardLogger
+from blixt.compat.lightning.own.gathering import Fabric
 
 __all__ = ["CLI", "CSVLogger", "TensorBoardLogger", "Trainer"]
 
@@ -12,6 +13,7 @@ class Trainer(trainer.Trainer):
     """blixt's trainer, whose default logger writes to `lightning_logs`."""
 
     DEFAULT_LOGGER_NAME: ClassVar[str] = LOGS
+    FABRIC: ClassVar[type[fabric.Fabric]] = Fabric
 
 
 class CLI(trainer.CLI):
