@@ -141,6 +141,36 @@ class AsyncAsker(API):
         return {"answers": answers}
 
 
+class BatchAsker(API):
+    """Calls once for a whole batch."""
+
+    api_path = "/batch-asker"
+    max_batch_size = 2
+    batch_timeout_s = 60.0
+
+    def predict(self, requests: list[dict[str, Any]]) -> list[Any]:
+        return [self.call(requests[0]["api"], requests[0]["x"])] * len(requests)
+
+
+class Lingerer(API):
+    """Answers only when it learns that nobody waits; notes both in the file it is given."""
+
+    api_path = "/lingerer"
+    context_fields = ("request_id",)
+
+    def predict(self, path: str, context: Any) -> str:
+        _note(path, f"begun {context['request_id']}")
+        while not context.cancelled:
+            time.sleep(0.01)
+        _note(path, "left")
+        return "nobody"
+
+
+def _note(path: str, line: str) -> None:
+    with open(path, "a") as file:
+        file.write(line + "\n")
+
+
 class Doubler(API):
     api_path = "/doubler"
 

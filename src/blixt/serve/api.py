@@ -220,15 +220,17 @@ class API:
 
         `x` arrives at its `decode_request` (or `predict`) as it is; no HTTP or JSON lies between. In an async
         API the result must be awaited; otherwise the worker waits. Two APIs whose workers all wait for each
-        other end at their deadlines.
+        other end at their deadlines. A call has the time that is left to the request that makes it (of a
+        batch, to the most patient one), its priority, request id and trace, and ends when its client leaves.
 
         Args:
             api: The other API's class name or `api_path`.
             x: Anything that can be pickled.
-            timeout_s: At most the server's.
+            timeout_s: Less time than that.
 
         Raises:
-            HTTPError: The other API answered with an error, refused (429) or died (503).
+            HTTPError: The other API answered with an error, refused (429), died (503) or was late (504), or
+                nobody waits any more for the request that called (499).
         """
         if self._send_call is None:
             raise ConfigError(f"{type(self).__name__}.call() works only while a server runs.")

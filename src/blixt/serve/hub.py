@@ -220,6 +220,7 @@ class Hub:
         held = list(link.in_flight.values())
         link.in_flight.clear()
         for request in reversed(held):
+            request.drop_calls()
             if request.state is _ABANDONED:
                 self._bury(request)
             elif link.has_begun(request) and not self._may_retry(request):
@@ -322,6 +323,7 @@ class Hub:
             return
         request.state = _ABANDONED
         link.send_control(request.id, Kind.CANCEL)
+        request.drop_calls()
         patience_s += self.limits.kill_grace_s
         if patience_s != float("inf"):
             request.kill_timer = self._loop.call_later(patience_s, self._kill_if_held, link, request)
@@ -379,6 +381,7 @@ class Hub:
             request.sent_at = now
             if request.kind == _OPEN:
                 self._deadlines.forget(request)  # a session may be silent for as long as it likes
+                request.deadline = float("inf")
         link.send_requests(requests)
         for request in requests:
             if request.pending is not None:

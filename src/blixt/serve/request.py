@@ -45,6 +45,14 @@ class Sink(Protocol):
         ...
 
 
+class Call(Protocol):
+    """A worker's call of another API, as the requests see it in whose name it was made."""
+
+    def caller_left(self, request: "Request") -> None:
+        """One of them is not wanted any more."""
+        ...
+
+
 class Meta(msgspec.Struct, omit_defaults=True):
     """What a worker is told about a request besides its body; the payload of `Kind.META`.
 
@@ -66,6 +74,7 @@ class Request:
         "admitted_at",
         "attempts",
         "body",
+        "calls",
         "cost",
         "deadline",
         "id",
@@ -113,12 +122,24 @@ class Request:
         self.streamed = False
         self.timer: asyncio.TimerHandle | None = None
         self.kill_timer: asyncio.TimerHandle | None = None
+        self.calls: list[Call] | None = None  # to other APIs, made in its name and not answered yet
 
     def release(self) -> None:
         """Give a shared body's memory back, once: no worker can read it any more."""
         body, self.body = self.body, b""
         if not isinstance(body, bytes):
             body.release()
+
+    @property
+    def ends_at(self) -> float:
+        """When its client will give up, unless a stream moves before."""
+        return self.deadline if self.timer is None else self.timer.when()
+
+    def drop_calls(self) -> None:
+        """Nobody waits for it any more, and so for its calls."""
+        calls, self.calls = self.calls, None
+        for call in calls or ():
+            call.caller_left(self)
 
 
 class Rejected(Exception):

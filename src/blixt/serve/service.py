@@ -156,7 +156,7 @@ class Service:
             )
         if self.running and self.slab is not None:
             self.running[0].metrics.gauges["slab_bytes"] = lambda: self.slab.used_bytes if self.slab else 0
-        connect([running.pool for running in self.running])
+        connect([running.pool for running in self.running], self.limits.running_timeout)
         for running in self.running:
             running.pool.start()
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any
 
 from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind, Message
-from blixt.serve.worker.aio_calls import AsyncCalls
+from blixt.serve.worker.aio_calls import CALLERS, AsyncCalls
 from blixt.serve.worker.aio_hooks import AsyncHooks
 from blixt.serve.worker.channel import FRONT_SHIFT, Channel, FrontGone
 from blixt.serve.worker.desk import Desk
@@ -107,7 +108,9 @@ class AsyncWorker:
         return self._plan.policy.stream
 
     def _spawn(self, ids: list[int], work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+        context = copy_context()
+        context.run(CALLERS.set, ids)
+        task = self._loop.create_task(work, context=context)
         for id in ids:
             self._tasks[id] = task
         task.add_done_callback(lambda task: self._on_done(task, ids))

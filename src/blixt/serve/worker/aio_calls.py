@@ -3,12 +3,16 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from blixt.serve.plan import Plan
 from blixt.serve.worker.inbox import Inbox
-from blixt.serve.worker.outside import result_of, send_call
+from blixt.serve.worker.outside import Question, call_id, result_of, send_call
+
+CALLERS: ContextVar[Sequence[int]] = ContextVar("callers", default=())
+"""The requests that the current task, or a thread that works for it, answers."""
 
 
 class AsyncCalls:
@@ -32,18 +36,18 @@ class AsyncCalls:
 
     def _call(self, target: str, x: Any, timeout_s: float | None) -> Any:
         """A coroutine for hooks that run in the loop; the answer itself for a `predict` in its thread."""
-        work = self._ask(target, x, timeout_s)
+        work = self._ask(Question(target, timeout_s, CALLERS.get()), x)
         if threading.get_ident() == self._owner:
             return work
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _ask(self, target: str, x: Any, timeout_s: float | None) -> Any:
+    async def _ask(self, question: Question, x: Any) -> Any:
         channel = self._inbox.channel
-        id = channel.recent_front << 32 | next(self._count) & 0x7FFF_FFFF
+        id = call_id(channel, question.callers, next(self._count))
         waiting = self._waiting[id] = asyncio.get_running_loop().create_future()
         try:
             self._inbox.asked.add(id)
-            send_call(channel, id, target, x, timeout_s, self._folder)
+            send_call(channel, id, question, x, self._folder)
             self._flush_soon()
             return result_of(await waiting)
         finally:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from contextvars import copy_context
 from typing import Any
 
 from blixt.serve.codec import to_json
@@ -103,7 +104,7 @@ class AsyncHooks:
         try:
             while True:
                 if blocking:
-                    output = await self._loop.run_in_executor(self._thread, next, iterator, _DONE)
+                    output = await _in_thread(self._thread, next, iterator, _DONE)
                 else:
                     output = next(iterator, _DONE)
                 if output is _DONE:
@@ -124,7 +125,13 @@ async def _call(hook: Hook, value: Any, context: Any, thread: ThreadPoolExecutor
         return await hook.call(value, context)
     if thread is None:
         return hook.call(value, context)
-    return await asyncio.get_running_loop().run_in_executor(thread, hook.call, value, context)
+    return await _in_thread(thread, hook.call, value, context)
+
+
+async def _in_thread(thread: ThreadPoolExecutor, function: Any, *args: Any) -> Any:
+    """Call it there, in the name of this task's requests."""
+    context = copy_context()
+    return await asyncio.get_running_loop().run_in_executor(thread, lambda: context.run(function, *args))
 
 
 def _generator(source: Any) -> Any:

@@ -80,6 +80,7 @@ class Continuous:
         self._ids[uid], self._contexts[uid] = message[0], context
 
     def _step(self, previous: list[Any] | None) -> list[Any] | None:
+        self._inbox.current = list(self._ids.values())
         try:
             outputs: list[Any] = list(self._model.step(previous))
         except Exception as error:
@@ -130,6 +131,7 @@ class Continuous:
             self._paused.discard(id)
         elif kind == Kind.CANCEL and str(id) in self._ids:
             self._channel.answer(id, Kind.END)
+            self._channel.flush()  # the next step, which would take it along, may be long in coming
             self._forget(str(id), remove=True)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
             for uid in [u for u, i in self._ids.items() if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:

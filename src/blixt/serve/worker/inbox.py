@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,12 +33,14 @@ class Inbox:
     Attributes:
         frames: Requests as the front grouped them.
         results: Answers to this worker's calls, by call id.
+        current: The requests whose hooks run now: those in whose name the worker calls other APIs.
     """
 
     def __init__(self, channel: Channel, control: Control = _ignore) -> None:
         self.channel = channel
         self.frames: deque[list[Message]] = deque()
         self.results: dict[int, bytes] = {}
+        self.current: Sequence[int] = ()
         self.asked: set[int] = set()  # this worker's calls without an answer yet
         self._control = control
         self._owner = threading.get_ident()
@@ -62,9 +64,10 @@ class Inbox:
         """The next frame's live requests, marked as begun; cancelled ones are answered END."""
         frame = self.frames.popleft()
         self.channel.begin_all(frame)
-        if not self._cancelled:
-            return frame
-        return [message for message in frame if not self._drop(message[0])]
+        if self._cancelled:
+            frame = [message for message in frame if not self._drop(message[0])]
+        self.current = [message[0] for message in frame]
+        return frame
 
     def take_one(self) -> Message | None:
         """The next request, marked as begun, or None if it was cancelled."""
@@ -73,6 +76,7 @@ class Inbox:
         if not frame:
             self.frames.popleft()
         self.channel.begin(message[0])
+        self.current = (message[0],)
         return None if self._cancelled and self._drop(message[0]) else message
 
     def meta(self, id: int) -> bytes | None:

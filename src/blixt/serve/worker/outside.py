@@ -2,7 +2,8 @@
 
 import itertools
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -10,11 +11,11 @@ from blixt.serve.errors import ConfigError, Failure, HTTPError
 from blixt.serve.handoff import discard, pack, unpack
 from blixt.serve.plan import Plan
 from blixt.serve.wire import Kind
-from blixt.serve.worker.channel import Channel
+from blixt.serve.worker.channel import FRONT_SHIFT, ID_MASK, Channel
 from blixt.serve.worker.inbox import Inbox
 
 _failure = msgspec.json.Decoder(Failure)
-_target = msgspec.json.Encoder()
+_question = msgspec.json.Encoder()
 
 
 def connect(plan: Plan, inbox: Inbox) -> None:
@@ -26,10 +27,10 @@ def connect(plan: Plan, inbox: Inbox) -> None:
     def send(target: str, x: Any, timeout_s: float | None) -> Any:
         if threading.get_ident() != owner:
             raise ConfigError("API.call() was used in another thread than the one that runs the hooks.")
-        channel = inbox.channel
-        id = channel.recent_front << 32 | next(count) & 0x7FFF_FFFF
+        channel, callers = inbox.channel, inbox.current
+        id = call_id(channel, callers, next(count))
         inbox.asked.add(id)
-        send_call(channel, id, target, x, timeout_s, folder)
+        send_call(channel, id, Question(target, timeout_s, callers), x, folder)
         channel.flush()
         while id not in inbox.results:
             inbox.fill(block=True)
@@ -38,12 +39,32 @@ def connect(plan: Plan, inbox: Inbox) -> None:
     plan.api._send_call = send  # pyright: ignore[reportPrivateUsage]
 
 
-def send_call(
-    channel: Channel, id: int, target: str, x: Any, timeout_s: float | None, folder: str | None
-) -> None:
-    """Put a question into the next frame: `u16 length | JSON [target, timeout] | packed value`."""
-    head = _target.encode((target, timeout_s))
-    channel.answer(id, Kind.CALL, len(head).to_bytes(2, "little") + head + pack(x, folder))
+class Question(NamedTuple):
+    """What is asked of another API, besides the value.
+
+    Attributes:
+        target: Its class name or path.
+        timeout_s: How long it may take; None: as long as the callers' clients wait.
+        callers: The requests in whose name it is asked, as the worker knows them.
+    """
+
+    target: str
+    timeout_s: float | None
+    callers: Sequence[int]
+
+
+def call_id(channel: Channel, callers: Sequence[int], count: int) -> int:
+    """A call's id: it goes over the front that its callers came from."""
+    front = callers[0] >> FRONT_SHIFT if callers else channel.recent_front
+    return front << FRONT_SHIFT | count & 0x7FFF_FFFF
+
+
+def send_call(channel: Channel, id: int, question: Question, x: Any, folder: str | None) -> None:
+    """Put a question into the next frame: `u32 length | JSON [target, timeout, callers] | packed value`."""
+    front = id >> FRONT_SHIFT
+    callers = [caller & ID_MASK for caller in question.callers if caller >> FRONT_SHIFT == front]
+    head = _question.encode((question.target, question.timeout_s, callers))
+    channel.answer(id, Kind.CALL, len(head).to_bytes(4, "little") + head + pack(x, folder))
 
 
 def result_of(payload: bytes) -> Any:

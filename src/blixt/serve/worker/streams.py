@@ -64,6 +64,7 @@ class Streams:
         if stream is None:
             return  # cancelled while another stream looked at the inbox
         self._stepping = id
+        self._inbox.current = (id,)
         try:
             payload = to_json(next(stream))
             if id not in self._unwanted:
@@ -87,6 +88,7 @@ class Streams:
             self._unwanted.add(id)
         elif kind == Kind.CANCEL and id in self._live:
             self._channel.answer(id, Kind.END)
+            self._channel.flush()  # another stream's step, which would take it along, may be long in coming
             self._end(id)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
             for lost in [i for i in self._live if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
