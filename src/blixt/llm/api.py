@@ -127,7 +127,7 @@ class LLM:
             path: The directory or file.
             device: Where it shall run.
             dtype: Of the weights; None keeps them as stored.
-            quantize: Store linear layers as "int8", "int4", "nf4" or "fp8".
+            quantize: Store linear layers as "int8", "int8-dynamic", "int4", "nf4" or "fp8".
             adapters: Names and directories of LoRA adapters (PEFT's format) that requests may ask for.
             verify: Compare the checksums of files that blixt wrote first, at a second a gigabyte.
             **engine: Fields of `EngineConfig`; `speculate` may also be the directory of a draft model.

@@ -6,7 +6,7 @@ K experts a token visits, F inner width of an expert.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class Experts(nn.Module):
         alone = added is None and self._on_cpu(x)
         if alone and (self.row_by_row or len(x) == 1):
             return self._visit(x, index, weights)
-        sorted_experts, order = index.flatten().sort(stable=True)
+        sorted_experts, order = torch.sort(index.flatten(), stable=True)
         rows = x[order // index.shape[1]]  # N*K D, an expert's tokens side by side
         weight = weights.flatten()[order].unsqueeze(-1).to(x.dtype)
         if self.spec.weigh_input:
@@ -133,12 +133,12 @@ class Experts(nn.Module):
 
     def _in_turn(self, rows: Tensor, experts: Tensor) -> Tensor:
         """The same, a product for each expert that is visited."""
-        visited, counts = experts.unique_consecutive(return_counts=True)
+        visited, counts = cast("Any", torch).unique_consecutive(experts, return_counts=True)
         turns, sizes = _list(visited), _list(counts)
 
         def mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             y = x.new_empty(len(x), weight.shape[1])
-            for expert, part, out in zip(turns, x.split(sizes), y.split(sizes), strict=True):
+            for expert, part, out in zip(turns, torch.split(x, sizes), torch.split(y, sizes), strict=True):
                 torch.mm(part, weight[expert].t(), out=out)
             return y if bias is None else y.add_(bias[experts])
 

@@ -39,11 +39,11 @@ def smollm2() -> GPT:
     return load_checkpoint(smollm2_dir())
 
 
-# Measured on 1,232 tokens of prose, code and documentation: 1.005, 1.010, 1.002, 1.023, and for nf4 1.255.
+# Measured on 1,233 tokens of prose, code and documentation: 1.002, 1.012, 1.000, 1.023, and for nf4 1.255.
 # The checkpoint was 4-bit in groups of 32 once, which int4 meets again and nf4 does not.
 @pytest.mark.parametrize(
     ("scheme", "limit"),
-    [("int8", 1.02), ("int8-dynamic", 1.06), ("int4", 1.02), ("fp8", 1.05), ("nf4", 1.4)],
+    [("int8", 1.02), ("int8-dynamic", 1.04), ("int4", 1.02), ("fp8", 1.05), ("nf4", 1.4)],
 )
 def test_smollm2_passes_the_gate(scheme: str, limit: float) -> None:
     gate = perplexity_gate(quantize(smollm2(), scheme), before(), documents(), limit=limit)
