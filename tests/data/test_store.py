@@ -163,6 +163,22 @@ def test_an_address_that_names_no_store_is_refused(location: str) -> None:
         open_store(location)
 
 
+def test_other_names_of_stores_mean_the_same(s3: S3, azure: Azure) -> None:
+    for server, name, other in ((s3, "s3", "r2"), (azure, "az", "azure")):
+        location = server.location()
+        access: dict[str, Any] = {"credentials": server.credentials, "options": server.options}
+        open_store(location.replace(f"{name}://", f"{other}://"), **access).put("a", b"1")
+        assert open_store(location, **access).get("a") == b"1"
+    assert open_store("gcs://bucket/folder").location == "gs://bucket/folder"
+
+
+def test_a_bucket_of_r2_needs_the_address_of_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StoreError, match=r"R2, which has an address for each account; pass options="):
+        open_store("r2://bucket")
+
+
 def test_a_file_address_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     store = open_store(f"file://{tmp_path}/a%20b")

@@ -28,6 +28,7 @@ from blixt.data import (
     optimize,
 )
 from blixt.data.snapshot import load
+from blixt.data.store import UnsupportedError
 
 from .functions import as_it_is, batch_sum, file_name, number, produce, rows_of, sums, write_repr
 
@@ -196,6 +197,47 @@ def test_row_groups_of_parquet_files_are_tables(tmp_path: Path) -> None:
 def test_a_parquet_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"a.parquet has no column 'y'; it has text, x"):
         ParquetRows(parquet(tmp_path, 3, 3), columns=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("reader", "elsewhere"), [(ParquetRows, "ParquetDataset"), (TarSamples, "WebDataset")]
+)
+def test_files_that_are_not_here_are_named_with_the_way_to_them(
+    tmp_path: Path, reader: Any, elsewhere: str
+) -> None:
+    with pytest.raises(BuildError, match=r"there is no file .*/absent"):
+        reader([tmp_path / "absent"])
+    for several in (tmp_path, f"{tmp_path}/*.x"):
+        with pytest.raises(BuildError, match=rf"means several files: pass blixt.data.foreign.{elsewhere}\("):
+            reader(several)
+    with pytest.raises(BuildError, match=rf"s3://b/x lies in a store: pass .*{elsewhere}\('s3://b/x'\)"):
+        reader("s3://b/x")
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 but not really PAR1")
+    with pytest.raises(BuildError, match=r"a.parquet is not a Parquet file that can be read"):
+        ParquetRows(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("inputs", ["folder", b"folder", Path("folder")])
+def test_one_text_is_not_taken_for_a_list_of_letters(tmp_path: Path, inputs: Any) -> None:
+    with pytest.raises(BuildError, match=r"the inputs are one text, .*folder.*; pass a list, or list_files"):
+        optimize(as_it_is, inputs, tmp_path, num_workers=0)
+
+
+def test_what_cannot_be_gone_through_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="the inputs are of type int, which cannot be gone through"):
+        optimize(as_it_is, 5, tmp_path, num_workers=0)
+
+
+@pytest.mark.parametrize("output", ["https://host/folder", "hf://datasets/owner/name"])
+def test_an_output_that_is_only_read_is_refused_at_once(output: str) -> None:
+    for build in (optimize, map):
+        with pytest.raises(UnsupportedError, match=f"cannot write {output}: this kind of store is read-only"):
+            build(as_it_is, [1], output, num_workers=0)
+    with pytest.raises(UnsupportedError, match="read-only"):
+        DatasetWriter(output)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])

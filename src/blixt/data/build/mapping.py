@@ -91,6 +91,7 @@ def map(
         WriteError, StoreError: when the output is refused.
     """
     store = open_store(output, credentials=credentials, options=options)
+    store.check_writable()
     runner, workers = executor_of(executor), worker_count(num_workers)
     scratch = None if scratch_dir is None else str(scratch_dir)
     transfer = Transfer(input_dir, dict(input_options or {}), num_downloaders, num_uploaders, scratch)

@@ -121,6 +121,7 @@ def optimize(
         WriteError, StoreError: when the output is refused.
     """
     store = open_store(output, credentials=credentials, options=options)
+    store.check_writable()
     mode = mode or "error"
     check_mode(store, mode, look=False)
     runner = executor_of(executor)

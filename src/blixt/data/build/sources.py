@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -85,12 +86,16 @@ def prepared(inputs: Any, cutting: Cutting) -> Any:
     """Return the inputs as a sequence, a reader, or an iterable of which nobody knows the length.
 
     Raises:
-        BuildError: when machines are to share inputs that only one of them can have, such as a queue.
+        BuildError: when they are none, or machines are to share what only one can have, such as a queue.
     """
     if _is_queue(inputs):
         if cutting.planned:
             raise BuildError("a queue belongs to one machine: drain it into a list before machines share it")
         return _drain(inputs)
+    if isinstance(inputs, (str, bytes, Path)):
+        raise BuildError(
+            f"the inputs are one text, {inputs!r:.80}; pass a list, or list_files(...) for a folder's files"
+        )
     if isinstance(inputs, Sequence) or _is_reader(inputs):
         return cast("Any", inputs)
     if isinstance(inputs, np.ndarray):
@@ -101,7 +106,12 @@ def prepared(inputs: Any, cutting: Cutting) -> Any:
         return IndexedReader(inputs)
     if isinstance(inputs, Mapping):
         raise BuildError("the inputs are a dict; pass list(inputs.items()) or whichever part of it you mean")
-    return list(cast("Iterable[Any]", inputs)) if cutting.planned else inputs
+    if not isinstance(inputs, Iterable):
+        raise BuildError(
+            f"the inputs are of type {type(inputs).__name__}, which cannot be gone through; pass a list, a "
+            "dataset, a generator or a queue"
+        )
+    return list(cast("Iterable[Any]", inputs)) if cutting.planned else cast("Any", inputs)
 
 
 def units_of(inputs: Any, cutting: Cutting, unit_size: int) -> Units:

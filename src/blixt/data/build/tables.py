@@ -7,6 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from blixt.data.build.local_files import local_files
 from blixt.data.errors import BuildError
 
 
@@ -16,14 +17,12 @@ class _Parquet:
     def __init__(
         self, files: str | Path | Sequence[str | Path], *, columns: Sequence[str] | None = None
     ) -> None:
-        paths = [files] if isinstance(files, (str, Path)) else list(files)
-        self._files = [str(path) for path in paths]
+        self._files = local_files(files, "ParquetDataset")
         self._columns = None if columns is None else list(columns)
         self._groups: list[tuple[int, int, int]] = []
         self._sizes: list[str] = []
-        parquet = _pyarrow()
         for index, path in enumerate(self._files):
-            meta: Any = parquet.read_metadata(path)
+            meta = _metadata(path)
             if self._columns is not None:
                 _check_columns(path, meta, self._columns)
             self._sizes.append(f"{Path(path).stat().st_size}:{Path(path).stat().st_mtime_ns}")
@@ -97,6 +96,13 @@ class ParquetTables(_Parquet):
     def read(self, first: int, stop: int) -> Iterator[Any]:
         """Yield the row groups `[first, stop)`."""
         return map(self._table, range(first, stop))
+
+
+def _metadata(path: str) -> Any:
+    try:
+        return _pyarrow().read_metadata(path)
+    except (ValueError, OSError) as problem:
+        raise BuildError(f"{path} is not a Parquet file that can be read: {problem}") from None
 
 
 def _check_columns(path: str, meta: Any, columns: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from blixt.data.build.local_files import local_files
 from blixt.data.errors import BuildError
 
 
@@ -34,8 +35,7 @@ class TarSamples:
     """
 
     def __init__(self, files: str | Path | Sequence[str | Path]) -> None:
-        paths = [files] if isinstance(files, (str, Path)) else list(files)
-        self._files = [str(path) for path in paths]
+        self._files = local_files(files, "WebDataset")
         self._samples: list[list[tuple[str, list[_Member]]]] = []
         self._packed: list[bool] = []
         for path in self._files:

@@ -72,6 +72,7 @@ class DatasetWriter:
     ) -> None:
         self.snapshot: Snapshot | None = None
         self._store = open_store(output, credentials=credentials, options=options)
+        self._store.check_writable()
         self._mode: Mode = mode or "error"
         check_mode(self._store, self._mode)
         self._since, schema = latest_version(self._store), None

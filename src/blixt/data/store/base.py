@@ -21,10 +21,12 @@ class Store(ABC):
     Attributes:
         location: the address as people write it, such as `s3://bucket/folder`.
         local: the folder, when the store is one on this machine; else None.
+        writable: whether objects can be put and deleted.
     """
 
     location: str
     local: Path | None = None
+    writable: bool = True
 
     @abstractmethod
     def read(self, path: str, start: int, end: int) -> memoryview:
@@ -108,6 +110,15 @@ class Store(ABC):
     def delete(self, path: str) -> None:
         """Delete an object; one that is not there is no error."""
         raise self._read_only(path)
+
+    def check_writable(self) -> None:
+        """See that this kind of store can be written to; nothing is asked of it.
+
+        Raises:
+            UnsupportedError: when it cannot.
+        """
+        if not self.writable:
+            raise self._read_only("")
 
     def url(self, path: str) -> str:
         """Return an object's address, for messages."""

@@ -11,12 +11,15 @@ from blixt.data.store.errors import StoreError
 from blixt.data.store.hub import HubStore
 from blixt.data.store.local import LocalStore
 from blixt.data.store.signed import SignedStore
+from blixt.data.store.vendors import at_r2
 from blixt.data.store.web import WebStore
 
 Location = str | Path | Mapping[str, str] | list[str]
 """Where data lies; a mapping or a list holds presigned URLs."""
 
 _CLOUD = ("s3", "gs", "az")
+_ALSO = {"gcs": "gs", "azure": "az", "r2": "s3"}
+"""Other names of those: Cloudflare's R2 speaks S3."""
 
 
 def open_store(
@@ -25,7 +28,8 @@ def open_store(
     """Return the store at an address. Nothing is asked of the network yet.
 
     Args:
-        location: a folder (a path or `file://`), `s3://bucket/folder`, `gs://...`, `az://container/folder`;
+        location: a folder (a path or `file://`), `s3://bucket/folder`, `gs://...`, `az://container/folder`
+            (or `gcs://`, `azure://`, and `r2://`, which is S3 at the account's `endpoint`);
             read-only: `http(s)://host/folder`, `hf://datasets/owner/name/folder`, or presigned URLs (a list,
             or a mapping from path to URL).
         credentials: None takes them from the environment (and, for S3, from the AWS profile); a mapping gives
@@ -47,6 +51,11 @@ def open_store(
     if not isinstance(location, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"a location is a path, an address, or presigned URLs, got {location!r}")
     parts = urlsplit(location)
+    if parts.scheme in _ALSO:
+        location = f"{_ALSO[parts.scheme]}{location[len(parts.scheme) :]}"
+        if parts.scheme == "r2":
+            options = at_r2(location, options or {})
+        return CloudStore(location, credentials, options or {})
     if parts.scheme in _CLOUD:
         return CloudStore(location, credentials, options or {})
     if parts.scheme in ("http", "https"):

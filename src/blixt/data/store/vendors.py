@@ -145,5 +145,19 @@ def _provider(rolling: Rolling) -> Any:
     return provide
 
 
+def at_r2(location: str, options: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the options for a bucket of Cloudflare's R2: it has one region, and an address for each account.
+
+    Raises:
+        StoreError: when that address is not given.
+    """
+    if not options.get("endpoint") and not _from_environment(_ENDPOINTS["s3"]):
+        raise StoreError(
+            f"{location} is in R2, which has an address for each account; pass options={{'endpoint': "
+            "'https://ACCOUNT.r2.cloudflarestorage.com'} or set AWS_ENDPOINT_URL"
+        )
+    return {"region": "auto", **options}
+
+
 def _from_environment(names: tuple[str, ...]) -> str:
     return next((os.environ[name] for name in names if os.environ.get(name)), "")

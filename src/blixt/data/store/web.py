@@ -44,6 +44,8 @@ class WebStore(Store):
         options: see `open_store`.
     """
 
+    writable = False
+
     def __init__(self, location: str, credentials: Credentials, options: Mapping[str, str]) -> None:
         self.location = location.rstrip("/")
         self._options = Options.read(options)
