@@ -55,7 +55,8 @@ def test_two_workers_on_one_shard_fetch_no_more_than_one_does(s3: Any, faulty: A
         for i in range(400):
             writer.write({"x": i, "raw": rng.bytes(8000)})
     proxy = faulty(s3.endpoint)
-    moved: dict[int, int] = {}
+    requests: dict[int, int] = {}
+    payload = 400 * 8000
     for workers in (1, 2):
         data = Dataset(
             location,
@@ -69,11 +70,10 @@ def test_two_workers_on_one_shard_fetch_no_more_than_one_does(s3: Any, faulty: A
         assert sorted(ids(loader)) == list(range(400))
         loader.close()
         ranges = [request.range for request in proxy.gets()[before:]]
-        moved[workers] = sum(end - begin for begin, end in filter(None, ranges))
-        assert len(ranges) < 400 / 10, "a request for each batch"
-    payload = 400 * 8000
-    assert moved[1] < 1.1 * payload
-    assert moved[2] < 1.1 * payload + 2**17  # each worker opens the shard; blocks are fetched once
+        requests[workers] = len(ranges)
+        assert sum(end - begin for begin, end in filter(None, ranges)) < 1.05 * payload
+    assert requests[1] <= 3, "the end of the shard, and the rest in one, for it is small"
+    assert requests[2] <= 2 * requests[1] + 4  # each may ask for what the other has not asked for yet
 
 
 def test_resume_under_another_batch_size_neither_repeats_nor_misses(folder: Path) -> None:

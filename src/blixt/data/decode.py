@@ -54,9 +54,18 @@ def sample_builder(structure: Structure, values: Mapping[str, Callable[[int], An
     if kind == "leaf":
         return values[children]
     if kind == "dict":
-        fields = [(key, sample_builder(child, values)) for key, child in children.items()]
-        return lambda row: {key: build(row) for key, build in fields}
+        return _dict_builder([(key, sample_builder(child, values)) for key, child in children.items()])
     items = [sample_builder(child, values) for child in children]
     if kind == "list":
         return lambda row: [build(row) for build in items]
     return lambda row: tuple([build(row) for build in items])
+
+
+def _dict_builder(fields: list[tuple[str, Callable[[int], Any]]]) -> Callable[[int], dict[str, Any]]:
+    def build_dict(row: int) -> dict[str, Any]:
+        sample: dict[str, Any] = {}
+        for key, build in fields:  # a comprehension is a call more, for every sample
+            sample[key] = build(row)
+        return sample
+
+    return build_dict

@@ -90,11 +90,14 @@ class Shards:
 
     def __getitem__(self, number: int) -> ShardReader:
         """Return a shard's reader; with too many files open, the one that was opened first is closed."""
+        opened = self._opened.get(number)
+        if opened is not None and opened.file is None:
+            return opened.reader
         return self._at(number).reader
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process without what is open; it is opened anew there."""
-        left = ("_opened", "_opening", "_lock", "_keys")
+        left = ("_opened", "_opening", "_lock", "_keys", "_first")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -149,16 +152,16 @@ class Shards:
         """Fetch ahead what a sequence of rows or spans needs; of the first one, what comes first alone."""
         if self._all_here():
             return
-        if self._planned:
-            self._later(lambda: self._prefetch(needs(wanted), _AHEAD_BYTES))
-            return
-        self._planned = True
 
         def begin() -> None:
             self._prefetch(needs(wanted[:_FIRST_ROWS]))
             self._later(lambda: self._prefetch(needs(wanted[_FIRST_ROWS:]), _AHEAD_BYTES))
 
-        self._later(begin)
+        with self._lock:
+            if self._first is None:
+                self._first = self._later(begin)
+                return
+        self._later(lambda: self._prefetch(needs(wanted), _AHEAD_BYTES))
 
     def _all_here(self) -> bool:
         """Whether every shard is open and complete in the cache, so that there is nothing to fetch ahead."""
@@ -201,7 +204,7 @@ class Shards:
         self._opening: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
         self._keys: Keys | None = None
-        self._planned = False
+        self._first: Job | None = None
 
     def _at(self, number: int) -> _Opened:
         opened = self._opened.get(number)
@@ -293,6 +296,9 @@ class Shards:
         return RemoteFile(origin, cache, pool=access.pool(), hedge=access.hedge)
 
     def _ensure(self, needs: Sequence["_Need"]) -> None:
+        if self._first is not None:  # else the first batch is asked for in other pieces, as chance has it
+            self._access.pool().run_here(self._first)
+            self._first.wait()
         self._open_together([number for number, _ in needs])
         begun: list[tuple[RemoteFile, list[Job]]] = []
         for number, ranges in needs:
@@ -321,9 +327,9 @@ class Shards:
         for job in jobs:
             job.wait()
 
-    def _later(self, work: Callable[[], None]) -> None:
+    def _later(self, work: Callable[[], None]) -> Job:
         pool = self._access.pool()
-        pool.submit(Job(0, work), pool.next_priority())
+        return pool.submit(Job(0, work), pool.next_priority())
 
 
 _Need = tuple[int, Callable[[ShardReader], list[Range]]]

@@ -72,6 +72,24 @@ def test_a_cache_that_takes_files_back_changes_no_sample(
     assert sorted(labels_of(Loader(dataset, BATCH))) == [*range(COUNT)]
 
 
+@pytest.mark.parametrize("read_before", [COUNT, 1], ids=["whole", "begun"])
+@pytest.mark.parametrize("views", [False, True])
+def test_a_flipped_byte_anywhere_in_a_cached_file_changes_no_sample(
+    far: str, access: dict[str, Any], cache_dir: Path, read_before: int, views: bool
+) -> None:
+    Dataset(far, **access).read_batch(range(read_before))
+    path = min(cache_dir.rglob("*.shard-*"))
+    header, marks = (0, 9, 17, 21, 23), (4096, 4096 + 30, 4096 + 60)
+    dice = random.Random(5)
+    for position in (*header, *marks, *(dice.randrange(1 << 16, path.stat().st_size) for _ in range(8))):
+        with open(path, "r+b") as file:
+            file.seek(position)
+            byte = file.read(1)
+            file.seek(position)
+            file.write(bytes([byte[0] ^ 1]))
+        assert labels_of(Loader(Dataset(far, **access), BATCH, views=views)) == [*range(COUNT)], position
+
+
 def test_a_batch_waits_for_its_own_blocks_only(
     near: Path, far: str, access: dict[str, Any], proxy: FaultyProxy
 ) -> None:

@@ -15,7 +15,7 @@ from blixt.data.filemap import confirm
 from blixt.data.shard.coder import BlockCoder
 from blixt.data.shard.file import Range, ShardFile
 from blixt.data.shard.frame import Section
-from blixt.data.shard.layout import crc32c, crc32cs
+from blixt.data.shard.layout import crc32c, crc32c_short, crc32cs
 
 Array = npt.NDArray[Any]
 DECODED_BYTES = 256 << 20
@@ -99,7 +99,15 @@ class Blocks:
 
     def touch_one(self, block: int) -> None:
         """See that a block is here and whole."""
-        if self._pending[block]:
+        if not self._pending[block]:
+            return
+        stored = self.section.stored
+        if not (self._check and self._file.is_local):
+            self._admit([block])
+        elif crc32c_short(self._file.view[stored[block] : stored[block + 1]]) == self.section.crcs[block]:
+            self._pending[block] = 0
+            self.left = 1 in self._pending
+        else:
             self._admit([block])
 
     def touch_some(self, blocks: Iterable[int], *, here: bool = False) -> None:
@@ -241,6 +249,11 @@ class Table:
 
     def __len__(self) -> int:
         return self.blocks.section.raw_size // 8
+
+    @property
+    def in_place(self) -> Sequence[int] | memoryview:
+        """The numbers of a plain table, whether they were touched or not."""
+        return self._numbers
 
     def pair(self, index: int) -> tuple[int, int]:
         """Return the numbers at `index` and after it."""

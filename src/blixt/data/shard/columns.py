@@ -241,11 +241,12 @@ class VariableColumn:
 
     def __init__(self, column: Column, heap: Heap, place: int, decoder: Decoder, name: str) -> None:
         self._heap, self._place, self._decode = heap, place, decoder
+        self._value = heap.one_of(place)
         self._name = f"shard {name}: column {column.name!r}"
 
     def one(self, row: int) -> Any:
         """Return the value of one row."""
-        stored = self._heap.value(row, self._place)
+        stored = self._value(row)
         try:
             return self._decode(stored)
         except DataError:
@@ -255,7 +256,7 @@ class VariableColumn:
 
     def stored(self, row: int) -> memoryview:
         """Return the stored bytes of one row, in place."""
-        return self._heap.value(row, self._place)
+        return self._value(row)
 
     def many(self, rows: Rows) -> list[Any]:
         """Return the values one by one, since their sizes differ."""
