@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from blixt.serve import API
+from blixt.serve import API, Output
 from blixt.serve.wire import Kind, encode
 
 from .loop_rig import worker
@@ -179,3 +179,101 @@ def test_a_loop_of_ones_own_serves_in_place_of_ours():
 
     with worker(Own(loop=Echoes())) as (front, _):
         assert front.ask(b"abc") == (Kind.RAW, b"cba")
+
+
+class Turns(Gated):
+    """Streams whose steps wait for gates of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = {name: queue.Queue() for name in ("quick", "slow", "third")}
+        self.waits = {name: threading.Event() for name in self.gates}
+
+    def predict(self, name):
+        while True:
+            self.waits[name].set()
+            word = self.gates[name].get(timeout=60)
+            if word == "end":
+                return
+            yield word
+
+
+def test_a_streams_end_does_not_wait_for_anothers_step():
+    api = Turns()
+    with worker(api) as (front, _):
+        api.gates["quick"].put("a")
+        api.gates["slow"].put("b")
+        front.send((1, Kind.REQUEST, b'"quick"'), (2, Kind.REQUEST, b'"slow"'))
+        assert [front.next()[0] for _ in range(2)] == [1, 2]
+        api.gates["quick"].put("end")
+        assert front.until(1, Kind.END)  # the slow one still waits for its gate: nothing else could send it
+        api.gates["slow"].put("end")
+        assert front.until(2, Kind.END)
+
+
+def test_who_leaves_is_told_before_a_stream_begins_that_may_take_long():
+    api = Turns()
+    with worker(api) as (front, _):
+        api.gates["quick"].put("a")
+        front.send((1, Kind.REQUEST, b'"quick"'))
+        assert front.next() == (1, Kind.CHUNK, b'"a"')
+        front.send((1, Kind.CANCEL, b""), (2, Kind.REQUEST, b'"slow"'))
+        api.gates["quick"].put("b")
+        assert front.until(1, Kind.END)[-1] == (Kind.END, b"")
+        assert api.waits["slow"].wait(60)
+        api.gates["slow"].put("end")
+        assert front.until(2, Kind.END)
+
+
+def test_a_piece_does_not_wait_for_the_first_step_of_a_stream_that_has_just_come():
+    api = Turns()
+    with worker(api) as (front, _):
+        api.gates["quick"].put("a")
+        front.send((1, Kind.REQUEST, b'"quick"'), (2, Kind.REQUEST, b'"slow"'))
+        assert front.next() == (1, Kind.CHUNK, b'"a"')
+        api.gates["quick"].put("end")
+        api.gates["slow"].put("end")
+        assert front.until(2, Kind.END)
+
+
+def test_who_leaves_a_running_batch_is_told_before_the_next_step():
+    step = threading.Semaphore(0)
+    began = threading.Semaphore(0)
+
+    class Steps(API):
+        stream = True
+
+        def __init__(self):
+            super().__init__()
+            self.uids = []
+
+        def add_request(self, uid, request):
+            if request == "no":
+                raise ValueError("no")
+            self.uids.append(uid)
+
+        def remove_request(self, uid):
+            self.uids.remove(uid)
+
+        def has_capacity(self):
+            return True
+
+        def has_active_requests(self):
+            return bool(self.uids)
+
+        def step(self, previous):
+            began.release()
+            assert step.acquire(timeout=60)
+            return [Output(uid, "x") for uid in self.uids]
+
+    with worker(Steps()) as (front, _):
+        front.send((1, Kind.REQUEST, b'"yes"'), (2, Kind.REQUEST, b'"yes"'))
+        assert began.acquire(timeout=60)
+        front.send((1, Kind.CANCEL, b""), (3, Kind.REQUEST, b'"no"'))
+        step.release()
+        assert front.until(1, Kind.END)
+        assert began.acquire(timeout=60)  # the second step runs, and ends only below
+        assert front.until(3, Kind.ERROR)
+        front.send((2, Kind.CANCEL, b""))
+        step.release()
+        assert front.until(2, Kind.END)

@@ -242,6 +242,12 @@ class Channel:
             self.flush()
         return slow
 
+    def flush_pending(self) -> None:
+        """Send what is gathered, if anything is: what comes next may take long."""
+        for front in self._fronts.values():
+            if front.out:
+                return self.flush()
+
     def flush(self) -> None:
         """Send what is gathered. The frames tell the time since the last one or since `rest`."""
         now = time.monotonic()

@@ -63,6 +63,7 @@ class Continuous:
             while inbox.frames and model.has_capacity():
                 self._admit()
             if model.has_active_requests():
+                channel.flush_pending()  # who was refused, or has left, must not wait for the step
                 previous = self._step(previous)
             channel.flush()
 

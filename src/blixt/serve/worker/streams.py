@@ -26,11 +26,13 @@ class Streams:
         self._paused: set[int] = set()
         self._unwanted: set[int] = set()  # cancelled while their own step looked at the inbox
         self._stepping = -1
+        self._slow: set[int] = set()  # whose next step may take long: the first one, or like the one before
         connect(plan, self._inbox)
 
     def run(self) -> None:
         """Serve until the front has gone."""
         inbox, channel, live, paused = self._inbox, self._channel, self._live, self._paused
+        slow = self._slow
         while True:
             idle = len(live) == len(paused) and not inbox.frames
             inbox.fill(block=idle)
@@ -41,8 +43,12 @@ class Streams:
                 if message is not None:
                     self._open(message)
             for id in [id for id in live if id not in paused] if paused else list(live):
+                if id in slow:
+                    channel.flush_pending()
+                    slow.discard(id)
                 self._step(id)
-                channel.flush_if_slow()
+                if channel.flush_if_slow() and id in live:
+                    slow.add(id)
             channel.flush()
 
     def _open(self, message: Message) -> None:
@@ -54,6 +60,7 @@ class Streams:
             if isinstance(output, str | bytes | dict) or not hasattr(output, "__iter__"):
                 output = [output]  # a plain answer is a stream of one piece
             self._live[id] = iter(plan.encode_stream((value, output), context))
+            self._slow.add(id)
         except Exception as error:
             self._channel.answer(id, *plan.failure(error))
             self._unwanted.discard(id)
@@ -88,14 +95,15 @@ class Streams:
             self._unwanted.add(id)
         elif kind == Kind.CANCEL and id in self._live:
             self._channel.answer(id, Kind.END)
-            self._channel.flush()  # another stream's step, which would take it along, may be long in coming
             self._end(id)
         elif kind == Kind.CANCEL and not id & 0xFFFF_FFFF:
             for lost in [i for i in self._live if i >> FRONT_SHIFT == id >> FRONT_SHIFT]:
                 self._end(lost)
 
     def _end(self, id: int) -> None:
+        self._channel.flush_pending()  # its last word must not wait for another stream's step
         self._paused.discard(id)
+        self._slow.discard(id)
         self._unwanted.discard(id)
         self._inbox.done(id)
         close_quietly(self._live.pop(id, None))
