@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file as read_safetensors
+from typer.testing import CliRunner
+
+from blixt.cli.fabric import app
 
 SCRIPT = """
 import json, sys
@@ -53,3 +59,16 @@ def test_a_missing_script_is_said_in_a_sentence() -> None:
     done = blixt("run", "nowhere.py")
     assert done.returncode == 2
     assert "There is no script nowhere.py." in done.stderr
+
+
+def test_a_sharded_checkpoint_becomes_a_file_for_torch_or_weights_as_safetensors(tmp_path: Path) -> None:
+    state = {"model": {"w": torch.ones(2), "b": torch.zeros(1)}, "step": 3}
+    dcp.save(state, checkpoint_id=tmp_path / "last.ckpt", no_dist=True)
+    for name in ("whole.pt", "w.safetensors"):
+        given = [str(tmp_path / "last.ckpt"), "--output-file", str(tmp_path / name)]
+        done = CliRunner().invoke(app, ["consolidate", *given])
+        assert done.exit_code == 0, done.output
+    whole = torch.load(tmp_path / "whole.pt", weights_only=True)
+    assert whole["step"] == 3
+    assert whole["model"]["w"].tolist() == [1, 1]
+    assert sorted(read_safetensors(tmp_path / "w.safetensors")) == ["b", "w"]

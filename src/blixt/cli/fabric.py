@@ -68,7 +68,11 @@ def consolidate(
     checkpoint_folder: Annotated[str, typer.Argument(help="The folder of a sharded checkpoint.")],
     output_file: Annotated[
         str | None,
-        typer.Option("--output-file", "--output_file", help="Default: the folder's name + .consolidated"),
+        typer.Option(
+            "--output-file",
+            "--output_file",
+            help="Default: the folder's name + .consolidated. A .safetensors gets the weights alone",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

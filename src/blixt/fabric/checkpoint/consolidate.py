@@ -23,15 +23,20 @@ def consolidate(folder: PathLike, output_file: PathLike | None = None) -> Path:
 
     Args:
         folder: The directory.
-        output_file: Where to; `<folder>.consolidated` when left out.
+        output_file: Where to; `<folder>.consolidated` when left out. One that ends with ".safetensors" gets
+            the module's weights alone, in that format.
 
     Returns:
-        The file, which `torch.load` and every strategy read.
+        The file. `torch.load` and every strategy read it, but for safetensors.
     """
     source = local(folder)
     target = Path(output_file) if output_file is not None else source.with_name(f"{source.name}.consolidated")
     if target.is_dir():
         raise ConfigError("consolidate(output_file)", str(target), "it is a directory", "Name a file")
+    if target.suffix == ".safetensors":
+        from blixt.fabric.export import export_safetensors  # which needs this file to read directories
+
+        return export_safetensors(source, target)[0]
     save_file(target, read_whole(source))
     return target
 

@@ -49,6 +49,9 @@ print(
         ]
     )
 )
+numbers = fabric.all_gather({"a": 1, "b": 2.5, "c": True, "d": torch.ones(2, 3), "e": "x"})
+kinds = [[str(number.dtype), list(number.shape)] for key, number in numbers.items() if key != "e"]
+print(json.dumps(["gathered", kinds, numbers["e"]]))
 with fabric.rank_zero_first():
     pass
 with fabric.init_module():
