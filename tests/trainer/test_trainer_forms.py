@@ -1,4 +1,4 @@
-"""Each argument of the Trainer, in each of its forms, means what it means to Lightning; also by environment."""
+"""Each argument of the Trainer, in each of its forms and by environment, means what it means to Lightning."""
 
 import inspect
 import logging
@@ -61,16 +61,60 @@ FORMS: dict[str, tuple[Any, ...]] = {
     "enable_autolog_hparams": (True, False),
     "model_registry": (None,),
 }
-ANSWERS = """
-    max_epochs min_epochs max_steps min_steps limit_train_batches limit_val_batches limit_test_batches
-    limit_predict_batches overfit_batches check_val_every_n_epoch num_sanity_val_steps log_every_n_steps
-    accumulate_grad_batches gradient_clip_val gradient_clip_algorithm fast_dev_run barebones precision
-    reload_dataloaders_every_n_epochs num_devices num_nodes world_size device_ids global_rank local_rank
-    node_rank current_epoch global_step is_global_zero should_stop enable_validation default_root_dir
-    training validating testing predicting sanity_checking evaluating interrupted num_training_batches
-    num_val_batches received_sigterm ckpt_path is_last_batch callback_metrics lr_scheduler_configs optimizers
-    train_dataloader val_dataloaders datamodule checkpoint_callbacks early_stopping_callback
-""".split()
+ANSWERS = [
+    "max_epochs",
+    "min_epochs",
+    "max_steps",
+    "min_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "overfit_batches",
+    "check_val_every_n_epoch",
+    "num_sanity_val_steps",
+    "log_every_n_steps",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "fast_dev_run",
+    "barebones",
+    "precision",
+    "reload_dataloaders_every_n_epochs",
+    "num_devices",
+    "num_nodes",
+    "world_size",
+    "device_ids",
+    "global_rank",
+    "local_rank",
+    "node_rank",
+    "current_epoch",
+    "global_step",
+    "is_global_zero",
+    "should_stop",
+    "enable_validation",
+    "default_root_dir",
+    "training",
+    "validating",
+    "testing",
+    "predicting",
+    "sanity_checking",
+    "evaluating",
+    "interrupted",
+    "num_training_batches",
+    "num_val_batches",
+    "received_sigterm",
+    "ckpt_path",
+    "is_last_batch",
+    "callback_metrics",
+    "lr_scheduler_configs",
+    "optimizers",
+    "train_dataloader",
+    "val_dataloaders",
+    "datamodule",
+    "checkpoint_callbacks",
+    "early_stopping_callback",
+]
 LATE = {
     "max_epochs": (None, 1000, -1),
     "min_epochs": (None, 0, 1),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 SCRIPT = '''
-import json, sys
+import itertools, json, os, signal, sys
 from pathlib import Path
 import torch
 from torch import nn
@@ -115,6 +115,25 @@ if devices == 2:
         steps = [None, None]
         torch.distributed.all_gather_object(steps, [trainer.global_step, trainer.should_stop])
         found[kind.__name__] = steps
+    class Long:
+        """A validation that nobody waits for."""
+        def __len__(self):
+            return 10**7
+        def __iter__(self):
+            return itertools.repeat(next(iter(loader())), len(self))
+    class Preempted(Net):
+        batches = 0
+        def validation_step(self, batch, batch_idx):
+            self.batches += 1
+            if trainer.global_rank == 1 and self.batches == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+    trainer, module = Trainer(**{**quiet, "default_root_dir": out}), Preempted()
+    try:
+        trainer.fit(module, loader(), Long())
+    except SystemExit as left:
+        places = [None, None]
+        torch.distributed.all_gather_object(places, [left.code, trainer.global_step, module.batches])
+        found["preempted"] = [*places, torch.load(out / "checkpoints" / "last.ckpt")["global_step"]]
     trainer = Trainer(**{**quiet, "strategy": "fsdp"})
     found["fsdp validate"] = [trainer.validate(Net(), loader(n), verbose=False)[0] for n in (13, 9)]
     class Unequal(torch.utils.data.IterableDataset):
@@ -214,6 +233,13 @@ def test_one_rank_that_wants_to_stop_ends_the_run_on_all_at_one_step(found: dict
     (first, _), (second, _) = found[2]["Half"]
     assert first == second
     assert 3 < first < 4000 * 4
+
+
+def test_a_signal_ends_a_long_validation_on_all_ranks_at_one_batch(found: dict[int, Any]) -> None:
+    first, second, saved = found[2]["preempted"]
+    assert first == second
+    assert first[:2] == [143, saved]
+    assert 3 <= first[2] < 10**7
 
 
 def test_sharded_parameters_see_each_sample_once_in_a_validation_of_uneven_shares(

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
-from blixt.trainer import Callback, seed_everything
+from blixt.trainer import Callback, EMAWeightAveraging, seed_everything
 
 from .samples import Classifier, make_data, make_loader
 from .test_trainer_resume import weights
@@ -156,3 +156,47 @@ def test_gradients_that_are_being_gathered_are_not_lost_by_a_signal_in_validatio
     assert module.trainer.counters.batch == 6
     module, _ = run(trainer, Drawing(), (), again=True, **options)
     assert torch.equal(weights(module), weights(whole))
+
+
+class SwapsWeights(Callback):
+    """What people write who validate an average: other weights from the validation's start to its end."""
+
+    def __init__(self) -> None:
+        self.kept: list[torch.Tensor] = []
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        self.kept = [parameter.detach().clone() for parameter in module.parameters()]
+        for parameter in module.parameters():
+            parameter.data.mul_(0.5)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        for parameter, kept in zip(module.parameters(), self.kept, strict=True):
+            parameter.data.copy_(kept)
+
+
+def averaged(make: Any, kind: Any, struck_at: tuple[int, ...], again: bool, **options: Any) -> Any:
+    """A run with a callback that validates other weights; the callback itself is returned as well."""
+    seed_everything(99 if again else 3)
+    module, other = Measured(struck_at), kind()
+    fit = make(
+        max_epochs=2, val_check_interval=5, enable_checkpointing=True, callbacks=[other], **options
+    ).fit
+    if struck_at:
+        with pytest.raises(SystemExit):
+            fit(module, make_loader(), Drawing())
+    else:
+        fit(module, make_loader(), Drawing(), ckpt_path="auto" if again else None)
+    return module
+
+
+@pytest.mark.parametrize("batch", [2, VAL_BATCHES + 3])
+@pytest.mark.parametrize("kind", [EMAWeightAveraging, SwapsWeights])
+def test_a_signal_in_a_validation_of_averaged_weights_loses_nothing(
+    trainer: Any, tmp_path: Path, kind: Any, batch: int
+) -> None:
+    whole = averaged(trainer, kind, (), again=False, default_root_dir=tmp_path / "whole")
+    broken = averaged(trainer, kind, (batch,), again=False)
+    prompt = kind is EMAWeightAveraging
+    assert (broken.validated == batch) == prompt, "only its owner can put other weights back: it ends first"
+    rest = averaged(trainer, kind, (), again=True)
+    assert torch.equal(weights(rest), weights(whole))

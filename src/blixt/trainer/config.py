@@ -152,10 +152,10 @@ def make_config(given: dict[str, Any]) -> TrainerConfig:
     _check_validation(values)
     for name in ("log_every_n_steps", "reload_dataloaders_every_n_epochs"):
         at_least(name, values[name], 0)
-    if isinstance(values["accumulate_grad_batches"], Mapping):
+    if type(values["accumulate_grad_batches"]) is dict:
         reason = "it is the same number in every epoch"
         fix = "Give the dict to the callback GradientAccumulationScheduler"
-        raise ConfigError("Trainer(accumulate_grad_batches)", values["accumulate_grad_batches"], reason, fix)
+        raise ConfigError("Trainer(accumulate_grad_batches)", "a dict", reason, fix)
     at_least("accumulate_grad_batches", values["accumulate_grad_batches"], 1)
     _check_clipping(values)
     return TrainerConfig(**values)

@@ -74,6 +74,10 @@ class HookPlan:
         label = f"[LightningModule]{type(self._module).__name__}.{event}"
         return (self._noted(event, getattr(self._module, event), (), label),)
 
+    def owners(self, event: str) -> list[object]:
+        """Who has a hook of its own for `event`."""
+        return [*self._with(event), *([self._module] if self.of_module(event) else [])]
+
     def call(self, event: str, *args: Any) -> None:
         """Call every hook of `event`; for events outside of the batch loop."""
         for hook in self.of(event):

@@ -14,6 +14,12 @@ from blixt.trainer.logbook_metrics import is_metric, parts_of
 if TYPE_CHECKING:
     from blixt.trainer.fit import Run
 
+_BEFORE_STEPS = (
+    *("on_validation_model_eval", "on_validation_start", "on_validation_epoch_start"),
+    "on_validation_batch_start",
+)
+"""Where others change weights for a validation; blixt's own callbacks know of validations that break off."""
+
 
 def validate(run: "Run", boundary: bool) -> bool:
     """Run the validation of this fit; whether it was broken off, because a signal asked for the end.
@@ -26,7 +32,8 @@ def validate(run: "Run", boundary: bool) -> bool:
     """
     assert run.evaluation is not None
     counters = run.counters
-    leaves = partial(_leaves, run) if boundary else None
+    weights = _Weights(run)
+    leaves = partial(_leaves, run, weights) if boundary else None
     if leaves is not None and leaves(0):
         return True
     if boundary:
@@ -45,12 +52,38 @@ def validate(run: "Run", boundary: bool) -> bool:
     return False
 
 
-def _leaves(run: "Run", done: int) -> bool:
-    """Whether all processes leave after `done` batches of this validation; wishes to stop let it end."""
+def _leaves(run: "Run", weights: "_Weights", done: int) -> bool:
+    """Whether all processes leave after `done` batches of this validation; wishes to stop let it end.
+
+    So do hooks that validate other weights than training's: only they know how to put those back.
+    """
     stop = run.stop
     if stop.requested is None and run.alone:
         return False
-    return stop.due(run.counters.batches, done) and stop.by_signal
+    return stop.due(run.counters.batches, done) and stop.by_signal and not weights.changed
+
+
+class _Weights:
+    """Tells whether hooks of the user's validate other weights, such as their average."""
+
+    def __init__(self, run: "Run") -> None:
+        owners = (owner for event in _BEFORE_STEPS for owner in run.hooks.owners(event))
+        asked = any(not type(owner).__module__.startswith("blixt.") for owner in owners)
+        # The same tensors later: strategies that shard put others into the module while it runs.
+        self._tensors: list[Any] = (
+            [p for p in run.module.parameters() if p.is_floating_point()] if asked else []
+        )
+        self._size = self._norm()
+
+    @property
+    def changed(self) -> bool:
+        """Whether they are others now; waits for the device."""
+        return not torch.equal(self._size, self._norm())
+
+    @torch.no_grad()
+    def _norm(self) -> torch.Tensor:
+        local = [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in self._tensors]
+        return torch.nn.utils.get_total_norm(local)
 
 
 class _Before:

@@ -83,11 +83,12 @@ class WeightAveraging(Callback):
         """Put the average where everybody looks for weights."""
         if self._average is None:
             return
-        strategy = trainer.fabric.strategy
-        if not self._swapped:
-            checkpoint["current_model_state"] = _kept(checkpoint["state_dict"])
-            with _Swap(self, module):
-                checkpoint["state_dict"] = _kept(strategy.module_state(module))
+        in_module = _kept(checkpoint["state_dict"])
+        with _Swap(self, module):
+            kept_here = _kept(trainer.fabric.strategy.module_state(module))
+        # A signal within a validation leaves the average in the module.
+        current, average = (kept_here, in_module) if self._swapped else (in_module, kept_here)
+        checkpoint["current_model_state"], checkpoint["state_dict"] = current, average
         checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self._count)}
 
     def on_load_checkpoint(self, trainer: "Trainer", module: "Module", checkpoint: dict[str, Any]) -> None:
@@ -147,7 +148,7 @@ class WeightAveraging(Callback):
     @torch.no_grad()
     def on_train_end(self, trainer: "Trainer", module: "Module") -> None:
         """The average is the result."""
-        if self._average is not None:
+        if self._average is not None and not self._swapped:
             for current, average in zip(_tensors(module), self._average, strict=True):
                 current.data.copy_(average)
 
