@@ -4,7 +4,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from blixt.cli import data_write
+from blixt.cli import data_keys, data_write
+from blixt.cli.data_keys import KeyFile
 from blixt.cli.failure import room
 from blixt.cli.options import Json, group
 from blixt.cli.output import ago, print_fields, print_json, print_table, say, size, waiting
@@ -84,13 +85,17 @@ def _columns(facts: dict[str, Any]) -> list[tuple[str, ...]]:
 
 @app.command()
 def verify(
-    location: Location, version: Version = None, options: StoreOptions = None, json: Json = False
+    location: Location,
+    version: Version = None,
+    key: KeyFile = None,
+    options: StoreOptions = None,
+    json: Json = False,
 ) -> int:
     """Compare every byte of a dataset with its checksums; exits with 1 and says where something is wrong."""
     with room("data", "DataError"), waiting(f"Reading {location}"):
         from blixt import data
 
-        report = data.verify(location, version, **data_write.store(options))
+        report = data.verify(location, version, **data_keys.key(key), **data_write.store(options))
     if json:
         print_json(
             {
@@ -116,6 +121,7 @@ def head(
     location: Location,
     rows: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 5,
     version: Version = None,
+    key: KeyFile = None,
     options: StoreOptions = None,
     json: Json = False,
 ) -> None:
@@ -123,7 +129,7 @@ def head(
     with room("data", "DataError"):
         from blixt import data
 
-        samples = data.head(location, rows, version, **data_write.store(options))
+        samples = data.head(location, rows, version, **data_keys.key(key), **data_write.store(options))
     if json:
         print_json([_plain(sample) for sample in samples])
         return

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from blixt.cli.data_keys import EncryptWith, encryption
 from blixt.cli.failure import CliError, room
 from blixt.cli.options import Json, parse_env
 from blixt.cli.output import print_json, say, size, waiting
@@ -57,6 +58,7 @@ def build(
     mode: Mode = None,
     chunk_bytes: ChunkBytes = None,
     compress: Compress = None,
+    encrypt: EncryptWith = None,
     executor: Annotated[
         str, typer.Option("--executor", help="`local`, `ranks`, `leases` or `ray`.")
     ] = "local",
@@ -80,6 +82,7 @@ def build(
             "chunk_bytes": chunk_bytes,
             "mode": mode,
             "compress": compress,
+            "encrypt": encryption(encrypt),
             **store(options),
         }
         if executor != "local":
@@ -126,6 +129,7 @@ def convert(
     mode: Mode = None,
     chunk_bytes: ChunkBytes = None,
     compress: Compress = None,
+    encrypt: EncryptWith = None,
     options: StoreOptions = None,
     json: Json = False,
 ) -> None:
@@ -150,6 +154,7 @@ def convert(
             "chunk_bytes": chunk_bytes,
             "mode": mode,
             "compress": compress,
+            "encrypt": encryption(encrypt),
             "allow_pickle": allow_pickle or None,
         }
         snapshot = foreign.convert(
@@ -166,6 +171,8 @@ def merge(
     inputs: Annotated[list[str], typer.Argument(help="Datasets with the same columns.")],
     output: Output = ...,  # pyright: ignore[reportArgumentType]
     mode: Mode = None,
+    encrypt: EncryptWith = None,
+    options: StoreOptions = None,
     json: Json = False,
 ) -> None:
     """Put datasets behind one another as one new dataset."""
@@ -173,7 +180,8 @@ def merge(
         from blixt import data
 
         given: dict[str, Any] = {"mode": mode} if mode else {}
-        snapshot = data.merge(inputs, output, **given)
+        first, *others = (data.open_store(place, **store(options)) for place in (output, *inputs))
+        snapshot = data.merge(others, first, encrypt=encryption(encrypt), **given)
     _written(snapshot, output, json)
 
 

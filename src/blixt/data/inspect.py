@@ -7,7 +7,7 @@ from typing import Any
 
 from blixt.data.crypto import Key
 from blixt.data.dataset import Dataset
-from blixt.data.errors import CorruptionError, DataError
+from blixt.data.errors import CorruptionError, DataError, DecryptionError
 from blixt.data.index import INDEX, decode_index
 from blixt.data.place import Place, as_store, open_file, read_stats
 from blixt.data.schema import Schema
@@ -135,6 +135,7 @@ def verify(
 
     Raises:
         DatasetNotFoundError, CorruptionError: when the snapshot itself cannot be read.
+        DecryptionError: when the dataset is encrypted, and with another key or none.
     """
     store = as_store(place, credentials, options)
     newest = max(versions(store), default=None)
@@ -168,6 +169,8 @@ def _file_problems(
     except NotFoundError as problem:
         yield CorruptionError(f"{name} is missing; restore it from a copy or build it again ({problem})")
         return
+    except DecryptionError:
+        raise  # what cannot be looked into is not damaged
     except DataError as problem:
         yield problem
         return
