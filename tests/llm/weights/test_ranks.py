@@ -16,7 +16,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> Reports:
-    return run_checks(2, [rank_checks.check_tensor_parallel, rank_checks.check_fsdp], folder)
+    checks = [rank_checks.check_tensor_parallel, rank_checks.check_fsdp, rank_checks.check_families]
+    return run_checks(2, checks, folder)
 
 
 @pytest.mark.parametrize("name", rank_checks.MODELS)
@@ -26,6 +27,12 @@ def test_tensor_parallel_ranks_hold_half_and_answer_as_the_whole(reports: Report
         local, whole = answer[name]["local"], answer[name]["whole"]
         assert 2 * local[-2] == whole[-2]
         assert local[-1] == whole[-1]
+
+
+@pytest.mark.parametrize("kind", rank_checks.KINDS)
+def test_every_family_divided_at_loading_answers_as_the_whole(reports: Reports, kind: str) -> None:
+    for answer in reports.of(rank_checks.check_families):
+        assert answer[kind] < 1e-5
 
 
 def test_fsdp_ranks_answer_as_the_whole(reports: Reports) -> None:
