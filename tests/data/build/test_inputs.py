@@ -164,7 +164,7 @@ def test_map_takes_inputs_of_every_kind(tmp_path: Path) -> None:
         "hugging face": (datasets.Dataset.from_list(rows), rows),
     }
     for name, (inputs, expected) in sources.items():
-        map(write_repr, inputs, tmp_path / name, num_workers=1, unit_size=4)
+        map(write_repr, inputs, tmp_path / name, num_workers=0, unit_size=4)
         found = sorted(path.read_text() for path in (tmp_path / name).glob("*.txt"))
         assert found == sorted(repr(one) for one in expected), name
 
