@@ -1,13 +1,19 @@
 """Batches that are looked up together are the ones read one by one, and damage shows at its own step."""
 
+import random
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from blixt.data import CorruptionError, Dataset, DatasetWriter, Loader
-from blixt.data.together import Due, Part, unchecked
+from blixt.data.loader.threads import threaded
+from blixt.data.steps import Steps
+from blixt.data.together import Due, Part, Stored, unchecked
 
 ROWS, BATCH = 403, 8
 
@@ -96,6 +102,33 @@ def test_a_batch_that_did_not_pass_is_checked_again() -> None:
     for batch in (1, 2, 1):
         with pytest.raises(CorruptionError):
             due.check(batch)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_thread_runs_further_ahead_only_while_batches_lie_in_place(seed: int) -> None:
+    """And it comes to no standstill, however the two kinds of batches alternate."""
+    dice = random.Random(seed)
+    kinds = [kind for _ in range(30) for kind in [dice.random() < 0.5] * dice.randrange(1, 60)]
+    read = Counter[str]()
+
+    class Lane:
+        dataset = SimpleNamespace(row_bytes=1.0)
+
+        def batches(self, steps: Steps, chosen: range) -> Iterator[Any]:
+            for step in chosen:
+                read["batches"] += 1
+                yield Stored([], [], [], [], lambda: None) if kinds[step] else step
+
+        def finish(self, steps: Steps, step: int, batch: Any) -> Any:
+            return batch
+
+    steps = Steps(len(kinds), 1)
+    for step, batch in threaded(cast("Any", Lane()), steps, threads=1, prefetch=3, timeout_s=60):
+        assert batch == step or kinds[step]
+        in_memory = sum(not kind for kind in kinds[step + 1 : read["batches"]])
+        assert in_memory <= 3, "what takes memory is read no further ahead than prefetch says"
+        assert read["batches"] - step - 1 <= 64
+    assert read["batches"] == len(kinds)
 
 
 def test_an_array_of_a_batch_has_memory_of_its_own(folder: Path) -> None:
