@@ -180,6 +180,21 @@ def test_a_run_begun_anew_forgets_the_old_checkpoints(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_a_run_whose_time_is_over_saves_ends_and_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = small_model(tmp_path / "base")
+    data = write_rows(
+        tmp_path / "data.jsonl", [{"prompt": f"{i} is", "completion": f" {i}"} for i in range(40)]
+    )
+    settings: dict[str, Any] = {"steps": 100_000, "batch_size": 2, "block_size": 32, "merge": False}
+    settings |= {"checkpoint.every": 0, "checkpoint.stop_after_s": 0.001}
+    ended = [finetune(base, data, tmp_path / "out", **settings)["steps"] for _ in range(2)]
+    assert 0 < ended[0] < ended[1] < 100_000
+    assert f"stopped after step {ended[0]} (checkpoint.stop_after_s=0.001)" in capsys.readouterr().err
+    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists()
+
+
 def test_sigterm_saves_after_the_step_and_ends_with_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

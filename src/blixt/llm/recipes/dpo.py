@@ -174,7 +174,7 @@ def run(config: DPOConfig) -> dict[str, Any]:
         show_samples(report, 0, model, tokenizer, encode)
 
     batches = iter(train)
-    with stopping(fabric, progress["step"]) as stop:
+    with stopping(fabric, progress["step"], config.checkpoint.stop_after_s) as stop:
         for step in range(progress["step"] + 1, steps + 1):
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)

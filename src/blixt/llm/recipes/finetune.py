@@ -173,7 +173,7 @@ def run(config: FinetuneConfig) -> dict[str, Any]:
                 save_best(fabric, kept / "best.ckpt", state)
         show_samples(report, step, model, tokenizer, chat_encoder(tokenizer))
 
-    with stopping(fabric, progress["step"]) as stop:
+    with stopping(fabric, progress["step"], config.checkpoint.stop_after_s) as stop:
         if progress["step"] == 0:
             with report.aside():
                 look(0)

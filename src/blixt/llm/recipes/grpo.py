@@ -197,7 +197,7 @@ def run(config: GRPOConfig) -> dict[str, Any]:
         report.log(0, {"val_reward": progress["first"]})
         show_samples(report, 0, model, tokenizer, encode)
 
-    with stopping(fabric, progress["step"]) as stop:
+    with stopping(fabric, progress["step"], config.checkpoint.stop_after_s) as stop:
         for step in range(progress["step"] + 1, config.steps + 1):
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)

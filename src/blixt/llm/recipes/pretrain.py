@@ -178,7 +178,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     report.say(checkpoints.going_on or show(config))
 
     batches = endless(loader)
-    with stopping(fabric, progress["step"]) as stop:
+    with stopping(fabric, progress["step"], config.checkpoint.stop_after_s) as stop:
         for step in range(progress["step"] + 1, config.steps + 1):
             rate = config.optim.learning_rate * schedule(step - 1)
             set_learning_rate(optimizers, rate)

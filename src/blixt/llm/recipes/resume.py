@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from threading import Timer
 from typing import Any, cast
 
 import torch
@@ -41,14 +42,19 @@ class ResumeConfig:
         every: Steps between two checkpoints; 0 is only at the end of the run.
         keep: How many of the newest to keep.
         resume: Go on from the newest one, when there is one. False begins anew and overwrites.
+        stop_after_s: Save and end after the step in which so many seconds are over, counted from this
+            start; a restart goes on. None ends with the last step.
     """
 
     dir: str | None = None
     every: int = 100
     keep: int = 1
     resume: bool = True
+    stop_after_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.stop_after_s is not None and self.stop_after_s <= 0:
+            raise RecipeError(f"checkpoint.stop_after_s is {self.stop_after_s}: it must be above 0")
         if self.every < 0 or self.keep < 1:
             raise RecipeError(
                 f"checkpoint.every={self.every}, checkpoint.keep={self.keep}: use every >= 0 and keep >= 1"
@@ -211,22 +217,28 @@ class TrainState:
 
 
 @contextmanager
-def stopping(fabric: Fabric, step: int) -> Generator[StopAgreement]:
+def stopping(fabric: Fabric, step: int, after_s: float | None = None) -> Generator[StopAgreement]:
     """While inside, SIGTERM (and a cluster's requeue signal) asks all ranks to stop after the same step.
 
     Ask `due(step)` after each step; when it says so, save and leave the loop. The process then exits as one
-    that was told to.
+    that was told to, unless it was its own time that was over.
 
     Args:
         fabric: Launched.
         step: Steps done so far.
+        after_s: Ask so many seconds from now; None never does.
     """
     stop = StopAgreement(fabric, 1_000_000 + next(_RUNS))
+    clock = Timer(after_s or 0.0, stop.request, (f"checkpoint.stop_after_s={after_s}",))
+    clock.daemon = True
     with SignalHandlers(stop.request, fabric.environment):
         stop.start(step)
+        if after_s is not None:
+            clock.start()
         try:
             yield stop
         finally:
+            clock.cancel()
             stop.close()
     code = stop.finish()
     if code is not None:
