@@ -1,5 +1,6 @@
 """Clients that send their bodies slowly: what they hold together is bounded, and comes back."""
 
+import asyncio
 import contextlib
 import socket
 
@@ -8,6 +9,7 @@ import pytest
 
 from blixt.serve import Limits, Server
 from blixt.serve.http.hot_patience import Patience
+from blixt.serve.http.patient import PatientApp
 from blixt.serve.testing import running, wait_until
 
 from .apis import Raw
@@ -69,11 +71,12 @@ TRICKLING = [
 ]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["hot", "cold"])
+@pytest.fixture(scope="module", params=["hot", "cold", "h11"])
 def strict(request):
     """A server that is soon tired of a body that comes drop by drop; a pause alone does not tire it."""
     limits = Limits(receive_timeout_s=0.5, min_bytes_per_s=1e6)
-    with running(Server(Raw(), accelerator="cpu", limits=limits, hot_lane=request.param)) as service:
+    server = Server(Raw(), accelerator="cpu", limits=limits, hot_lane=request.param != "cold")
+    with running(server, uvicorn={"http": "h11"} if request.param == "h11" else None) as service:
         yield service
 
 
@@ -110,6 +113,40 @@ def test_a_body_that_trickles_for_ever_is_408_and_ends_the_connection(strict, he
     received = next(answer for answer in tries if answer is not None)
     assert received.startswith(b"HTTP/1.1 408")
     assert b"connection: close\r\n" in received
+
+
+async def told_by_asgi(patience, *events):
+    """What a client gets whose body comes as these events, and what the app sees of it."""
+    seen, sent, coming = [], [], iter(events)
+
+    async def app(scope, receive, send):
+        while not seen or seen[-1].get("more_body"):
+            seen.append(await receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive():
+        event = next(coming, None)
+        if event is None:
+            await asyncio.get_running_loop().create_future()  # nothing more comes
+        return event
+
+    async def send(event):
+        sent.append(event)
+
+    await PatientApp(app, patience)({"type": "http"}, receive, send)
+    return sent, seen
+
+
+@pytest.mark.anyio
+async def test_where_only_asgi_is_left_a_body_that_stops_is_408_and_the_app_told_that_nobody_is_there():
+    patience = Patience.of(Limits(receive_timeout_s=0.01), float("inf"))
+    piece = {"type": "http.request", "body": b"a", "more_body": True}
+    sent, seen = await told_by_asgi(patience, piece)
+    assert (sent[0]["status"], b"stopped" in sent[1]["body"], len(sent)) == (408, True, 2)
+    assert seen == [piece, {"type": "http.disconnect"}]
+    whole = {"type": "http.request", "body": b"a"}
+    sent, seen = await told_by_asgi(patience, whole)
+    assert (sent[0]["status"], seen) == (200, [whole])
 
 
 @pytest.mark.parametrize(

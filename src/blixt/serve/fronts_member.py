@@ -148,7 +148,7 @@ def main(spec: FrontSpec) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INHERITED_SIGNALS)
     logging.basicConfig(format=f"%(asctime)s front {spec.slot} %(levelname)s %(message)s", level=logging.INFO)
-    run_loop(_run(spec))
+    run_loop(_run(spec), spec.listening.loop)
 
 
 async def _run(spec: FrontSpec) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from blixt.serve.callbacks import Events
+from blixt.serve.errors import ConfigError
 from blixt.serve.page import keep_large_buffers
 from blixt.serve.pools import renew
 from blixt.serve.service import Service
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 YOUNG_OBJECTS = 20_000
 
 
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end on uvloop, or on asyncio's own loop where there is none."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
+def run_loop(main: Coroutine[Any, Any, None], kind: str = "auto") -> None:
+    """Run to the end on uvloop, or on asyncio's own loop where there is none or `kind` is "asyncio"."""
+    new_event_loop = asyncio.new_event_loop
+    if kind != "asyncio":
+        try:
+            from uvloop import new_event_loop
+        except ImportError:
+            if kind != "auto":
+                main.close()
+                raise ConfigError("loop='uvloop' cannot be had: pip install uvloop.") from None
     keep_large_buffers()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(main)

@@ -4,7 +4,9 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from blixt.serve.errors import ConfigError, PortInUse, ServeError
 
@@ -21,6 +23,7 @@ class Listening:
         ssl_keyfile: PEM file of its key; None if it is in `ssl_certfile`.
         ssl_keyfile_password: Opens the key.
         hot_lane: Let eligible routes skip ASGI.
+        uvicorn: More settings of uvicorn's, see `uvicorn_options`.
     """
 
     log_level: str = "warning"
@@ -28,6 +31,7 @@ class Listening:
     ssl_keyfile: str | None = None
     ssl_keyfile_password: str | None = None
     hot_lane: bool = True
+    uvicorn: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def check(self) -> None:
         """See that the certificate can be read, before a port is taken.
@@ -52,8 +56,26 @@ class Listening:
         """What a URL begins with."""
         return "http" if self.ssl_certfile is None else "https"
 
+    @property
+    def backlog(self) -> int:
+        """How many connections may wait to be accepted."""
+        return self.uvicorn.get("backlog", BACKLOG)
 
-def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False) -> socket.socket:
+    @property
+    def loop(self) -> str:
+        """Which event loop: "auto", "uvloop" or "asyncio"."""
+        name = self.uvicorn.get("loop", "auto")
+        return "asyncio" if name == "none" else name
+
+    @property
+    def http(self) -> str:
+        """Which of uvicorn's parsers; the hot lane needs httptools."""
+        return self.uvicorn.get("http", "auto")
+
+
+def listen(
+    host: str, port: int, uds: str | None = None, *, shared: bool = False, backlog: int = BACKLOG
+) -> socket.socket:
     """A listening TCP socket, or unix socket if `uds` is given.
 
     Args:
@@ -61,13 +83,14 @@ def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False
         port: 0 takes a free one.
         uds: A path instead.
         shared: More sockets of this user's will listen on the same port, and the kernel spreads connections.
+        backlog: How many connections may wait to be accepted.
 
     Raises:
         PortInUse: Somebody else listens there.
         ConfigError: The address cannot be used on this machine.
     """
     if uds is not None:
-        return _listen_unix(uds)
+        return _listen_unix(uds, backlog)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, OverflowError) as error:
@@ -80,7 +103,7 @@ def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise _explained(error, f"{host}:{port}", "Choose another port, or 0 for a free one.") from None
@@ -88,7 +111,9 @@ def listen(host: str, port: int, uds: str | None = None, *, shared: bool = False
     return sock
 
 
-def listen_many(host: str, port: int, uds: str | None, count: int) -> list[socket.socket]:
+def listen_many(
+    host: str, port: int, uds: str | None, count: int, backlog: int = BACKLOG
+) -> list[socket.socket]:
     """A listening socket for each front; of a unix path there is one, which they share.
 
     Raises:
@@ -96,14 +121,14 @@ def listen_many(host: str, port: int, uds: str | None, count: int) -> list[socke
         ConfigError: The address cannot be used on this machine.
     """
     if count == 1 or uds is not None:
-        sock = listen(host, port, uds)
+        sock = listen(host, port, uds, backlog=backlog)
         return [sock, *(sock.dup() for _ in range(count - 1))]
     if port:
         listen(host, port).close()  # a port that may be shared would also let strangers of this user in
-    socks = [listen(host, port, shared=True)]
+    socks = [listen(host, port, shared=True, backlog=backlog)]
     try:
         while len(socks) < count:
-            socks.append(listen(host, socks[0].getsockname()[1], shared=True))
+            socks.append(listen(host, socks[0].getsockname()[1], shared=True, backlog=backlog))
     except ServeError:
         for sock in socks:
             sock.close()
@@ -120,13 +145,13 @@ def address_of(sock: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://{host}:{name[1]}"
 
 
-def _listen_unix(path: str) -> socket.socket:
+def _listen_unix(path: str, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
             os.unlink(path)  # left behind by a server that was killed
         sock.bind(path)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise _explained(error, path, "Choose another path.") from None

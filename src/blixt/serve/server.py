@@ -62,6 +62,8 @@ class Server:
         '/predict'
     """
 
+    _uvicorn_may: frozenset[str] = frozenset()
+
     def __init__(
         self,
         api: API | Sequence[API],
@@ -144,6 +146,7 @@ class Server:
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
         ssl_keyfile_password: str | None = None,
+        uvicorn: Mapping[str, Any] | None = None,
         on_listening: Callable[[str], None] | None = None,
     ) -> None:
         """Serve until SIGTERM or Ctrl-C, then finish what was admitted and return.
@@ -157,6 +160,8 @@ class Server:
             ssl_certfile: PEM file of a certificate: serve HTTPS.
             ssl_keyfile: PEM file of its key, if it is not in the same file.
             ssl_keyfile_password: Opens the key.
+            uvicorn: More of uvicorn's settings, such as `{"headers": [("x-zone", "a")], "backlog": 64}`; what
+                cannot be obeyed is refused by name.
             on_listening: Called with the URL (or the unix socket's path) once connections are accepted.
 
         Raises:
@@ -166,9 +171,13 @@ class Server:
         from blixt.serve.fronts_single import say
         from blixt.serve.listen import Listening, address_of, listen_many
         from blixt.serve.service import path_of
+        from blixt.serve.uvicorn_options import check
 
-        listening = Listening(log_level, ssl_certfile, ssl_keyfile, ssl_keyfile_password, self.hot_lane)
+        listening = Listening(
+            log_level, ssl_certfile, ssl_keyfile, ssl_keyfile_password, self.hot_lane, uvicorn or {}
+        )
         try:
+            check(listening.uvicorn, self._uvicorn_may)
             listening.check()
             if self.fronts > 1 and self._app is not None:
                 raise ConfigError(
@@ -179,7 +188,8 @@ class Server:
                 if sock is not None:
                     socks = [sock] * self.fronts
                 else:
-                    socks = [stack.enter_context(s) for s in listen_many(host, port, uds, self.fronts)]
+                    opened = listen_many(host, port, uds, self.fronts, listening.backlog)
+                    socks = [stack.enter_context(s) for s in opened]
                 address = address_of(socks[0], listening.scheme)
                 say(f"{address} serves {', '.join(path_of(api) for api in self.apis)}; Ctrl-C stops")
                 if on_listening is not None:
@@ -195,11 +205,11 @@ class Server:
         from blixt.serve.fronts_single import run_loop, serve
 
         if self.fronts == 1:
-            run_loop(serve(self, socks[0], listening))
+            run_loop(serve(self, socks[0], listening), listening.loop)
             return
         from blixt.serve.fronts import supervise
 
-        run_loop(supervise(self, socks, listening))
+        run_loop(supervise(self, socks, listening), listening.loop)
 
 
 def _check(apis: list[API], callbacks: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -33,6 +34,7 @@ from .loggers import Logger, LoggerConnector
 from .loops.base import LitLoop
 from .loops.checks import check_hooks
 from .middlewares import MaxSizeMiddleware, RequestCountMiddleware
+from .run_options import COLD, RunOptions, options_of
 from .specs.queues import SpecServer
 from .status import WorkerSetupStatus
 from .utils import add_ssl_context_from_env, configure_logging
@@ -223,10 +225,11 @@ class LitServer:
             generate_client_file: Write a small `client.py` into this folder, unless there is one.
             api_server_worker_type: "process" or "thread"; accepted.
             pretty_logs: Log through rich.
-            kwargs: `ssl_certfile`, `ssl_keyfile`, `ssl_keyfile_password`, `uds`.
+            kwargs: Uvicorn's settings, see `run_options`.
 
         Raises:
             ValueError: An argument cannot be.
+            TypeError: Uvicorn knows no such setting, or it cannot be obeyed here.
             RuntimeError: The workers' setup failed.
         """
         if host not in HOSTS:
@@ -246,10 +249,17 @@ class LitServer:
             logger.info("Swagger UI is available at http://%s:%s/docs", host, number)
         self._server.fronts = num_api_servers or 1
         try:
-            tls = {name: str(path) for name, path in add_ssl_context_from_env(kwargs).items()}
-            options: dict[str, Any] = {**kwargs, **tls}
+            options = options_of({**kwargs, **add_ssl_context_from_env(kwargs)})
             told = partial(_say_running, log_level)
-            self._server.run(host, number, log_level=log_level, on_listening=told, **options)
+            self._server.obey(options)
+            self._server.run(
+                host,
+                number,
+                log_level=log_level,
+                on_listening=told,
+                uvicorn=options.uvicorn,
+                **options.run,
+            )
         except SystemExit as error:
             if error.code == SetupFailed.exit_code:
                 message = "One or more workers failed to start. Shutting down LitServe"
@@ -338,6 +348,8 @@ def _listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
 class _Server(Server):
     """blixt's server with LitServe's routes in every front."""
 
+    _uvicorn_may = COLD
+
     def __init__(self, lit: LitServer, apis: list[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(apis, *args, **kwargs)
         self._described = describe(lit)
@@ -350,6 +362,16 @@ class _Server(Server):
         add_routes(app, self._described, self._info_path)
         self._specs.connect(app, service.of)
         return app
+
+    def obey(self, options: RunOptions) -> None:
+        """Take what was not known when the server was made."""
+        self.limits = replace(self.limits, **options.limits)
+        self.served = replace(self.served, limits=self.limits)
+        self.service.served, self.service.limits = self.served, self.limits
+        if options.root_path:
+            self.web = replace(self.web or Web(), root_path=options.root_path)
+            if self._app is not None:
+                self._app.root_path, self._app.web = options.root_path, self.web
 
     def _run(self, socks: list[socket.socket], listening: Listening) -> None:
         self._specs.set_up()  # before the workers get theirs

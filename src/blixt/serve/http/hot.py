@@ -13,18 +13,18 @@ from functools import partial
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from blixt.serve.http.body import BlockReceiver
-from blixt.serve.http.exchange import JSON
 from blixt.serve.http.hot_broken import heard
 from blixt.serve.http.hot_exchange import HotExchange
 from blixt.serve.http.hot_heads import Heads
 from blixt.serve.http.hot_linger import LingeringTransport
 from blixt.serve.http.hot_patience import Patience, Verdict
 from blixt.serve.http.hot_routes import HotRoute
+from blixt.serve.http.hot_watch import WatchedProtocol
 from blixt.serve.slab import Slab
 
+NEVER = 2**62
 SLAB_FROM_BYTES = 64 * 2**10
 _SLAB_FROM_DIGITS = len(str(SLAB_FROM_BYTES))
 MALFORMED = Verdict(400, "The request is not valid HTTP.")
@@ -44,7 +44,7 @@ NOTED = frozenset(
 )
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(WatchedProtocol):
     """One connection.
 
     Args:
@@ -55,8 +55,6 @@ class HotProtocol(HttpToolsProtocol):
         uvicorn: What uvicorn gives every protocol.
     """
 
-    cycle: Any  # the request parsed last: a HotExchange or uvicorn's cycle
-
     def __init__(
         self,
         routes: Mapping[bytes, HotRoute],
@@ -65,26 +63,15 @@ class HotProtocol(HttpToolsProtocol):
         heads: Heads,
         **uvicorn: Any,
     ) -> None:
-        super().__init__(**uvicorn)
-        self.seen_at = 0.0  # the client's last bytes, or the end of the last answer
+        super().__init__(patience, heads, **uvicorn)
         self._routes = routes
         self._slab = slab
-        self._patience = patience
-        self._heads = heads
-        self._timer: asyncio.TimerHandle | None = None
-        self._active: Any = None  # the request being answered
         self._lend: HotExchange | None = None  # its body goes on into the slab once this read is parsed
         self._is_lent = False
-        self._verdict: Verdict | None = None  # what the client is told once everything before is answered
-        self._broken: Any = None  # the request whose own body the verdict is about
         self._noted: dict[bytes, bytes] = {}
-        self._in_head = False
-        self._in_body = False
-        self._began_at = 0.0  # the head, and then the body
-        self.read_bytes = 0  # of a head, and then of a body, that spans reads: without the first of them
+        self._crowded_from = self.limit_concurrency or NEVER  # connections; from here on uvicorn refuses
         self._is_large = False  # this read could hold a head that is too large
         self._stalled = False  # an answer is done, but the client has not taken it: begin no other
-        self._unsent_bytes = 0
 
     # -- the connection -------------------------------------------------------------------------------------
 
@@ -93,8 +80,7 @@ class HotProtocol(HttpToolsProtocol):
         real = cast(asyncio.Transport, transport)  # uvloop's transports inherit nothing
         self._closing = LingeringTransport(real, self._may_be_sending, self.loop)
         super().connection_made(cast(asyncio.Transport, self._closing))
-        self.seen_at = self._began_at = self.loop.time()
-        self._timer = self.loop.call_later(self._patience.look_s, self._look)
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the client has gone; its requests are cancelled."""
@@ -180,6 +166,9 @@ class HotProtocol(HttpToolsProtocol):
         if route is None and b"?" in url:
             route = self._routes.get(url.partition(b"?")[0])
         if route is None or parser.get_method() != b"POST" or parser.should_upgrade():
+            self._begin_cold()
+            return
+        if len(self.connections) >= self._crowded_from:
             self._begin_cold()
             return
         keep_alive = parser.should_keep_alive()
@@ -286,13 +275,6 @@ class HotProtocol(HttpToolsProtocol):
         if b"expect" in exchange.noted and exchange.noted[b"expect"].lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def heads(self) -> Heads:
-        """The common headers as they are now."""
-        heads = self._heads
-        if heads.made_of is not self.server_state.default_headers:
-            heads.make(self.server_state.default_headers)
-        return heads
-
     def has_excess(self, exchange: HotExchange) -> None:
         """A body has outgrown its bound: the request is refused as soon as it is its turn."""
         if exchange is self._active:
@@ -312,12 +294,14 @@ class HotProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.on_message_complete()
 
+    def _take_connection_back(self) -> None:
+        if self._is_lent:
+            self._switch(self)
+
     def _switch(self, protocol: asyncio.BaseProtocol) -> None:
         self.transport.pause_reading()  # uvloop chooses between the kinds of protocol when reading starts
         self.transport.set_protocol(protocol)
         self.transport.resume_reading()
-
-    # -- what does not go well ------------------------------------------------------------------------------
 
     def _upgrade(self) -> None:
         if self._should_upgrade():
@@ -326,75 +310,3 @@ class HotProtocol(HttpToolsProtocol):
             self.handle_websocket_upgrade()
         else:
             self._unsupported_upgrade_warning()
-
-    def _refuse(self, verdict: Verdict) -> None:
-        """Tell the client, after the answers it still gets."""
-        self._verdict = verdict = self._verdict or verdict
-        cycle = self._broken = self.cycle if self._in_body else None
-        if cycle is not None and type(cycle) is not HotExchange:
-            cycle.message_event.set()  # what it waits for comes no more
-            if cycle.response_complete:
-                self._pronounce(verdict)
-        elif cycle is not None and cycle is self._active:
-            self._pronounce(verdict)
-        else:
-            if cycle is not None:
-                self.pipeline.popleft()
-                cycle.leave()
-            if not self.pipeline and (self._active is None or self._active.response_complete):
-                self._pronounce(verdict)
-
-    def _asks_in_vain(self, cycle: Any) -> bool:
-        """Whether the app asks for the rest of a broken body; then the client is told what is wrong."""
-        if cycle is not self._broken or self._verdict is None or cycle.body:
-            return False
-        self._pronounce(self._verdict)
-        cycle.disconnected = True  # nothing that the app may still say is sent
-        return True
-
-    def _pronounce(self, verdict: Verdict) -> None:
-        if self.transport.is_closing():
-            return
-        active = self._active
-        if active is None or active is not self._broken or not active.response_started:
-            length = (b"content-length", b"%d" % len(verdict.body))
-            head = self.heads().head(verdict.status, [JSON, length], keep_alive=False)
-            self.transport.write(head + b"\r\n" + verdict.body)
-        if type(active) is HotExchange and not active.response_complete:
-            if self._is_lent:
-                self._switch(self)
-            active.leave()
-        self.transport.close()
-
-    def _may_be_sending(self) -> bool:
-        return self._in_body or self._verdict is not None or self.flow.read_paused
-
-    def _look(self) -> None:
-        """Every few seconds: has this client had its time?"""
-        patience, now = self._patience, self.loop.time()
-        self._timer = self.loop.call_later(patience.look_s, self._look)
-        if self.flow.write_paused:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent < self._unsent_bytes:
-                self._unsent_bytes, self.seen_at = unsent, now
-            elif now - self.seen_at > patience.read_s:
-                self.transport.abort()
-        elif self._in_head:
-            if now - self._began_at > patience.head_s:
-                self._refuse(patience.head_verdict)
-        elif self._in_body and self._verdict is None:
-            if self.flow.read_paused:
-                self._began_at += patience.look_s  # we do not read: this time is not the client's
-            elif verdict := patience.of_body(now - self.seen_at, now - self._began_at, self.read_bytes):
-                self._refuse(verdict)
-        elif self._active is not None and not self._active.response_complete:
-            if type(self._active) is HotExchange:
-                self._active.keep_alive_comment(now)
-        else:
-            if now - self.seen_at > patience.keep_alive_s and not self.pipeline:
-                self.transport.close()
-
-    def _stop_looking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

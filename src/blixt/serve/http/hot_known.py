@@ -78,7 +78,9 @@ class KnowingProtocol(HotProtocol):
     def __init__(self, known: KnownHeads, *hot: Any, **uvicorn: Any) -> None:
         super().__init__(*hot, **uvicorn)
         self._known = known
-        self._misses = 0  # in a row; beyond the bound this connection's reads are not looked up any more
+        # In a row; beyond the bound this connection's reads are not looked up any more, as are those of a
+        # server that counts connections, each of whose requests must be looked at.
+        self._misses = 0 if self.limit_concurrency is None else MAX_MISSES + 1
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: one whole request with a known head, or something for the parser."""

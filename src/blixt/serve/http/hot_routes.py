@@ -33,7 +33,19 @@ CALLBACKS = {
 }
 JSON_TYPE = b"application/json"
 _TELLING = META_HEADERS - {b"content-type"}
-ATTRIBUTES = ("cycle", "flow", "headers", "loop", "parser", "pipeline", "scope", "server_state", "transport")
+ATTRIBUTES = (
+    "connections",
+    "cycle",
+    "flow",
+    "headers",
+    "limit_concurrency",
+    "loop",
+    "parser",
+    "pipeline",
+    "scope",
+    "server_state",
+    "transport",
+)
 
 
 @dataclass

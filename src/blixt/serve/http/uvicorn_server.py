@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from blixt.serve.http.doorman import Doorman
+from blixt.serve.http.hot_patience import Patience
+from blixt.serve.http.patient import PatientApp
 from blixt.serve.listen import Listening
+from blixt.serve.uvicorn_options import passed
 
 if TYPE_CHECKING:
     from blixt.serve.http.app import ServeApp
@@ -27,27 +30,27 @@ class UvicornServer(uvicorn.Server):
     """
 
     def __init__(self, app: "ServeApp | Doorman", listening: Listening, on_tick: Callable[[], None]) -> None:
-        service = app.service
-        limits = service.limits
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=_protocol(app, listening.hot_lane),  # type: ignore[arg-type]  # a factory serves as well
-                ws="none" if isinstance(app, Doorman) else "websockets-sansio",
-                ws_max_size=limits.max_payload_bytes,
-                ws_ping_interval=SOCKET_PING_S,
-                ws_ping_timeout=SOCKET_PING_S,
-                lifespan="on",
-                log_level=listening.log_level,
-                access_log=False,
-                ssl_certfile=listening.ssl_certfile,
-                ssl_keyfile=listening.ssl_keyfile,
-                ssl_keyfile_password=listening.ssl_keyfile_password,
-                proxy_headers=False,
-                timeout_keep_alive=max(1, round(limits.keep_alive_s)),
-                timeout_graceful_shutdown=max(1, round(limits.stop_s)),
-            )
-        )
+        limits = app.service.limits
+        settings: dict[str, Any] = {
+            "http": _protocol(app, listening),
+            "ws": "none" if isinstance(app, Doorman) else "websockets-sansio",
+            "ws_max_size": limits.max_payload_bytes,
+            "ws_ping_interval": SOCKET_PING_S,
+            "ws_ping_timeout": SOCKET_PING_S,
+            "lifespan": "on",
+            "log_level": listening.log_level,
+            "access_log": False,
+            "ssl_certfile": listening.ssl_certfile,
+            "ssl_keyfile": listening.ssl_keyfile,
+            "ssl_keyfile_password": listening.ssl_keyfile_password,
+            "proxy_headers": False,
+            "timeout_keep_alive": max(1, round(limits.keep_alive_s)),
+            "timeout_graceful_shutdown": max(1, round(limits.stop_s)),
+            "h11_max_incomplete_event_size": limits.max_header_bytes,
+        }
+        watched = callable(settings["http"])
+        served: Any = app if watched else PatientApp(app, Patience.of(limits, float("inf")))
+        super().__init__(uvicorn.Config(served, **{**settings, **passed(listening.uvicorn)}))
         self._was_started = asyncio.Event()
         self._ticked = on_tick
 
@@ -75,7 +78,7 @@ class UvicornServer(uvicorn.Server):
         yield
 
 
-def _protocol(app: "ServeApp | Doorman", hot_lane: bool) -> Any:
+def _protocol(app: "ServeApp | Doorman", listening: Listening) -> Any:
     """The hot lane's protocol if it can be had, else uvicorn's own; the service is told each path's lane.
 
     Without a hot route the protocol still watches over slow clients and large headers.
@@ -83,12 +86,13 @@ def _protocol(app: "ServeApp | Doorman", hot_lane: bool) -> Any:
     from blixt.serve.http.hot_routes import choose, unfit_reason
     from blixt.serve.service import LaneChoice
 
-    unfit = unfit_reason()
-    routes, app.service.lanes = choose(app.lanes, app.cold_reason, unfit if hot_lane else "hot_lane=False")
+    unfit = 'http="h11"' if listening.http == "h11" else unfit_reason()
+    off = unfit if listening.hot_lane else "hot_lane=False"
+    routes, app.service.lanes = choose(app.lanes, app.cold_reason, off)
     sockets = app.sockets.keys() - app.lanes.keys()
     app.service.lanes |= {path: LaneChoice("cold", "a websocket") for path in sockets}
     if unfit is not None:
-        return "auto"
+        return listening.http
     from blixt.serve.http.hot_known import protocol_factory
 
     return protocol_factory(routes, app.service)

@@ -136,6 +136,7 @@ class Web:
             "user middleware sees its requests": bool(self.middlewares),
             "CORS headers are added to its answers": self.cors is not None,
             "tracing is on": self.tracing,
+            "its log tells the clients behind proxies": bool(self.trusted_proxies and self.access_log),
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
