@@ -28,6 +28,7 @@ from blixt.data.store import (
 from .servers.azurite import Azure
 from .servers.faulty import Fault, FaultyProxy
 from .servers.seaweed import ACCESS, S3, SECRET
+from .servers.web import WebServer
 
 CONTENT = bytes(range(256)) * 4
 
@@ -255,6 +256,44 @@ class TestCredentials:
             clock.now += 20
             with pytest.raises(PermissionDeniedError, match="callback for credentials failed"):
                 store.get("a")
+
+    def test_the_session_token_of_temporary_ones_is_sent(self, tmp_path: Path) -> None:
+        def callback() -> dict[str, Any]:
+            keys = {"access_key_id": "A", "secret_access_key": "B", "session_token": "C"}
+            return {**keys, "expires_at": time.time() + 3600}
+
+        (tmp_path / "bucket").mkdir()
+        (tmp_path / "bucket" / "a").write_bytes(b"1")
+        for given in (callback, {name: one for name, one in callback().items() if name != "expires_at"}):
+            with WebServer(tmp_path) as server:
+                store = open_store(
+                    "s3://bucket", credentials=given, options={"endpoint": server.address, "region": "x"}
+                )
+                assert store.get_range("a", 0, 1) == b"1"
+                assert {headers["x-amz-security-token"] for _, headers in server.requests} == {"C"}
+
+    @pytest.mark.parametrize("kind", ["account_key", "sas_token"])
+    def test_azures_come_from_a_callback_too(self, azure: Azure, kind: str) -> None:
+        def callback() -> dict[str, Any]:
+            secret = azure.credentials["account_key"] if kind == "account_key" else "?" + azure.sign()
+            name = azure.credentials["account_name"]
+            return {"account_name": name, kind: secret, "expires_at": time.time() + 3600}
+
+        store = open_store(azure.location(), credentials=callback, options=azure.options)
+        store.put("a", b"1")
+        assert store.get("a") == b"1"
+
+    @pytest.mark.parametrize(
+        ("scheme", "needed"), [("s3", "access_key_id"), ("gs", "token"), ("az", "sas_token")]
+    )
+    def test_a_callback_that_gives_something_else_is_told_what_to_give(
+        self, scheme: str, needed: str
+    ) -> None:
+        store = open_store(f"{scheme}://bucket", credentials=lambda: {"passwort": "x"})
+        with pytest.raises(
+            PermissionDeniedError, match=f"returned passwort; for {scheme}:// return .*{needed}"
+        ):
+            store.get("a")
 
     def test_an_unknown_name_is_refused(self, s3: S3) -> None:
         with pytest.raises(StoreError, match="acess_key"):

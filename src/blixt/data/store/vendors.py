@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blixt.data.store.credentials import Credentials, Rolling, as_datetime
-from blixt.data.store.errors import StoreError
+from blixt.data.store.errors import PermissionDeniedError, StoreError
 from blixt.data.store.retry import Retry
 
 _ENDPOINTS = {
@@ -19,6 +19,11 @@ _ENDPOINTS = {
 }
 _STORES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 _ENDPOINT_KEY = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+_NEEDED = {
+    "s3": "access_key_id and secret_access_key (and session_token, where there is one)",
+    "gs": "token",
+    "az": "account_name with account_key, sas_token or token",
+}
 _UPLOAD_PATIENCE = timedelta(seconds=120)
 _OUR_KEYS = ("tries", "timeout_s", "connect_timeout_s", "exclusive")
 
@@ -89,7 +94,9 @@ def connect(
         # nobody shows a certificate then, and to read the system's takes longer than all else here
         client["allow_invalid_certificates"] = True
     retry: Any = {"max_retries": options.retry.tries if patient else 0, "retry_timeout": _UPLOAD_PATIENCE}
-    provider = {"credential_provider": _provider(credentials)} if isinstance(credentials, Rolling) else {}
+    provider = (
+        {"credential_provider": _provider(scheme, credentials)} if isinstance(credentials, Rolling) else {}
+    )
     make: Any = getattr(store, _STORES[scheme])
     try:
         return make(bucket, config=config, client_options=client, retry_config=retry, **provider)
@@ -111,7 +118,11 @@ def _credentials(scheme: str, credentials: Credentials | Rolling) -> dict[str, A
         return {"skip_signature": "true"}
     if credentials is None:
         return dict(_aws_profile()) if scheme == "s3" else {}
-    if isinstance(credentials, Rolling) or callable(credentials):
+    if isinstance(credentials, Rolling):
+        temporary(scheme, credentials.get())  # refused here, where it can be explained
+        account = credentials.get().get("account_name")
+        return {"account_name": account} if account else {}
+    if callable(credentials):
         return {}
     given = {name.lower(): value for name, value in credentials.items()}
     if scheme == "gs" and "token" in given:
@@ -137,12 +148,33 @@ def _aws_profile() -> dict[str, str]:
     return {ours: profiles[profile][theirs] for theirs, ours in names.items() if theirs in profiles[profile]}
 
 
-def _provider(rolling: Rolling) -> Any:
+def _provider(scheme: str, rolling: Rolling) -> Any:
     def provide() -> dict[str, Any]:
-        """Return the credentials as obstore's types want them."""
-        return {"token": None, **rolling.get(), "expires_at": as_datetime(rolling.expires_at)}
+        return {**temporary(scheme, rolling.get()), "expires_at": as_datetime(rolling.expires_at)}
 
     return provide
+
+
+def temporary(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a callback gave in obstore's words, which are others than those of its options.
+
+    Raises:
+        PermissionDeniedError: when what is needed is not among it.
+    """
+    known = {name.lower(): value for name, value in given.items()}
+    if scheme == "s3" and {"access_key_id", "secret_access_key"} <= known.keys():
+        session = known.get("session_token") or known.get("token")
+        return {name: known[name] for name in ("access_key_id", "secret_access_key")} | {"token": session}
+    if scheme == "az" and known.get("account_key"):
+        return {"access_key": known["account_key"]}
+    if scheme == "az" and known.get("sas_token"):
+        return {"sas_token": str(known["sas_token"]).removeprefix("?")}
+    if scheme != "s3" and known.get("token"):
+        return {"token": known["token"]}
+    raise PermissionDeniedError(
+        f"the callback for credentials returned {', '.join(sorted(known)) or 'nothing'}; for {scheme}:// "
+        f"return {_NEEDED[scheme]}, and expires_at"
+    )
 
 
 def at_r2(location: str, options: Mapping[str, str]) -> Mapping[str, str]:
