@@ -154,7 +154,9 @@ class Shards:
             return
 
         def begin() -> None:
-            self._prefetch(needs(wanted[:_FIRST_ROWS]))
+            first, most = needs(wanted[:_FIRST_ROWS]), self._access.io_threads
+            self._prefetch(first[:most])  # no more shards than can be opened at once: somebody waits for it
+            self._later(lambda: self._prefetch(first[most:]))
             self._later(lambda: self._prefetch(needs(wanted[_FIRST_ROWS:]), _AHEAD_BYTES))
 
         with self._lock:
