@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blixt.fabric import ConfigError, Fabric
 from blixt.trainer.logbook_collect import Collector, to_host
-from blixt.trainer.logbook_levels import LEVELS, level_of
+from blixt.trainer.logbook_levels import LEVELS, level_of, misplaced
 from blixt.trainer.logbook_metrics import (
     attribute_of,
     batch_value,
@@ -139,12 +139,7 @@ class Logbook:
 
     def _refuse(self, name: str) -> None:
         if not self.disabled:
-            raise ConfigError(
-                "log(name)",
-                name,
-                "no hook of the Trainer runs now",
-                "Call log in a step, batch or epoch hook",
-            )
+            raise misplaced(name)
         if not self._told_off:
             self._told_off = True
             warnings.warn(
@@ -189,6 +184,8 @@ class Logbook:
         return slot
 
     def _check_name(self, name: str, several: bool, add_dataloader_idx: bool) -> None:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError("log(name)", name, "it is no text", "Use a name such as 'loss'")
         if add_dataloader_idx and SUFFIX in name:
             raise ConfigError("log(name)", name, "the suffix is added by the trainer", "Leave it out")
         shared = several and not add_dataloader_idx
@@ -214,6 +211,9 @@ class Logbook:
     def _renew(self, slot: Slot, given: tuple[Any, ...]) -> None:
         """The first call after a resume says what a restored slot's options are; later ones must agree."""
         hook, _, name = slot.key
+        if slot.given and self._options(hook, name, given) == slot.options:
+            slot.given = given  # one of them spelt out what the other left to the hook
+            return
         if slot.given:
             raise ConfigError(
                 "log(name)",

@@ -1,5 +1,7 @@
 """In which hooks `self.log` has a meaning, and what it means there unless told otherwise."""
 
+import sys
+from types import FrameType
 from typing import NamedTuple
 
 from blixt.fabric import ConfigError
@@ -51,6 +53,34 @@ LEVELS: dict[str, Level] = {
     **dict.fromkeys(_EPOCH_HOOKS, _EPOCH),
     **dict.fromkeys(_EPOCH_ONLY_HOOKS, _EPOCH_ONLY),
 }
+
+_NEVER = frozenset(
+    (
+        *("prepare_data", "configure_model", "configure_optimizers", "configure_callbacks"),
+        *(f"{stage}_dataloader" for stage in ("train", "val", "test", "predict")),
+        *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
+        *(
+            f"on_{kind}_model_{mode}"
+            for kind in ("validation", "test", "predict")
+            for mode in ("eval", "train")
+        ),
+        *("on_validation_model_zero_grad", "on_save_checkpoint", "on_load_checkpoint"),
+    )
+)
+"""Hooks that run without being noted, because nothing is ever logged in them."""
+
+
+def misplaced(name: str) -> ConfigError:
+    """What to say of a `log` when no hook runs in which it has a meaning; names the hook it came from."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - only for a sentence
+    while frame is not None and frame.f_code.co_name not in _NEVER:
+        frame = frame.f_back
+    if frame is None:
+        reason, fix = "no hook of the Trainer runs now", "Call log in a step, batch or epoch hook"
+    else:
+        reason = f"logging has no meaning in {frame.f_code.co_name}"
+        fix = "Log in a step, batch or epoch hook, or use self.logger directly"
+    return ConfigError("log(name)", name, reason, fix)
 
 
 def level_of(hook: str, name: str, on_step: bool | None, on_epoch: bool | None) -> tuple[bool, bool]:

@@ -23,6 +23,9 @@ def items_of(values: Any) -> list[tuple[str, Any]]:
     if is_collection(values):
         # copy_state=False: the copies would only be dropped again, and compute groups share their states.
         return list(values.items(keep_base=False, copy_state=False))
+    if not hasattr(values, "items"):
+        fix = "Give a dict of names and values, or a MetricCollection"
+        raise ConfigError("log_dict(dictionary)", type(values).__name__, "it has no names", fix)
     return list(values.items())
 
 
@@ -43,7 +46,7 @@ def attribute_of(name: str, metric: Any, modules: list[nn.Module], given: str | 
                 known.append(path)
     reason = "the metric is no attribute of the module, so it cannot be moved, saved or reset"
     fix = (
-        f"Set it in __init__, or name it with metric_attribute, one of {known}"
+        f"Set it in __init__, or name it with metric_attribute, one of {sorted(set(known))}"
         if known
         else "Set it in __init__"
     )
