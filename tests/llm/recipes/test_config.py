@@ -1,9 +1,11 @@
 """Settings from a dataclass, a file and a command line."""
 
-from dataclasses import dataclass, field, is_dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
@@ -45,6 +47,7 @@ class Bake:
     guests: tuple[str, ...] = ()
     optim: Optim = field(default_factory=Optim)
     extra: Optim | None = None
+    layers: tuple[Optim, ...] = ()
 
 
 def write(path: Path, text: str) -> str:
@@ -75,6 +78,11 @@ def test_defaults_are_beaten_by_files_and_files_by_the_command_line(tmp_path: Pa
         (["--flour", "x", "--optim.betas", "0.5,0.6"], Bake("x", optim=Optim(betas=(0.5, 0.6)))),
         (["--flour", "x", "--extra.learning_rate", "2"], Bake("x", extra=Optim(2.0))),
         (["--flour", "x", "--extra", "none"], Bake("x")),
+        (["--flour", "x", "--layers.0.learning_rate", "2"], Bake("x", layers=(Optim(2.0),))),
+        (
+            ["--flour", "x", "--layers", "[{betas: [1]}, {betas: [2]}]", "--layers.1.learning-rate", "2"],
+            Bake("x", layers=(Optim(betas=(1.0,)), Optim(2.0, (2.0,)))),
+        ),
     ],
 )
 def test_every_value_can_be_written_on_the_command_line(arguments: list[str], expected: Bake) -> None:
@@ -91,6 +99,8 @@ def test_every_value_can_be_written_on_the_command_line(arguments: list[str], ex
         (["--flour", "x", "--eggs", "true"], "eggs is 'true'"),
         (["--flour", "x", "--kind", "soup"], "use one of bread, cake"),
         (["--flour", "x", "--optim", "3"], "optim.NAME"),
+        (["--flour", "x", "--layers.learning_rate", "3"], r"layers is a list.*write layers\.0 for its first"),
+        (["--flour", "x", "--layers.1.learning_rate", "3"], r"you gave 1: write layers\.0"),
         (["--eggs", "1"], "flour is not set"),
         (["eggs"], "--name value"),
         (["--config", "no-such"], "no config file 'no-such'"),
@@ -99,6 +109,13 @@ def test_every_value_can_be_written_on_the_command_line(arguments: list[str], ex
 def test_what_cannot_be_meant_is_refused_with_what_to_write(arguments: list[str], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         read(Bake, arguments)
+
+
+def test_an_item_of_a_files_list_is_changed_and_another_put_behind_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.yaml", "flour: rye\nlayers: [{learning_rate: 1}, {learning_rate: 2}]\n")
+    words = ["--config", file, "--layers.0.betas", "5", "--layers.2.learning_rate", "3"]
+    found = read(Bake, words).layers
+    assert found == (Optim(1.0, (5.0,)), Optim(2.0), Optim(3.0))
 
 
 def test_a_file_of_another_recipe_names_the_command_to_run(tmp_path: Path) -> None:
@@ -145,19 +162,46 @@ def test_help_has_every_setting_with_its_type_default_and_text() -> None:
     assert rows["eggs"][0] == "int|none"
     assert rows["kind"][0] == "bread|cake"
     assert "extra.betas" in rows
+    assert rows["layers.0.learning_rate"][1] == 1e-3
+
+
+def settings_class(kind: str) -> type[Any]:
+    """The dataclass of a recipe of blixt's."""
+    (found,) = (
+        value
+        for value in vars(import_module(f"blixt.llm.recipes.{kind}")).values()
+        if getattr(value, "recipe", None) == kind and is_dataclass(value)
+    )
+    return found  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("name", hub())
 def test_every_recipe_that_comes_with_blixt_can_be_read(name: str) -> None:
-    kind = name.partition("/")[0]
-    module = import_module(f"blixt.llm.recipes.{kind}")
-    (settings,) = (
-        value
-        for value in vars(module).values()
-        if getattr(value, "recipe", None) == kind and is_dataclass(value)
-    )
+    settings = settings_class(name.partition("/")[0])
     config = read(settings, ["--config", name, "--data", "data.jsonl"])
     assert read(settings, [], to_dict(config)) == config
+
+
+@pytest.mark.parametrize("name", hub())
+def test_every_value_of_a_recipe_can_be_given_on_the_command_line(name: str) -> None:
+    settings = settings_class(name.partition("/")[0])
+    config = read(settings, ["--config", name, "--data", "data.jsonl"])
+    values = dict(flat(to_dict(config)))
+    words = [f"--{key}={v if isinstance(v, str) else json.dumps(v)}" for key, v in values.items()]
+    assert len(words) >= len(settings_of(settings)) - 1
+    assert read(settings, words) == config
+    assert read(settings, [*words, "--seed", "77"]) == replace(config, seed=77)
+
+
+def flat(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values; a mapping that is empty is a value."""
+    for key, value in values.items():
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def test_blixt_brings_ten_recipes_and_more() -> None:

@@ -138,7 +138,9 @@ def settings_of(recipe: type[Any], path: str = "", default: Any = None) -> list[
         section = next((kind for kind in kinds if is_dataclass(kind)), None)
         own = getattr(default, field.name) if default is not None else _default(field)
         if section is not None:
-            found += settings_of(cast("type[Any]", section), name, own)
+            several = get_origin(hints[field.name]) in (tuple, list)
+            inside = (f"{name}.0", None) if several else (name, own)
+            found += settings_of(cast("type[Any]", section), *inside)
             continue
         shown = "required" if _required(field) and default is None else own
         found.append((name, _type_name(hints[field.name]), shown, texts.get(field.name, "")))
@@ -185,6 +187,14 @@ def _items(value: Any, where: str) -> list[Any]:
         value = _parsed(value) if value.lstrip().startswith("[") else pieces
     if isinstance(value, str):
         return [value]
+    if isinstance(value, dict):
+        numbered = cast("dict[str, Any]", value)
+        if numbered and set(numbered) != set(map(str, range(len(numbered)))):
+            raise RecipeError(
+                f"{where} is a list, of which you gave {', '.join(numbered)}: write {where}.0 for its first "
+                f"item, {where}.1 for the second and so on, with none left out"
+            )
+        return [numbered[str(number)] for number in range(len(numbered))]
     if not isinstance(value, (list, tuple)):
         raise RecipeError(f"{where} is {value!r}: give a list")
     return list(cast("Sequence[Any]", value))
@@ -232,8 +242,10 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for key in path[:-1]:
-        inner = tree.get(key)
-        tree[key] = inner if isinstance(inner, dict) else {}
+        inner = _parsed(tree.get(key))
+        if isinstance(inner, (list, tuple)):  # by number until `_items` makes it a list again
+            inner = {str(number): item for number, item in enumerate(cast("Sequence[Any]", inner))}
+        tree[key] = dict(cast("dict[str, Any]", inner)) if isinstance(inner, dict) else {}
         tree = cast("dict[str, Any]", tree[key])
     tree[path[-1]] = value
 
