@@ -62,3 +62,15 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in DOCS.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+\.md)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    from blixt import data
+    from blixt.data import errors, foreign
+    from blixt.data.store import errors as store_errors
+
+    lists = re.findall(r"members: \[([^\]]*)\]", (DOCS / "reference.md").read_text())
+    named = {name for members in lists for name in members.split(", ")}
+    elsewhere = {*vars(errors), *vars(store_errors), "Ragged"}  # which is Array by its older name
+    assert set(data.__all__) - named == set(data.__all__) & elsewhere
+    assert set(foreign.__all__) - named <= {"FORMATS", "ForeignDataset"}

@@ -1,6 +1,7 @@
 """Parquet files of a hub and of a bucket: opening reads their ends, once on a machine; then what is read."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,18 @@ def test_only_the_columns_that_are_wanted_are_fetched(files: WebServer, tmp_path
     assert asked_bytes(files) < 10 * GROUP * 8
 
 
-def length(address: str, cache_dir: Path) -> int:
-    return len(ParquetDataset(address, cache_dir=cache_dir))
+def length(endpoint: str, cache_dir: Path) -> int:
+    return len(ParquetDataset(ADDRESS, cache_dir=cache_dir, options={"endpoint": endpoint}))
 
 
 def test_other_ranks_of_a_machine_index_nothing_again(files: WebServer, tmp_path: Path) -> None:
     """litdata#562: each rank fetched and indexed all files of the hub."""
+    endpoint = os.environ["HF_ENDPOINT"]  # which a forkserver of earlier tests does not have
     dataset = ParquetDataset(ADDRESS, cache_dir=tmp_path)
     dataset[7]
     files.requests.clear()
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        assert pool.apply(length, (ADDRESS, tmp_path)) == FILES * ROWS
+        assert pool.apply(length, (endpoint, tmp_path)) == FILES * ROWS
         assert pool.apply(dataset.__getitem__, (8,)) == row(8)
     assert files.requests == []
 

@@ -50,3 +50,13 @@ def test_files_that_are_fetched_are_kept_and_bounded(tmp_path: Path, s3: S3) -> 
     dataset = open_foreign(location, cache_dir=tmp_path, cache_bytes=2500, **access)
     assert same_values(dataset[:], [samples.columns(i) for i in range(samples.ROWS)])
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2500
+
+
+def test_what_others_keep_in_the_folder_is_never_deleted(tmp_path: Path, s3: S3) -> None:
+    location, access = uploaded(s3, FIXTURES / "mds" / "columns")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "folder").mkdir()
+    dataset = open_foreign(location, cache_dir=tmp_path, cache_bytes=1, **access)
+    assert len(dataset[:]) == samples.ROWS
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "folder").is_dir()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 import threading
 from collections import OrderedDict
@@ -16,6 +17,8 @@ from blixt.data.store import NotFoundError, Store
 
 Unpack = Callable[[memoryview], bytes]
 _MAX_OPEN = 128
+_OURS = re.compile(r"[0-9a-f]{64}")
+"""Names of what is kept; whatever else lies in the folder is somebody's own."""
 
 
 class Files:
@@ -162,8 +165,9 @@ def default_cache_dir() -> Path:
 
 
 def make_room(folder: Path, limit_bytes: int) -> None:
-    """Delete the least recently used files of a folder until the rest is within the limit."""
-    files = [(stat.st_mtime, stat.st_size, path) for path in folder.iterdir() if (stat := _stat(path))]
+    """Delete the least recently used of the files that were kept here until the rest is within the limit."""
+    ours = [path for path in folder.iterdir() if _OURS.fullmatch(path.name)]
+    files = [(stat.st_mtime, stat.st_size, path) for path in ours if (stat := _stat(path))]
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= limit_bytes:
