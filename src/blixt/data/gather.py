@@ -13,6 +13,7 @@ from blixt.data.codecs.arrays import storage_dtype
 from blixt.data.decode import Decode, finish_batch
 from blixt.data.loader.collate import stack
 from blixt.data.order import Int
+from blixt.data.recycle import recycled
 from blixt.data.rows import Allocate
 from blixt.data.schema import Column, Schema, unflatten
 from blixt.data.together import Due, InPlace, Mapped, Places, places, unchecked
@@ -169,7 +170,7 @@ class Gather:
         name = column.name
         if name in self._images:
             stored = self._listed([(self._shards[n].views(name, local), at) for n, local, at in parts], count)
-            return _decode(self._images[name], stored, allocate)
+            return _decode(self._images[name], stored, recycled if allocate is np.empty else allocate)
         if views and name in self._bytes:
             return self._listed([(self._shards[n].views(name, local), at) for n, local, at in parts], count)
         values = [(self._shards[n].gather(name, local), at) for n, local, at in parts]
