@@ -141,6 +141,13 @@ def test_an_unknown_task_is_refused(ours: EngineLM, tasks: Path) -> None:
         evaluate_tasks(ours.llm, ["no_such_task"], include=tasks)
 
 
+def test_data_that_cannot_be_read_are_told_in_a_sentence(ours: EngineLM, tasks: Path, tmp_path: Path) -> None:
+    text = (tasks / "choose.yaml").read_text()
+    (tmp_path / "lost.yaml").write_text(text.replace("rows.jsonl", "lost.jsonl"))
+    with pytest.raises(EvaluationError, match=r"the data of local_choose cannot be read \(.*lost\.jsonl"):
+        evaluate_tasks(ours.llm, ["local_choose"], include=tmp_path)
+
+
 def test_an_answer_longer_than_the_context_is_refused(ours: EngineLM) -> None:
     with pytest.raises(EvaluationError, match="leaves no room for a prompt in the context of 64"):
         ours.generate_until(instances("generate_until", [("a", {"max_gen_toks": 64})]))

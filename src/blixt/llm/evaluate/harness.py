@@ -145,7 +145,7 @@ def evaluate_tasks(
         chat: Whether to put prompts into the model's chat template.
 
     Raises:
-        EvaluationError: lm-eval is not installed, or knows no such task.
+        EvaluationError: lm-eval is not installed, knows no such task, or cannot reach a task's data.
     """
     library: Any = import_module("lm_eval")
     kind: Any = import_module("lm_eval.tasks").TaskManager
@@ -156,16 +156,22 @@ def evaluate_tasks(
         raise EvaluationError(
             f"lm-eval knows no task {unknown[0]!r}: give the folder of its YAML file, or another name"
         )
-    found: Mapping[str, Any] = library.simple_evaluate(
-        model=EngineLM(llm),
-        tasks=list(tasks),
-        task_manager=manager,
-        limit=limit,
-        num_fewshot=few_shot,
-        apply_chat_template=chat,
-        log_samples=False,
-        bootstrap_iters=1000,
-    )
+    try:
+        found: Mapping[str, Any] = library.simple_evaluate(
+            model=EngineLM(llm),
+            tasks=list(tasks),
+            task_manager=manager,
+            limit=limit,
+            num_fewshot=few_shot,
+            apply_chat_template=chat,
+            log_samples=False,
+            bootstrap_iters=1000,
+        )
+    except OSError as error:  # of files and connections alike
+        raise EvaluationError(
+            f"the data of {', '.join(tasks)} cannot be read ({' '.join(str(error).split())}): lm-eval's own "
+            "tasks download theirs from the hub; tasks with files beside them need no network (--task-path)"
+        ) from error
     return _measures(found)
 
 
