@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch.utils.data import get_worker_info
+
 _MOST_EVENTS = 1_000_000
 _SHOWN = 40
 
@@ -76,57 +78,64 @@ _END = object()
 
 
 class InWorker:
-    """Profiles worker 0; its two methods go to torch's loader as `worker_init_fn` and `collate_fn`."""
+    """Profiles worker 0; its two methods go to torch's loader as `worker_init_fn` and `collate_fn`.
+
+    What was found is written before the last batch is handed over: a worker that still writes when an epoch
+    is over may be ended.
+    """
 
     def __init__(
         self, asked: Profiling, init: Callable[[int], None] | None, collate: Callable[[list[Any]], Any]
     ) -> None:
         self._asked, self._init, self._collate = asked, init, collate
-        self._profile: Profile | None = None
-        self._trace: Trace | None = None
-        self._left: list[int] = []
+        self._running: Profile | Trace | None = None
+        self._skip = self._batches = 0
 
     def init(self, worker: int) -> None:
         """Begin in worker 0."""
         if self._init is not None:
             self._init(worker)
         if worker == 0:
-            Finalize(None, self._end, exitpriority=10)  # a worker leaves without atexit
-            if self._asked.cprofile:
-                self._profile = Profile()
-                self._profile.enable()
-            else:
-                self._left = [
-                    self._asked.skip,
-                    sys.maxsize if self._asked.batches is True else self._asked.batches,
-                ]
-                self._trace_what_is_left()
+            asked, own = self._asked, _batches_of_this_worker()
+            self._skip = asked.skip if asked.batches else 0
+            self._batches = own - self._skip
+            if asked.batches and asked.batches is not True:
+                self._batches = min(asked.batches, self._batches)
+            Finalize(None, self._end, exitpriority=10)  # when a loop was left; a worker leaves without atexit
+            self._begin()
 
     def collate(self, items: list[Any]) -> Any:
-        """Make a batch; a trace begins after those that are skipped, and ends with the last."""
+        """Make a batch, and begin or end with it."""
         batch = self._collate(items)
-        if self._left:
-            self._left[0 if self._trace is None else 1] -= 1
-            self._trace_what_is_left()
+        if self._running is not None:
+            self._batches -= 1
+            if self._batches <= 0:
+                self._end()
+        elif self._batches > 0:
+            self._skip -= 1
+            self._begin()
         return batch
 
-    def _trace_what_is_left(self) -> None:
-        skip, batches = self._left
-        if skip == 0 and self._trace is None:
-            self._trace = Trace()
-            self._trace.start()
-        elif batches == 0:
-            self._end()
+    def _begin(self) -> None:
+        if self._skip <= 0 < self._batches:
+            self._running = Profile() if self._asked.cprofile else Trace()
+            self._running.enable()
 
     def _end(self) -> None:
-        profile, self._profile = self._profile, None
-        if profile is not None:
-            profile.disable()
-            write(profile, self._asked.path("cprofile_worker0"))
-        trace, self._trace, self._left = self._trace, None, []
-        if trace is not None:
-            trace.stop()
-            trace.save(self._asked.path("result.json"))
+        running, self._running = self._running, None
+        if running is None:
+            return
+        running.disable()
+        if isinstance(running, Trace):
+            running.save(self._asked.path("result.json"))
+        else:
+            write(running, self._asked.path("cprofile_worker0"))
+
+
+def _batches_of_this_worker() -> int:
+    info: Any = get_worker_info()
+    dataset = info.dataset
+    return len(range(info.id, dataset.part.steps(dataset.begins_at), info.num_workers))
 
 
 def write(profile: Profile, stem: Path) -> None:
@@ -147,11 +156,11 @@ class Trace:
         self._open: list[tuple[str, int]] = []
         self._thread = {"pid": os.getpid(), "tid": threading.get_native_id()}
 
-    def start(self) -> None:
+    def enable(self) -> None:
         """Begin to note calls."""
         sys.setprofile(self._note)
 
-    def stop(self) -> None:
+    def disable(self) -> None:
         """End it."""
         sys.setprofile(None)
 
