@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from blixt.serve import API, ConfigError, Form, HTTPError, Reply, UploadFile
 from blixt.serve.codec import decoder_for
 from blixt.serve.codecs.answers import write
-from blixt.serve.codecs.arrays import npy
 from blixt.serve.codecs.forms import read_form
+from blixt.serve.codecs.npy import npy
 from blixt.serve.request import Meta
 from blixt.serve.wire import Kind, split_reply
 

@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     start_timeout_s: float | None
     cache_s: float
     cache_bytes: int
+    adaptive_limit: float
     zero_copy: bool
     callbacks: Sequence[Any]
     subprotocols: Sequence[str]
@@ -71,6 +72,9 @@ class API:
         cache_s: Above 0, an equal request within so many seconds gets the same answer from the front, and no
             hook is called: right if the answer depends on the body (and `context_fields`) alone.
         cache_bytes: What all answers kept for that may hold together, in each front.
+        adaptive_limit: Above 1, each front learns how many requests may run and wait for the time from
+            admission to answer (or first piece) to stay below so many times what one takes that need not
+            wait; more get 429. 0: only `max_queue` bounds them.
         zero_copy: Arrays and `memoryview`s may point into memory shared with the front. Right if hooks keep
             nothing of a request beyond its answer.
         callbacks: `Callback`s of this API alone.
@@ -103,6 +107,7 @@ class API:
     start_timeout_s: float | None = None
     cache_s: float = 0.0
     cache_bytes: int = 64 * 2**20
+    adaptive_limit: float = 0.0
     zero_copy: bool = False
     callbacks: Sequence[Any] = ()
     subprotocols: Sequence[str] = ()
@@ -259,6 +264,10 @@ class API:
             raise ConfigError(f"{name}: stream={self.stream!r} is not True, False or 'auto'.")
         if self.cache_s and (self.stream or self.spec is not None):
             raise ConfigError(f"{name}: cache_s keeps whole answers; it does not go with a stream or a spec.")
+        if 0 < self.adaptive_limit <= 1:
+            raise ConfigError(
+                f"{name}: adaptive_limit={self.adaptive_limit!r} would let nobody wait; give more than 1."
+            )
         unknown = sorted(set(self.context_fields) - set(CONTEXT_FIELDS))
         if unknown:
             raise _unknown(f"{name}: context_fields", unknown[0], CONTEXT_FIELDS)
@@ -273,6 +282,7 @@ class API:
         yield "max_cost", self.max_cost, 0
         yield "cache_s", self.cache_s, 0
         yield "cache_bytes", self.cache_bytes, 0
+        yield "adaptive_limit", self.adaptive_limit, 0
         yield "retry_on_crash", int(self.retry_on_crash), 0
 
 

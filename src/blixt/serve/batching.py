@@ -23,6 +23,7 @@ class Policy:
         cache_s: Above 0, an answer may be given again for so long.
         cache_bytes: What all kept answers may hold together.
         context_fields: What hooks see of a request besides its body.
+        adaptive_limit: Above 0, how many times the usual time a request may take before others are refused.
     """
 
     max_batch_size: int = 1
@@ -34,6 +35,7 @@ class Policy:
     cache_s: float = 0.0
     cache_bytes: int = 0
     context_fields: tuple[str, ...] = ()
+    adaptive_limit: float = 0.0
 
     @property
     def batched(self) -> bool:

@@ -12,6 +12,7 @@ from blixt.serve.batching import Policy
 from blixt.serve.config import Limits
 from blixt.serve.errors import Failure
 from blixt.serve.handoff import discard
+from blixt.serve.hub_admission import Admission
 from blixt.serve.hub_cache import cache_of
 from blixt.serve.hub_deadlines import Deadlines
 from blixt.serve.hub_dispatch import Dispatch
@@ -67,6 +68,8 @@ class Hub:
         self._idle = asyncio.Event()
         self._idle.set()
         self._dispatch = Dispatch(policy, self._queue, self._links, self._send)
+        self._admission = Admission(policy, limits, self._queue, self._links, metrics)
+        self._learns = self._admission.adaptive is not None
         metrics.gauges["in_flight"] = lambda: len(self._waiting)
         metrics.gauges["queue_depth"] = lambda: self._queue.count
         metrics.gauges["websockets"] = lambda: sum(r.kind == _OPEN for r in self._waiting.values())
@@ -97,9 +100,8 @@ class Hub:
             inner: It was admitted before, as a pipeline's earlier stage: the queue's bound does not count.
 
         Raises:
-            Rejected: Draining or without workers (503), or the queue is full (429).
+            Rejected: Draining or without workers (503), or there is no room (429).
         """
-        limits, queue = self.limits, self._queue
         if self.dead_reason is not None:
             raise Rejected(503, self.dead_reason, 10)
         if self.draining and not inner:
@@ -108,15 +110,13 @@ class Hub:
             answer, sink = self._cache.look(body, meta, sink, self._loop.time())
             if answer is not None:
                 return self._answer_again(body, sink, *answer)
-        if not inner and (
-            queue.count >= limits.max_queue or queue.size_bytes + len(body) > limits.max_queue_bytes
-        ):
-            raise Rejected(429, "Too many requests are waiting; try again later.", self._retry_after_s())
+        if not inner:
+            self._admission.check(len(body), len(self._waiting))
         now = self._loop.time()
         request = Request(self._new_id(), body, sink, now, priority, meta, kind)
         if self._rules.any:
             self._rules.admit(request, len(self._waiting) + 1)
-        queue.push(request)
+        self._queue.push(request)
         if not self._waiting:
             self._idle.clear()
         self._waiting[request.id] = request
@@ -294,6 +294,8 @@ class Hub:
 
     def _finish(self, request: Request, kind: int, payload: bytes) -> None:
         request.state = _DONE
+        if self._learns and not request.streamed and request.kind != _OPEN:
+            self._admission.answered(request, self._loop.time())
         self._leave(request)
         request.release()
         request.sink.deliver(kind, payload)
@@ -309,6 +311,7 @@ class Hub:
         if not request.streamed:
             request.streamed = True
             self.metrics.first_piece_seconds.observe(now - request.admitted_at + request.spent_s)
+            self._admission.answered(request, now)
         self._deadlines.progressed(request, now)
         request.sink.deliver(_CHUNK, payload)
 
@@ -357,14 +360,6 @@ class Hub:
         # A client in a hurry must not cost the worker its life: that has the server's own time.
         left_s = request.admitted_at + self.limits.timeout_s - self._loop.time()
         self._give_up(request, Failure(504, f"No answer within {waited_s:.6g} s."), max(0.0, left_s))
-
-    def _retry_after_s(self) -> int:
-        """How long the queue needs, as far as the workers' recent speed tells."""
-        speeds = [link.service_s for link in self._links if link.service_s]
-        if not speeds:
-            return 1
-        wait_s = len(self._queue) * (sum(speeds) / len(speeds)) / len(speeds)
-        return max(1, min(60, round(wait_s)))
 
     # -- inside: to the workers ------------------------------------------------------------------------------
 

@@ -16,8 +16,17 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
-COUNTERS = ("cancelled", "cache_hits", "pieces", "pauses", "restarts", "busy_us", *TOKENS)
-GAUGES = ("in_flight", "queue_depth", "workers", "workers_ready", "streams", "websockets", "slab_bytes")
+COUNTERS = ("cancelled", "limited", "cache_hits", "pieces", "pauses", "restarts", "busy_us", *TOKENS)
+GAUGES = (
+    "in_flight",
+    "queue_depth",
+    "concurrency_limit",
+    "workers",
+    "workers_ready",
+    "streams",
+    "websockets",
+    "slab_bytes",
+)
 HISTOGRAMS = {
     "seconds": SECONDS,
     "queue_seconds": SECONDS,
@@ -123,6 +132,7 @@ class ApiMetrics:
     """
 
     cancelled = _counter("cancelled")
+    limited = _counter("limited")
     cache_hits = _counter("cache_hits")
     pieces = _counter("pieces")
     pauses = _counter("pauses")

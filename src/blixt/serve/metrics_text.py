@@ -6,6 +6,7 @@ from blixt.serve.metrics import AT, HISTOGRAMS, STATUSES
 
 COUNTER_NAMES = {
     "cancelled": "requests_cancelled_total",
+    "limited": "requests_limited_total",
     "cache_hits": "cache_hits_total",
     "pieces": "stream_pieces_total",
     "pauses": "stream_pauses_total",
@@ -22,6 +23,7 @@ HISTOGRAM_NAMES = {
 HELP = {
     "requests_total": ("counter", "Requests answered, by status."),
     "requests_cancelled_total": ("counter", "Requests whose client left before the answer."),
+    "requests_limited_total": ("counter", "Requests refused by the limit that `adaptive_limit` learns."),
     "cache_hits_total": ("counter", "Requests answered with a kept answer."),
     "stream_pieces_total": ("counter", "Pieces sent by streams."),
     "stream_pauses_total": ("counter", "Times a stream was held for a slow reader."),
@@ -39,6 +41,7 @@ HELP = {
     "batch_size": ("histogram", "Requests sent to a worker in one frame."),
     "in_flight": ("gauge", "Requests admitted and not answered."),
     "queue_depth": ("gauge", "Requests waiting for a worker."),
+    "concurrency_limit": ("gauge", "Requests that may run and wait, learned; 0 without `adaptive_limit`."),
     "streams": ("gauge", "Streams being sent."),
     "websockets": ("gauge", "Websocket sessions that are open."),
     "slab_bytes": ("gauge", "Shared memory lent to large request bodies."),
@@ -47,7 +50,15 @@ HELP = {
     "fronts": ("gauge", "Processes that take requests."),
     "build_info": ("gauge", "Always 1; the version is in the label."),
 }
-GAUGES = ("in_flight", "queue_depth", "workers", "workers_ready", "streams", "websockets")
+GAUGES = (
+    "in_flight",
+    "queue_depth",
+    "concurrency_limit",
+    "workers",
+    "workers_ready",
+    "streams",
+    "websockets",
+)
 
 
 def render(apis: Iterable[tuple[str, Sequence[float]]], version: str, fronts: int) -> str:

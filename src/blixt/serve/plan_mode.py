@@ -85,4 +85,5 @@ def policy_of(api: "API") -> Policy:
         cache_s=api.cache_s,
         cache_bytes=api.cache_bytes,
         context_fields=tuple(api.context_fields),
+        adaptive_limit=api.adaptive_limit,
     )

@@ -1,16 +1,19 @@
 """The clients against real servers."""
 
 import contextlib
+import io
 import os
 import signal
 import socket
 import threading
 from pathlib import Path
 
+import httpx
 import msgspec
+import numpy as np
 import pytest
 
-from blixt.serve import Server
+from blixt.serve import API, Reply, Server
 from blixt.serve.client import AsyncClient, Client, RemoteError, Retry, ServiceUnreachable, StreamBroken
 from blixt.serve.errors import ConfigError
 from blixt.serve.testing import running
@@ -95,6 +98,26 @@ def test_bytes_travel_as_they_are(service):
     with Client(service.url) as client:
         assert client.predict(b"12345", path="/raw") == 5
         assert client.predict({"do": "bytes"}) == b"\x00\x01raw"
+
+
+class Halves(API):
+    def predict(self, x: np.ndarray) -> Reply:
+        return Reply(x / 2, media_type="application/x-npy")
+
+
+def test_arrays_travel_as_numbers_both_ways():
+    picture = np.arange(3 * 224 * 224, dtype=np.float32).reshape(3, 224, 224)
+    with running(Server(Halves(), accelerator="cpu")) as own, Client(own.url) as client:
+        for array in (picture, picture[:, :2, :2], np.float64(3.0), picture.T):
+            got = client.predict(array)
+            assert (got.dtype, got.shape) == (array.dtype, array.shape)
+            assert np.array_equal(got, array / 2)
+        raw = "application/octet-stream; dtype=float32; shape=3,224,224"
+        answer = httpx.post(f"{own.url}/predict", content=picture.tobytes(), headers={"content-type": raw})
+        assert answer.headers["content-type"] == "application/x-npy"
+        assert np.array_equal(np.load(io.BytesIO(answer.content)), picture / 2)
+        [api] = own.info()["apis"]
+        assert api["lane"] == "hot"
 
 
 def test_an_error_carries_status_detail_and_headers(service):

@@ -10,12 +10,11 @@ import msgspec
 from blixt.serve.client.errors import RemoteError, StreamBroken
 from blixt.serve.client.events import Event
 from blixt.serve.codec import to_json
+from blixt.serve.codecs.npy import NPY, npy
 
 T = TypeVar("T")
 Files = Mapping[str, Any]
 """Form field -> path, open binary file, bytes, or `(name, content[, content type])`."""
-
-NPY = "application/x-npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def make_call(
         return Call(url, sent, bytes(body))
     if type(body).__module__ == "numpy" and hasattr(body, "__array_interface__"):
         sent.setdefault("content-type", NPY)
-        return Call(url, sent, _npy(body))
+        return Call(url, sent, npy(body))
     sent.setdefault("content-type", "application/json")
     return Call(url, sent, to_json(body))
 
@@ -75,16 +74,6 @@ def _content(value: Any) -> bytes:
     if hasattr(value, "read_bytes"):
         return value.read_bytes()
     return value.read() if hasattr(value, "read") else bytes(value)
-
-
-def _npy(array: Any) -> bytes:
-    import io
-
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def decode(answer: httpx.Response, returns: type[T] | None) -> T | Any:

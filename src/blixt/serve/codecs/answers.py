@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from blixt.serve.codecs.npy import NPY, npy
 from blixt.serve.wire import Kind, join_reply
 
 Answer = tuple[int, bytes]
@@ -18,7 +19,7 @@ class Reply:
     """An answer with a status, headers or a media type of its own; return it from `encode_response`.
 
     Args:
-        body: JSON-able, or `bytes`, or text.
+        body: JSON-able, or `bytes`, or text; an array or a tensor, if `media_type` is "application/x-npy".
         status: HTTP status.
         headers: Extra headers.
         media_type: Of the body; by default JSON, or octet-stream for `bytes`, or plain text for `str`.
@@ -83,6 +84,8 @@ def _write_reply(reply: Reply) -> Answer:
         body, media = bytes(body), "application/octet-stream"
     elif isinstance(body, str) and reply.media_type is not None:
         body = body.encode()
+    elif reply.media_type == NPY:
+        body = npy(body)
     else:
         body = to_json(body)
     headers = {"content-type": reply.media_type or media}

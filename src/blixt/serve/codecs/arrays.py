@@ -7,10 +7,10 @@ from typing import Any, get_args, get_origin
 from blixt.serve.codecs import Buffer, Reader, is_json, media_of
 from blixt.serve.codecs.forms import FORM_MEDIA, read_form
 from blixt.serve.codecs.json import untyped
+from blixt.serve.codecs.npy import NPY
 from blixt.serve.errors import HTTPError
 from blixt.serve.request import Meta
 
-NPY = "application/x-npy"
 _MAGIC = b"\x93NUMPY"
 
 
@@ -38,15 +38,6 @@ def array_reader(annotation: Any, zero_copy: bool = False) -> Reader:
         return sys.modules["torch"].from_numpy(array) if tensor else array
 
     return read
-
-
-def npy(array: Any) -> bytes:
-    """An array as a .npy file."""
-    import numpy as np
-
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()
 
 
 def _is_tensor(annotation: Any) -> bool:
