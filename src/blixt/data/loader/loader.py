@@ -35,7 +35,8 @@ class Loader:
         `blixt.data.steps`). drop_last: True is `end="drop_last"`, False is `end="even"`.
         workers: threads or processes that read.
         mode: who reads, see above.
-        prefetch: batches that each worker reads ahead; 0 without workers reads inline.
+        prefetch: batches that each worker reads ahead; 0 without workers reads inline. Threads look batches
+            of stored bytes up further ahead, which take no memory before they are copied.
         transform: `sample -> sample`, applied to each sample before they become a batch; None leaves the
         row out. batch_transform: `batch -> batch`.
         collate: `list of samples -> batch`, in place of stacking.
