@@ -1,5 +1,6 @@
 """Other engines: what is said when one is missing, and llama.cpp on SmolLM2 where it is installed."""
 
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -16,7 +17,9 @@ from blixt.llm.sampling import Sampling
 needs_llama_cpp = pytest.mark.skipif(
     find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed: it compiles llama.cpp"
 )
-needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: it needs a GPU")
+needs_vllm = pytest.mark.skipif(
+    find_spec("vllm") is None, reason="vLLM is not installed: its packages pin others of their own"
+)
 
 
 def test_an_unknown_backend_is_refused() -> None:
@@ -105,9 +108,42 @@ def test_llama_cpp_refuses_what_it_has_not(llama: ForeignLLM) -> None:
         llama.embed("text")
 
 
+@pytest.fixture(scope="module")
+def vllm() -> ForeignLLM:
+    return load_backend("vllm", smollm2_dir(), context=256, dtype="float32", enforce_eager=True)
+
+
 @needs_vllm
-def test_vllm_continues_as_we_do() -> None:
-    llm = load_backend("vllm", smollm2_dir(), context=256, dtype="float32", enforce_eager=True)
-    prompts = ["def fibonacci(n):", "Water boils at"]
-    found = llm.generate(prompts, max_tokens=16, temperature=0)
-    assert [one.text for one in found] == [CONTINUATIONS[prompt] for prompt in prompts]
+def test_vllm_continues_as_we_do(vllm: ForeignLLM) -> None:
+    found = vllm.generate(list(CONTINUATIONS), max_tokens=16, temperature=0)
+    assert [one.text for one in found] == list(CONTINUATIONS.values())
+    assert [one.finish_reason for one in found] == ["length"] * 3
+
+
+@needs_vllm
+def test_vllm_takes_our_formats_stop_texts_and_counts(vllm: ForeignLLM) -> None:
+    format = Format.choice(["red", "green"])
+    assert vllm.generate("My favourite colour is ", format=format, max_tokens=9).text in ("red", "green")
+    assert re.fullmatch("[0-9]{4}", vllm.generate("Year: ", format=Format.regex("[0-9]{4}")).text)
+    assert "\n" not in vllm.generate("def f():", max_tokens=12, temperature=0, stop="\n").text
+    several = vllm.generate("Once", n=2, max_tokens=4, temperature=1, logprobs=2, ignore_eos=True)
+    assert [len(one.tokens) for one in (several, *several.alternatives)] == [4, 4]
+    assert [len(one.logprobs) for one in (several, *several.alternatives)] == [4, 4]
+    long = "The quick brown fox jumps over it. " * 20
+    assert [vllm.generate(long, max_tokens=2).cached_tokens > 0 for _ in range(2)][1]
+    stats = vllm.engine.stats()
+    assert stats.prompt_tokens > 200
+    assert stats.cached_tokens > 0
+    assert stats.ttft.count >= stats.tpot.count > 0
+
+
+@needs_vllm
+def test_vllm_streams_and_forgets_who_leaves(vllm: ForeignLLM) -> None:
+    pieces = vllm.stream("Water boils at", max_tokens=40, temperature=0)
+    assert CONTINUATIONS["Water boils at"].startswith(next(pieces))
+    pieces.close()
+    while vllm.engine.has_work:
+        vllm.engine.step()
+    assert vllm.engine.stats().running == 0
+    with pytest.raises(PromptError, match="no adapter is called 'x'"):
+        vllm.engine.add([1, 2], Sampling(), adapter="x")

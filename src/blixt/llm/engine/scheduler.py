@@ -141,6 +141,10 @@ class Scheduler:
             self._share(request)
         count = self._wanted(request, budget)
         while not self.blocks.reserve(request, request.computed + count):
+            if request.drafts:  # nobody loses his blocks to a guess
+                request.drafts.clear()
+                count = self._wanted(request, budget)
+                continue
             victim = self._worst(plan)
             if victim is None or victim is request:
                 if victim is request and plan:

@@ -18,7 +18,7 @@ from blixt.llm.weights.gguf.header import ALIGNMENT, MAGIC
 _VERSION = 3
 _TYPE_OF = {bool: (7, "?"), float: (6, "f")}
 _OF_TOKENS = ("token_embd.weight", "output.weight")
-_ALWAYS_WHOLE = ("ffn_gate_inp", "norm", "rope_f", "position_embd", "attn_sinks", "exp_probs_b")
+_ALWAYS_WHOLE = (".bias", "ffn_gate_inp", "norm", "rope_f", "position_embd", "attn_sinks", "exp_probs_b")
 
 
 @dataclass(frozen=True)
