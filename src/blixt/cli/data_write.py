@@ -43,7 +43,10 @@ def build(
     function: Annotated[str, typer.Argument(help="`file.py:function` or `package.module:function`.")],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders (every file below) or patterns; one input each."),
+        typer.Argument(
+            help="Files, folders (every file below) or patterns; one input each. Or one folder in a store, "
+            "s3://bucket/folder/, whose files are fetched."
+        ),
     ] = None,
     output: Output = ...,  # pyright: ignore[reportArgumentType]
     inputs_from: Annotated[
@@ -77,8 +80,9 @@ def build(
     with room("data", "DataError", "ValueError"):
         from blixt import data
 
-        items: Any = _rows_of(inputs or []) if rows else _listed(inputs or [], inputs_from)
+        items, fetched = _items(inputs or [], inputs_from, rows, store(options))
         given: dict[str, Any] = {
+            **fetched,
             "chunk_bytes": chunk_bytes,
             "mode": mode,
             "compress": compress,
@@ -212,6 +216,19 @@ def load_function(name: str) -> Callable[[Any], Any]:
     if not callable(found):
         raise CliError(f"{where} has no function {attribute!r}.", "", 2)
     return found
+
+
+def _items(
+    inputs: Sequence[str], inputs_from: str | None, rows: bool, access: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The inputs, and what else `optimize` is told about them."""
+    if rows:
+        return _rows_of(inputs), {}
+    if len(inputs) == 1 and inputs_from is None and "://" in inputs[0] and inputs[0].endswith("/"):
+        from blixt.data import list_files
+
+        return list_files(inputs[0], **access), {"input_dir": inputs[0], "input_options": access}
+    return _listed(inputs, inputs_from), {}
 
 
 def _listed(inputs: Sequence[str], inputs_from: str | None) -> list[str]:

@@ -104,10 +104,12 @@ def fill(s3: S3, count: int) -> str:
     return location
 
 
-def test_files_of_a_bucket_are_listed_fetched_ahead_and_removed(s3: S3, tmp_path: Path) -> None:
-    source = fill(s3, 12)
+@pytest.mark.parametrize("name", ["s3", "r2"])
+def test_files_of_a_bucket_are_listed_fetched_ahead_and_removed(s3: S3, tmp_path: Path, name: str) -> None:
+    place = fill(s3, 12)
+    source = place.replace("s3://", f"{name}://")
     pictures = list_files(source, [".JPG"], **access(s3))
-    assert pictures == [f"{source}/raw/{i:02d}.jpg" for i in range(12)]
+    assert pictures == [f"{place}/raw/{i:02d}.jpg" for i in range(12)]
     optimize(
         file_name,
         pictures,

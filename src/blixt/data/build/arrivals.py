@@ -25,7 +25,7 @@ def arrivals(items: Iterator[Any], transfer: Transfer, folder: Path) -> Generato
     if store.local is not None:
         yield from items
         return
-    fetcher = _Fetcher(store, transfer.input_dir.rstrip("/") + "/", folder)
+    fetcher = _Fetcher(store, (transfer.input_dir, store.location), folder)
     ahead: deque[Future[tuple[Any, Path]]] = deque()
     with ThreadPoolExecutor(transfer.downloaders, "blixt-download") as threads:
         try:
@@ -49,11 +49,11 @@ def _use(arriving: "Future[tuple[Any, Path]]") -> Iterator[Any]:
 
 
 class _Fetcher:
-    """Replaces each address below a store's location by a local copy of its file."""
+    """Replaces each address below a store's location, by whichever name, by a local copy of its file."""
 
-    def __init__(self, store: Store, prefix: str, folder: Path) -> None:
+    def __init__(self, store: Store, names: tuple[str, ...], folder: Path) -> None:
         self._store = store
-        self._prefix = prefix
+        self._prefixes = tuple(name.rstrip("/") + "/" for name in names)
         self._folder = folder
 
     def fetch(self, item: Any, number: int) -> tuple[Any, Path]:
@@ -61,8 +61,9 @@ class _Fetcher:
         return self._replace(item, folder), folder
 
     def _replace(self, node: Any, folder: Path) -> Any:
-        if isinstance(node, str) and node.startswith(self._prefix):
-            return str(self._copy(node.removeprefix(self._prefix), folder))
+        if isinstance(node, str):
+            prefix = next((one for one in self._prefixes if node.startswith(one)), None)
+            return node if prefix is None else str(self._copy(node.removeprefix(prefix), folder))
         if isinstance(node, dict):
             fields = cast("dict[Any, Any]", node)
             return {key: self._replace(value, folder) for key, value in fields.items()}
