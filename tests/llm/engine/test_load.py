@@ -109,3 +109,8 @@ def test_memory_is_checked_for_what_the_engine_is_asked_to_hold(
     monkeypatch.setattr(estimating, "free_bytes", lambda device: 100_000)
     with pytest.raises(TooLittleMemoryError, match=r"for 1 x 32 tokens, .* to compute"):
         LLM.load(directory, context=32)
+
+
+def test_more_blocks_than_memory_are_refused_with_what_would_fit(directory: Path) -> None:
+    with pytest.raises(TooLittleMemoryError, match=r"blocks=\d+: so many .* GB free; about \d+ would fit"):
+        LLM.load(directory, blocks=10**12).generate([1, 2])

@@ -1,6 +1,7 @@
 """What an engine is made of, from a model's shape and its configuration."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +12,11 @@ from blixt.llm.engine.blocks import BlockPool
 from blixt.llm.engine.blocks_tables import CacheBlocks, Group
 from blixt.llm.engine.engine_config import EngineConfig, memory_for_cache
 from blixt.llm.engine.graphs import DecodeGraphs, can_capture
-from blixt.llm.engine.paged_cache import PagedCache, block_counts, cache_groups
+from blixt.llm.engine.paged_cache import PagedCache, block_bytes, block_counts, cache_groups
 from blixt.llm.engine.paged_cuda import flash_fits
+from blixt.llm.errors import TooLittleMemoryError
 from blixt.llm.model import GPT, MLP
+from blixt.llm.weights.free import free_bytes
 
 if TYPE_CHECKING:
     from blixt.llm.engine.speculative import Proposer, SpeculationStats
@@ -47,8 +50,20 @@ def build_cache(config: ModelConfig, engine: EngineConfig, weight: Tensor) -> tu
             engine.blocks if group.reach == "full" else count
             for group, count in zip(groups, counts, strict=True)
         )
+        sizes = [block_bytes(config, group, size, dtype) for group in groups]
+        _check_blocks(engine.blocks, sum(map(prod, zip(counts, sizes, strict=True))), device)
     pools = [BlockPool(count, spread=device.type == "cpu") for count in counts]
     return CacheBlocks(groups, pools, size), PagedCache(config, groups, counts, size, dtype, device)
+
+
+def _check_blocks(blocks: int, size_bytes: int, device: torch.device) -> None:
+    """Refuse more blocks than there is memory for, before any is taken."""
+    free = free_bytes(device)
+    if size_bytes > free:
+        raise TooLittleMemoryError(
+            f"blocks={blocks}: so many of the cache take {size_bytes / 1e9:.2f} GB, and {device} has "
+            f"{free / 1e9:.2f} GB free; about {blocks * free // size_bytes} would fit"
+        )
 
 
 def room(config: ModelConfig, engine: EngineConfig, blocks: CacheBlocks) -> int:
