@@ -91,6 +91,7 @@ def check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None
     if not overridden(module, "training_step", Module):
         reason = "it says nothing about what a step is"
         raise ConfigError("fit(model)", type(module).__name__, reason, "Write training_step")
+    _check_step(module)
     if given is None and not has_loader("train", module, datamodule):
         reason = "there is nothing to train on"
         raise ConfigError("fit(train_dataloaders)", None, reason, "Give a loader, or write train_dataloader")
@@ -98,6 +99,19 @@ def check_fit(module: Module, datamodule: DataModule | None, given: Any) -> None
         reason = "it has no configure_optimizers, so nothing would be trained"
         fix = "Write configure_optimizers and return an optimizer"
         raise ConfigError("fit(model)", type(module).__name__, reason, fix)
+
+
+def _check_step(module: Module) -> None:
+    if hasattr(module.training_step, "__wrapped__"):
+        return  # a decorator may fill in what the function itself asks for
+    parameters = inspect.signature(module.training_step).parameters.values()
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return
+    needed = [p.name for p in places if p.default is p.empty]
+    if not places or len(needed) > 2:
+        shown = ", ".join(needed) or "no argument"
+        raise SignatureError("training_step()", shown, "it is given batch and batch_idx", "Take these two")
 
 
 def has_loader(stage: str, module: Module, datamodule: DataModule | None) -> bool:

@@ -1,5 +1,7 @@
 """What users may ask a trainer about devices and processes: its Fabric's answers."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,17 @@ class DeviceViews:
     def print(self, *args: Any, **kwargs: Any) -> None:
         """`print` on rank 0."""
         self.fabric.print(*args, **kwargs)
+
+    @contextmanager
+    def init_module(self, empty_init: bool | None = None) -> Generator[None]:
+        """Around the making of a module: tensors appear on the device and in the precision of this trainer.
+
+        Args:
+            empty_init: Leave weights uninitialised, because a checkpoint will fill them.
+        """
+        fabric = self.fabric
+        with fabric.strategy.init_context(fabric.device, empty_init), fabric.precision.init_context():
+            yield
 
     @property
     def accelerator(self) -> Accelerator:

@@ -129,8 +129,12 @@ def is_over(run: Run) -> bool:
 
 
 def _is_endless(run: Run) -> bool:
-    """Whether an epoch without a batch would be followed by such epochs for ever; that is told."""
-    if run.counters.batch or run.config.max_epochs != -1:
+    """Whether an epoch without a batch would be followed by such epochs for ever; such epochs are told."""
+    if run.counters.batch:
+        return False
+    if run.config.max_epochs != -1:
+        nothing = f"The training loader gave no batch in epoch {run.counters.epoch}."
+        warnings.warn(f"{nothing} Check what its dataset yields.", stacklevel=2)
         return False
     warnings.warn(
         f"The fit ends: the training loader gave no batch in epoch {run.counters.epoch}, so that max_steps="
@@ -168,8 +172,10 @@ def _run_epoch(run: Run) -> Leave:
         run.index, run.over = -1, False
         hooks.call("on_train_epoch_start")
     schedules = Schedules(run.schedulers, run.module, logbook)
+    batches = counters.batches
     reason = _run_batches(run, schedules)
-    _tell_of_nan(run)
+    automatic = run.module.automatic_optimization and reason in (Leave.EPOCH_OVER, Leave.FINISHED)
+    _tell_of_nan(run, automatic and counters.batches > batches)
     if reason is Leave.INTERRUPTED:
         return reason
     if reason in (Leave.EPOCH_OVER, Leave.SKIPPED):
@@ -185,10 +191,15 @@ def _run_epoch(run: Run) -> Leave:
     return reason
 
 
-def _tell_of_nan(run: Run) -> None:
-    """Say once a fit that its loss is lost; asked once an epoch, because the answer waits for the device."""
+def _tell_of_nan(run: Run, stepped: bool) -> None:
+    """Say once a fit that its loss is lost; asked once an epoch, because the answer waits for the device.
+
+    Args:
+        run: The fit.
+        stepped: Whether a step ran in this epoch that should have had a loss.
+    """
     loss = run.step.let_go()
-    if not run.told_of_nan:
+    if not run.told_of_nan and (loss is not None or stepped):
         run.told_of_nan = tell_of_lost(loss, run.index, run.counters.epoch)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, cast
 
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from blixt.fabric import ConfigError, Fabric, FabricError, ResumableLoader, all_gather_objects
 from blixt.fabric.agree import DataLeft
@@ -253,6 +253,12 @@ def _check(loader: Any, stage: str) -> None:
         reason = f"something of type {kind} gives no batches"
         raise ConfigError(
             f"{stage}_dataloader()", loader, reason, "Give a DataLoader, or any iterable of batches"
+        )
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        warnings.warn(
+            f"The {stage} data is a {kind}, which is a Dataset: each of its samples is taken for a batch. "
+            "Wrap it in a DataLoader.",
+            stacklevel=4,
         )
     if isinstance(loader, types.GeneratorType) and stage in ("train", "val"):
         warnings.warn(

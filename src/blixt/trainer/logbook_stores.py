@@ -60,5 +60,8 @@ class Stores:
             return ConfigError(argument, name, reason, "Log it on all ranks, with sync_dist=True")
         if not known:
             return ConfigError(argument, name, "no metric has been logged so far", "Log it with self.log")
+        near = nearest(name, known)
+        if near.startswith("Known"):
+            return ConfigError(argument, name, "no such metric has been logged", near)
         reason = f"no such metric has been logged; known: {', '.join(known)}"
-        return ConfigError(argument, name, reason, nearest(name, known).rstrip("?"))
+        return ConfigError(argument, name, reason, near.rstrip("?"))

@@ -14,7 +14,7 @@ def loss_in(output: Any) -> torch.Tensor | None:
     if output is None or isinstance(output, torch.Tensor):
         return output
     loss = cast("Mapping[str, Any]", output).get("loss") if isinstance(output, Mapping) else None
-    if loss is None:
+    if not isinstance(loss, torch.Tensor):
         raise wrong_output(output)
     return loss
 
@@ -27,6 +27,10 @@ def extras(output: Any) -> dict[str, Any]:
 def wrong_output(output: Any) -> ConfigError:
     """What to say about a `training_step` that returned something no loss can be found in."""
     if isinstance(output, Mapping):
+        loss = cast("Mapping[str, Any]", output).get("loss")
+        if loss is not None:
+            kind = type(loss).__name__
+            return ConfigError("training_step(loss)", kind, "it is no tensor", "Return the loss as it is")
         given = sorted(str(key) for key in cast("Mapping[str, Any]", output))
         return ConfigError("training_step()", given, "the dict has no 'loss'", "Add the key 'loss'")
     reason = "it is no loss: a tensor, a dict with 'loss', or None to skip the batch"
@@ -46,14 +50,21 @@ def explain_backward(loss: torch.Tensor, error: RuntimeError) -> None:
 
 
 def tell_of_lost(loss: torch.Tensor | None, batch: int, epoch: int) -> bool:
-    """Warn when a loss is NaN or infinite; returns whether it is. Waits for the device.
+    """Warn when there was no loss, or it is NaN or infinite; returns whether so. Waits for the device.
 
     Args:
         loss: The newest, if there is one.
         batch: Whose.
         epoch: In which.
     """
-    if loss is None or bool(loss.isfinite().all()):
+    if loss is None:
+        warnings.warn(
+            f"training_step()=None: no batch of epoch {epoch} had a loss, so that it moved no weights. "
+            "Return the loss, or set automatic_optimization = False.",
+            stacklevel=5,
+        )
+        return True
+    if bool(loss.isfinite().all()):
         return False
     warnings.warn(
         f"training_step()={loss.flatten()[0].item()}: the loss of batch {batch} in epoch {epoch} is no "

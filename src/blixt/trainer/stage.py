@@ -6,10 +6,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from blixt.fabric.errors import WrongTypeError
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.hooks import HookPlan
 from blixt.trainer.module import Module
+from blixt.trainer.sources import not_one
 from blixt.trainer.state import RunningStage, TrainerFn, TrainerStatus
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ class Running:
         """Launch the processes and run every hook up to `configure_model`."""
         fn, module, datamodule, trainer = self._fn, self._module, self._datamodule, self._trainer
         if not isinstance(module, Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            reason = "it is not a blixt.trainer.Module"
-            kind = type(module).__name__
-            raise WrongTypeError(f"{fn.value}(model)", kind, reason, "Derive your model from Module")
+            raise not_one(f"{fn.value}(model)", module, Module)
         fabric = trainer.fabric
         fabric.launch()
         hooks = self._hooks = trainer.take_up(fn, module, datamodule)

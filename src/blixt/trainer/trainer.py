@@ -1,12 +1,11 @@
 """The loop you do not want to write: epochs, validation, logging, checkpoints, exact resume."""
 
 import os
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Never
 
-from blixt.fabric import ConfigError, Fabric, Logger, reject_unknown
+from blixt.fabric import Fabric, Logger
 from blixt.fabric.accelerators import Accelerator
 from blixt.fabric.errors import MissingMethodError, WrongTypeError
 from blixt.fabric.plan import Plugin
@@ -25,6 +24,7 @@ from blixt.trainer.config import (
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import make_callbacks, make_loggers
 from blixt.trainer.evaluating import EvaluateStage, check_evaluation
+from blixt.trainer.former import refuse_unknown
 from blixt.trainer.interval import Interval
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
@@ -155,10 +155,7 @@ class Trainer(EvaluateStage):
         **unknown: Never,
     ) -> None:
         arguments = locals()
-        reject_unknown("Trainer", unknown, arguments.keys() - {"self", "unknown"})
-        if model_registry is not None:
-            reason = "the registry belongs to Lightning's cloud"
-            raise ConfigError("Trainer(model_registry)", model_registry, reason, "Leave it out")
+        refuse_unknown(unknown, arguments.keys() - {"self", "unknown"}, model_registry)
         given = apply_defaults(arguments)
         names = {*TrainerConfig.__dataclass_fields__, "max_time"} - {"max_time_s", "val_check_s"}
         self.config: TrainerConfig = make_config({name: given[name] for name in names})
@@ -344,17 +341,6 @@ class Trainer(EvaluateStage):
                 "Call it during or after fit, validate, test or predict",
             )
         self._save(os.fspath(filepath), bool(weights_only), storage_options)
-
-    @contextmanager
-    def init_module(self, empty_init: bool | None = None) -> Generator[None]:
-        """Around the making of a module: tensors appear on the device and in the precision of this trainer.
-
-        Args:
-            empty_init: Leave weights uninitialised, because a checkpoint will fill them.
-        """
-        fabric = self.fabric
-        with fabric.strategy.init_context(fabric.device, empty_init), fabric.precision.init_context():
-            yield
 
     # --- the loops, as others know them -----------------------------------------------------------
 

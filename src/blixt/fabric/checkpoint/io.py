@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from blixt.fabric.errors import CheckpointError, ConfigError
+from blixt.fabric.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 
 PathLike = str | os.PathLike[str]
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -70,13 +70,18 @@ def load_file(path: PathLike, *, weights_only: bool = True, map_location: Any = 
     """
     source: Any = _open_url(cast("str", path)) if is_url(path) else local(path)
     if isinstance(source, Path) and not source.is_file():
-        raise CheckpointError(f"There is no checkpoint at {source.absolute()}. Check the path.")
+        raise CheckpointNotFoundError(f"There is no checkpoint at {source.absolute()}. Check the path.")
     try:
         return torch.load(source, map_location=map_location, weights_only=weights_only)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, error)) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged: {error}. Use an older one.") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # of bytes that are no pickle
+        raise CheckpointError(
+            f"The file {path} is damaged, or no checkpoint at all ({type(error).__name__} while it was "
+            "read). Use another one."
+        ) from error
 
 
 def remove(path: PathLike) -> None:
@@ -121,7 +126,7 @@ def _open_url(url: str) -> io.BytesIO:
     try:
         return io.BytesIO(files.cat_file(inner))
     except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint at {url}. Check the URL.") from None
+        raise CheckpointNotFoundError(f"There is no checkpoint at {url}. Check the URL.") from None
 
 
 def filesystem(url: str, storage_options: Any = None) -> tuple[Any, str]:

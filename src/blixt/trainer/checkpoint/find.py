@@ -139,7 +139,8 @@ def _best(stage: str, keepers: list[Any]) -> str:
     path = next((path for each in keepers if (path := getattr(each, "best_model_path", ""))), None)
     if path is None:
         keeps = any(hasattr(each, "best_model_path") for each in keepers)
-        reason = "this trainer has saved no checkpoint yet" if keeps else "it has no ModelCheckpoint callback"
+        lacks = "saved no checkpoint yet" if keeps else "no ModelCheckpoint callback"
+        reason = f"this trainer has {lacks}"
         raise ConfigError(
             f"{stage}(ckpt_path)", "best", reason, "Fit first (a fast_dev_run saves none), or give a path"
         )
