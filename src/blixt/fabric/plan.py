@@ -14,6 +14,7 @@ from blixt.fabric.cluster import ClusterEnvironment, LocalEnvironment, World, de
 from blixt.fabric.errors import ConfigError, WrongTypeError
 from blixt.fabric.precision import Precision, PrecisionName, compose, resolve_precision
 from blixt.fabric.strategies import LayerSync, SingleDeviceStrategy, Strategy, resolve_strategy
+from blixt.fabric.strategies.wishes import Wishes
 
 Plugin = Precision | ClusterEnvironment | CheckpointIO | LayerSync
 """What `plugins=` takes, one or a list."""
@@ -83,8 +84,11 @@ def resolve_plan(
     precision = _or_variable("precision", precision, None)
     sorted_plugins = sort_plugins(plugins)
     policy = _policy(precision, sorted_plugins.precisions, strategy)
-    family = resolve_accelerator(accelerator)
-    environment = sorted_plugins.environment or detect_environment() or LocalEnvironment()
+    wishes = strategy.wishes if isinstance(strategy, Strategy) else Wishes()
+    family = resolve_accelerator(wishes.accelerator_for(accelerator))
+    devices = wishes.devices_for(devices)
+    environment = sorted_plugins.environment or wishes.environment
+    environment = environment or detect_environment() or LocalEnvironment()
     world, indices, world_size = _placed(environment, family, devices, num_nodes)
     if world_size > 1 and not family.backend:
         raise ConfigError("devices", devices, f"{family.name} has a single device", "Use devices=1")

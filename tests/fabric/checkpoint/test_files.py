@@ -67,6 +67,13 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     TorchCheckpointIO().remove_checkpoint(tmp_path / "missing.ckpt")
 
 
+@pytest.mark.parametrize("kind", [CheckpointError, FileNotFoundError])
+def test_a_file_that_is_not_there_is_missed_by_either_name(kind: type[Exception], tmp_path: Path) -> None:
+    for path in (tmp_path / "none.ckpt", "memory://none.ckpt"):
+        with pytest.raises(kind, match="There is no checkpoint at"):
+            load_file(path)
+
+
 def test_a_hostile_file_runs_no_code_and_its_wish_is_named(tmp_path: Path) -> None:
     torch.save({"w": Hostile(tmp_path / "touched")}, tmp_path / "bad.ckpt")
     with pytest.raises(CheckpointError, match=r"it wants to use posix\.mkdir") as caught:

@@ -10,7 +10,7 @@ from blixt.fabric.checkpoint.dcp import INDEX_FILE, META_FILE, is_complete, load
 from blixt.fabric.checkpoint.io import load_file, local, save_file
 from blixt.fabric.checkpoint.lazy import LazyState
 from blixt.fabric.checkpoint.sharded import MARK
-from blixt.fabric.errors import CheckpointError, ConfigError
+from blixt.fabric.errors import CheckpointError, CheckpointNotFoundError, ConfigError
 
 PathLike = str | os.PathLike[str]
 
@@ -46,7 +46,9 @@ def read_whole(folder: PathLike) -> dict[str, Any]:
     recover(folder)
     source = local(folder)
     if not source.is_dir():
-        raise CheckpointError(f"There is no sharded checkpoint at {source.absolute()}. Give its directory.")
+        raise CheckpointNotFoundError(
+            f"There is no sharded checkpoint at {source.absolute()}. Give its directory."
+        )
     if not (source / INDEX_FILE).is_file():
         reason = "its writer was stopped" if any(source.glob("*.distcp")) else "it is another kind of folder"
         raise CheckpointError(f"{source} holds no complete checkpoint: {INDEX_FILE} is missing, so {reason}.")

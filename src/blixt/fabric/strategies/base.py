@@ -26,6 +26,7 @@ from blixt.fabric.strategies.materialize import materialize, skip_initialization
 from blixt.fabric.strategies.saving import load_any, save_full
 from blixt.fabric.strategies.states import load_full_module, load_full_optimizer, tensors_of
 from blixt.fabric.strategies.verbs import Verbs
+from blixt.fabric.strategies.wishes import Wishes
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -54,6 +55,7 @@ class Strategy(Verbs, ABC):
         precision: Number formats; None until `configure`.
         checkpoint_io: What reads and writes checkpoint files.
         layer_sync: What makes layers see the batches of all processes, or None.
+        wishes: What was said to it of accelerator, devices and cluster.
     """
 
     name: str = "strategy"
@@ -68,6 +70,7 @@ class Strategy(Verbs, ABC):
     cluster_environment: ClusterEnvironment | None = None
     precision: Precision | None = None
     layer_sync: LayerSync | None = None
+    wishes: Wishes = Wishes()
 
     def configure(
         self,

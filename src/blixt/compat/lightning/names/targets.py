@@ -25,8 +25,7 @@ IN_FABRIC = _words(
     Precision TransformerEnginePrecision AsyncCheckpointIO CheckpointIO TorchCheckpointIO
     LayerSync TorchSyncBatchNorm
     CometLogger DummyLogger Logger MLFlowLogger WandbLogger rank_zero_experiment
-    DDPStrategy DeepSpeedStrategy FSDPStrategy ModelParallelStrategy ParallelStrategy SingleDeviceStrategy
-    Strategy Throughput measure_flops get_available_flops
+    ParallelStrategy Strategy Throughput measure_flops get_available_flops
     rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn
     isolate_rng seed_everything
     """
@@ -74,6 +73,8 @@ TARGETS: dict[str, str] = {
         """,
     ),
     **_own("gathering", "Fabric"),
+    **_own("strategies", "DDPStrategy SingleDeviceStrategy"),
+    **_own("strategies_sharded", "DeepSpeedStrategy FSDPStrategy ModelParallelStrategy"),
     **_own("enums", "GradClipAlgorithmType LightningEnum"),
     **_own(
         "messages",
