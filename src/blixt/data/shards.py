@@ -1,5 +1,6 @@
 """The shards of one version, opened when first needed: mapped where they are local, else cached."""
 
+import os
 import resource
 import threading
 from collections.abc import Callable, Sequence
@@ -157,13 +158,13 @@ class Shards:
             first, most = needs(wanted[:_FIRST_ROWS]), self._access.io_threads
             self._prefetch(first[:most])  # no more shards than can be opened at once: somebody waits for it
             self._later(lambda: self._prefetch(first[most:]))
-            self._later(lambda: self._prefetch(needs(wanted[_FIRST_ROWS:]), _AHEAD_BYTES))
+            self._later(lambda: self._prefetch_more(needs, wanted[_FIRST_ROWS:]))
 
         with self._lock:
             if self._first is None:
                 self._first = self._later(begin)
                 return
-        self._later(lambda: self._prefetch(needs(wanted), _AHEAD_BYTES))
+        self._later(lambda: self._prefetch_more(needs, wanted))
 
     def _all_here(self) -> bool:
         """Whether every shard is open and complete in the cache, so that there is nothing to fetch ahead."""
@@ -207,6 +208,7 @@ class Shards:
         self._lock = threading.Lock()
         self._keys: Keys | None = None
         self._first: Job | None = None
+        self._process = os.getpid()
 
     def _at(self, number: int) -> _Opened:
         opened = self._opened.get(number)
@@ -298,9 +300,7 @@ class Shards:
         return RemoteFile(origin, cache, pool=access.pool(), hedge=access.hedge)
 
     def _ensure(self, needs: Sequence["_Need"]) -> None:
-        if self._first is not None:  # else the first batch is asked for in other pieces, as chance has it
-            self._access.pool().run_here(self._first)
-            self._first.wait()
+        self._wait_for_first()
         self._open_together([number for number, _ in needs])
         begun: list[tuple[RemoteFile, list[Job]]] = []
         for number, ranges in needs:
@@ -310,12 +310,26 @@ class Shards:
         for file, jobs in begun:
             file.finish(jobs)
 
+    def _wait_for_first(self) -> None:
+        """Let the first look-ahead ask before others do: else chance decides in which pieces they ask.
+
+        A process that was forked does not wait: the threads that would do it stayed behind.
+        """
+        if self._first is not None and self._process == os.getpid():
+            self._access.pool().run_here(self._first)
+            self._first.wait()
+
     def _prefetch(self, needs: Sequence["_Need"], piece_bytes: int = 1) -> None:
         self._open_together([number for number, _ in needs])
         for number, ranges in needs:
             reader, file = self._at(number)
             if file is not None and not file.is_local:
                 file.prefetch(ranges(reader), self._access.pool().next_priority(), piece_bytes)
+
+    def _prefetch_more(self, needs: Callable[[Any], "list[_Need]"], wanted: Any) -> None:
+        """Fetch ahead in larger pieces, unless all is here by now: on a warm cache there is nothing to do."""
+        if not self._all_here():
+            self._prefetch(needs(wanted), _AHEAD_BYTES)
 
     def _open_together(self, numbers: Sequence[int]) -> None:
         """Open several shards at once, since each costs a request."""

@@ -112,7 +112,8 @@ class Blocks:
 
     def touch_some(self, blocks: Iterable[int], *, here: bool = False) -> None:
         """See that these blocks are here (unless that is known) and whole."""
-        self._admit([block for block in blocks if self._pending[block]], here)
+        pending = self._pending
+        self._admit([block for block in blocks if pending[block]], here)
 
     def touch_bytes(self, low: int, high: int) -> None:
         """See that the raw bytes `[low, high)` of a section of even blocks are here and whole."""
@@ -193,12 +194,13 @@ class Blocks:
             return
         if not here and not self._file.is_local:
             self._file.ensure([self.stored_range(block, block + 1) for block in blocks])
-        if self._check and self._sums(blocks) != [self.section.crcs[block] for block in blocks]:
+        crcs, pending = self.section.crcs, self._pending
+        if self._check and self._sums(blocks) != [crcs[block] for block in blocks]:
             for block in blocks:
                 self._compare(block)
         for block in blocks:
-            self._pending[block] = 0
-        self.left = 1 in self._pending
+            pending[block] = 0
+        self.left = 1 in pending
 
     def _sums(self, blocks: list[int]) -> list[int]:
         view, stored = self._file.view, self.section.stored
