@@ -248,6 +248,11 @@ class API:
         """Whether the API serves websockets: it has a method `session(self, socket)`."""
         return callable(getattr(self, "session", None))
 
+    @property
+    def described(self) -> "API":
+        """Whose annotations describe bodies and answers in the docs; another's, for one that stands for it."""
+        return self
+
     def policy(self) -> Policy:
         """How requests are grouped, checked.
 

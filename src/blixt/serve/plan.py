@@ -81,16 +81,16 @@ class Plan:
 
     def input_schema(self) -> dict[str, Any] | None:
         """JSON schema of a request's body; None if the annotations do not say."""
-        return input_schema(self.api)
+        return input_schema(self.api.described)
 
     def output_schema(self) -> dict[str, Any] | None:
         """JSON schema of an answer (of a piece, when streaming); None if the annotations do not say."""
-        return output_schema(self.shown)
+        return output_schema(self.shown.described)
 
     @property
     def input_media(self) -> str:
         """The content type a body should have."""
-        return input_media(self.api)
+        return input_media(self.api.described)
 
 
 def make_plan(api: API, callbacks: Sequence[Any] = (), *, stage: str = "", folder: str | None = None) -> Plan:

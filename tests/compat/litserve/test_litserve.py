@@ -145,6 +145,12 @@ def test_a_pydantic_annotation_is_validated(client):
     assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "x"])
 
 
+def test_annotations_of_hooks_are_in_the_schema(client):
+    schema = client.get("/openapi.json").json()
+    body = schema["paths"]["/typed"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert (body["title"], body["required"]) == ("Body", ["x"])
+
+
 def test_forms_and_files_are_read(client):
     answer = client.post("/upload", files={"file": ("a.bin", b"12345")}, data={"plus": "10"})
     assert answer.json() == 15
@@ -311,6 +317,9 @@ def test_keys_come_from_the_modules_variable(monkeypatch):
     with serving(apis.Square()) as client:
         assert client.post("/predict", json={"input": 3}).status_code == 401
         assert client.post("/predict", json={"input": 3}, headers={"X-API-Key": "abcd"}).status_code == 200
+        for path in ("/", "/info", "/health"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers={"X-API-Key": "abcd"}).status_code in (200, 503)
 
 
 def test_other_paths_no_docs_and_a_size_limit():

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from blixt.serve import API, HTTPError
 from blixt.serve.batching import Policy
@@ -46,6 +46,11 @@ class Adapter(API):
         authorize = getattr(lit, "authorize", None)
         if authorize is not None:
             self.authorize: Callable[..., Any] = authorize
+
+    @property
+    def described(self) -> API:
+        """The LitAPI's hooks have the annotations."""
+        return cast(API, self.lit)
 
     def policy(self) -> Policy:
         """A loop of LitServe's makes its batches itself: it is sent what it may want of single requests."""

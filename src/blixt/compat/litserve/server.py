@@ -119,7 +119,7 @@ class LitServer:
         self.device_names = self._connector.names()
         self.middlewares: list[Any] = [*_built_in(max_payload_size), *(middlewares or [])]
         self._health = ToldHealth(healthcheck_path, self.litapi_connector)
-        web = Web(
+        web = _Web(
             middlewares=[
                 (
                     LitAnswers,
@@ -343,6 +343,15 @@ def _listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
     if callbacks is None:
         return []
     return list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
+
+
+class _Web(Web):
+    """The key guards health too, as in LitServe."""
+
+    @property
+    def open_paths(self) -> frozenset[str]:
+        """Paths that need no key."""
+        return frozenset({"/ready", "/docs", "/openapi.json"})
 
 
 class _Server(Server):

@@ -10,7 +10,7 @@ import inspect
 import logging
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty
 from typing import Any
 
@@ -195,6 +195,41 @@ class DefaultLoop(LitLoop):
         """
         if lit_api.spec is None:
             check_hooks(lit_api)
+
+    def one_by_one(
+        self,
+        answer: Callable[[Request, Any, MessageTransport, CallbackRunner], None],
+        lit_api: Any,
+        request_queue: Any,
+        transport: MessageTransport,
+        callback_runner: CallbackRunner,
+    ) -> None:
+        """Answer one request after the other, until the sentinel comes."""
+        while True:
+            try:
+                request = self.next_request(lit_api, request_queue, transport)
+            except StopLoop:
+                return
+            if request is not None:
+                answer(request, lit_api, transport, callback_runner)
+
+    def batch_by_batch(
+        self,
+        answer: Callable[[list[tuple[int, str, Any]], Any, MessageTransport, CallbackRunner], None],
+        lit_api: Any,
+        request_queue: Any,
+        transport: MessageTransport,
+        callback_runner: CallbackRunner,
+    ) -> None:
+        """Answer what comes together, until the sentinel comes; who waited too long is told so."""
+        while True:
+            try:
+                batch, late = self.get_batch_requests(lit_api, request_queue, transport)
+            except StopLoop:
+                return
+            self.time_out(lit_api, late, transport)
+            if batch:
+                answer(batch, lit_api, transport, callback_runner)
 
     def next_request(self, lit_api: Any, request_queue: Any, transport: MessageTransport) -> Request | None:
         """The next request that is not too old; None if there is none just now.

@@ -65,13 +65,7 @@ class SingleLoop(DefaultLoop):
         self, lit_api: Any, request_queue: Any, transport: MessageTransport, callback_runner: CallbackRunner
     ) -> None:
         """One by one."""
-        while True:
-            try:
-                request = self.next_request(lit_api, request_queue, transport)
-            except StopLoop:
-                return
-            if request is not None:
-                self._answer(request, lit_api, transport, callback_runner)
+        self.one_by_one(self._answer, lit_api, request_queue, transport, callback_runner)
 
     def _answer(
         self, request: Request, lit_api: Any, transport: MessageTransport, callback_runner: CallbackRunner
@@ -124,14 +118,7 @@ class BatchedLoop(DefaultLoop):
         self, lit_api: Any, request_queue: Any, transport: MessageTransport, callback_runner: CallbackRunner
     ) -> None:
         """Batch by batch."""
-        while True:
-            try:
-                batch, late = self.get_batch_requests(lit_api, request_queue, transport)
-            except StopLoop:
-                return
-            self.time_out(lit_api, late, transport)
-            if batch:
-                self._answer_batch(batch, lit_api, transport, callback_runner)
+        self.batch_by_batch(self._answer_batch, lit_api, request_queue, transport, callback_runner)
 
     def _answer_batch(
         self,

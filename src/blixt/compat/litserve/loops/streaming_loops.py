@@ -7,7 +7,7 @@ from ..callbacks import CallbackRunner
 from ..status import LitAPIStatus, LoopResponseType
 from ..transport.base import MessageTransport
 from .base import DefaultLoop
-from .collect import Request, StopLoop
+from .collect import Request
 from .hooks import Hooks
 from .simple_loops import side_by_side
 
@@ -46,13 +46,7 @@ class StreamingLoop(_Pieces):
         self, lit_api: Any, request_queue: Any, transport: MessageTransport, callback_runner: CallbackRunner
     ) -> None:
         """One by one."""
-        while True:
-            try:
-                request = self.next_request(lit_api, request_queue, transport)
-            except StopLoop:
-                return
-            if request is not None:
-                self._answer(request, lit_api, transport, callback_runner)
+        self.one_by_one(self._answer, lit_api, request_queue, transport, callback_runner)
 
     def _answer(
         self, request: Request, lit_api: Any, transport: MessageTransport, callback_runner: CallbackRunner
@@ -108,14 +102,7 @@ class BatchedStreamingLoop(_Pieces):
         self, lit_api: Any, request_queue: Any, transport: MessageTransport, callback_runner: CallbackRunner
     ) -> None:
         """Batch by batch."""
-        while True:
-            try:
-                batch, late = self.get_batch_requests(lit_api, request_queue, transport)
-            except StopLoop:
-                return
-            self.time_out(lit_api, late, transport)
-            if batch:
-                self._answer_batch(batch, lit_api, transport, callback_runner)
+        self.batch_by_batch(self._answer_batch, lit_api, request_queue, transport, callback_runner)
 
     def _answer_batch(
         self,
