@@ -152,7 +152,8 @@ def run_recipe(file: str, settings: str, arguments: Sequence[str]) -> None:
         if "--print-config" in arguments:
             return print(show(config), end="")
         metrics = module.run(config)
-    if "--json" in arguments:
+        from blixt.fabric.rank_zero import current_rank
+    if "--json" in arguments and current_rank() == 0:  # every rank gets here
         print_json(metrics)
 
 

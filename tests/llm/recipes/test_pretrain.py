@@ -66,15 +66,13 @@ def test_a_finished_run_started_again_changes_nothing(tokens: Path, tmp_path: Pa
 
 def test_two_ranks_share_the_batch_and_agree_with_one(tokens: Path, tmp_path: Path) -> None:
     one = pretrain(tokens, out=tmp_path / "one" / "model", steps=12, **SMALL)
-    script = tmp_path / "two_ranks.py"
-    out = str(tmp_path / "two" / "model")
-    script.write_text(
-        f"from blixt.llm import pretrain\npretrain({str(tokens)!r}, out={out!r}, steps=12, **{SMALL})\n"
-    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    ran = subprocess.run([*torchrun, str(script)], capture_output=True, text=True, timeout=200)
+    words = ["-m", "blixt", "llm", "pretrain", str(tokens), "--out", str(tmp_path / "two" / "model")]
+    options = [f"--{name}={value}" for name, value in {**SMALL, "steps": 12}.items()]
+    ran = subprocess.run([*torchrun, *words, *options, "--json"], capture_output=True, text=True, timeout=400)
     assert ran.returncode == 0, ran.stderr
-    two = json.loads((tmp_path / "two" / "model" / "metrics.json").read_text())
+    two = json.loads(ran.stdout)  # one of them tells the result
+    assert two == json.loads((tmp_path / "two" / "model" / "metrics.json").read_text())
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=0.02)
 
 
