@@ -10,13 +10,17 @@ from unittest import mock
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from blixt.compat import litserve as ls
 from blixt.compat.litserve import cli, connector
+from blixt.compat.litserve.callbacks.base import CallbackRunner, EventTypes
+from blixt.compat.litserve.callbacks.defaults.metric_callback import PredictionTimeLogger, RequestTracker
 from blixt.compat.litserve.loggers import Logger, LoggerConnector
 from blixt.compat.litserve.mcp import ToolEndpointType
 from blixt.compat.litserve.mcp_connector import ToolConnector
 from blixt.compat.litserve.middlewares import RequestCountMiddleware
+from blixt.compat.litserve.schema.image import ImageInput, ImageOutput
 from blixt.compat.litserve.transport.factory import TransportConfig, create_transport_from_config
 from blixt.compat.litserve.utils import WorkerSetupStatus, generate_random_zmq_address
 from blixt.serve.testing import wait_until
@@ -209,3 +213,25 @@ def test_hooks_of_an_async_litapi_that_are_not_async_are_told_so():
 
     with pytest.warns(UserWarning, match="decode_request should be an async function"):
         Half(enable_async=True)
+
+
+def test_images_travel_as_base64_in_bodies_and_answers():
+    picture = Image.new("RGB", (3, 2), "red")
+    text = ImageOutput(image=picture).model_dump()["image"]
+    assert ImageInput(image_data=text).get_image().size == (3, 2)
+    with pytest.raises(ValueError, match="Invalid Base64"):
+        ImageInput(image_data="a")
+    with pytest.raises(ValueError, match="Missing image data"):
+        ImageInput().get_image()
+    with pytest.raises(Exception, match="Expected a PIL Image"):
+        ImageOutput(image="red").model_dump()
+
+
+def test_the_callbacks_that_come_along_log_times_and_requests(caplog):
+    runner = CallbackRunner([PredictionTimeLogger(), RequestTracker()])
+    with caplog.at_level("INFO"):
+        runner.trigger_event(EventTypes.BEFORE_PREDICT.value)
+        runner.trigger_event(EventTypes.AFTER_PREDICT.value)
+        runner.trigger_event(EventTypes.ON_REQUEST.value, active_requests=3)
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["Prediction", "Active"]
+    assert caplog.records[1].getMessage() == "Active requests: 3"
