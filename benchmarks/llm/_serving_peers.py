@@ -25,7 +25,8 @@ def texts(count: int) -> list[int]:
 def blixt(**settings: Any) -> Callable[..., Answers]:
     """The engine; it keeps running between rounds, as a server does."""
     llm = LLM.load(smollm2_dir())
-    engine = Engine(llm.model, None, EngineConfig(**{"context": 2048, **settings}))
+    settings = {"context": 2048, **settings}
+    engine = Engine(llm.model, None, EngineConfig(**settings))
 
     def run(work: Work, temperature: float = 0) -> Answers:
         engine.reset_cache()  # prompts of an earlier round shall not be found again
@@ -53,8 +54,8 @@ def litgpt_model() -> Any:
     from litgpt.model import GPT
     from litgpt.scripts.convert_hf_checkpoint import copy_weights_hf_llama
 
-    config = Config.from_name("SmolLM2-135M-Instruct")
-    weights = safetensors.torch.load_file(smollm2_dir() / "model.safetensors")
+    config: Any = Config.from_name("SmolLM2-135M-Instruct")
+    weights: dict[str, Any] = safetensors.torch.load_file(smollm2_dir() / "model.safetensors")
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     state: dict[str, torch.Tensor] = {}
     copy_weights_hf_llama(config, {}, state, weights)
@@ -97,6 +98,7 @@ def litgpt_batch(model: Any) -> Peer:
         )
         for tokens in steps:
             for answer, token in zip(answers, tokens, strict=True):
+                assert token is not None
                 answer.append(int(token))
         return answers
 

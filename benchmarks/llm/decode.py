@@ -56,9 +56,12 @@ def transformers(model: GPT) -> LlamaForCausalLM:
 
 def litgpts(hf: LlamaForCausalLM) -> LitGPT:
     """litgpt's model with the same weights, through its own converter."""
-    config = Config.from_name("SmolLM2-135M", block_size=CONFIG.context, norm_eps=CONFIG.norm_eps)
-    other, state = LitGPT(config), {}
-    weights = {name: tensor for name, tensor in hf.state_dict().items() if "rotary" not in name}
+    config: Any = Config.from_name("SmolLM2-135M", block_size=CONFIG.context, norm_eps=CONFIG.norm_eps)
+    other: Any = LitGPT(config)
+    state: dict[str, Any] = {}
+    weights: dict[str, Any] = {
+        name: tensor for name, tensor in hf.state_dict().items() if "rotary" not in name
+    }
     copy_weights_hf_llama(config, {}, state, weights)
     other.load_state_dict(state, strict=False)
     other.lm_head.weight = other.transformer.wte.weight

@@ -19,7 +19,7 @@ def guess(proposer: AutoProposer, tokens: list[int], limit: int = 8, uid: str = 
 
 
 def small(**changes: object) -> GPT:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType] - untyped in torch
     sizes = {"vocab": 64, "d": 16, "layers": 1, "heads": 2, "kv_heads": 1, "context": 256}
     return GPT(ModelConfig(**{**sizes, **changes})).eval().requires_grad_(False)  # type: ignore[arg-type]
 
