@@ -89,6 +89,17 @@ def test_under_the_command_line_the_processes_meet_at_once(monkeypatch: pytest.M
 # --- files ----------------------------------------------------------------------------------------
 
 
+def test_numbers_that_one_process_reduces_come_back_as_tensors_as_those_of_several_do() -> None:
+    kept = torch.ones(2)
+    found: Any = Fabric(accelerator="cpu", devices=1).all_reduce(
+        {"loss": 2.5, "n": 3, "own": kept, "name": "x"}
+    )
+    assert (float(found["loss"]), int(found["n"])) == (2.5, 3)
+    assert all(isinstance(found[name], torch.Tensor) for name in ("loss", "n"))
+    assert found["own"] is kept
+    assert found["name"] == "x"
+
+
 def test_a_filter_says_what_of_a_state_is_kept(tmp_path: Path) -> None:
     run, model = made(), network()
     run.save(

@@ -32,9 +32,10 @@ def active() -> bool:
 
 
 def all_reduce(data: T, op: ReduceOp, device: torch.device, group: ProcessGroup | None = None) -> T:
-    """Every tensor and number in `data`, reduced over the processes; a new object, `data` is unchanged.
+    """Every tensor and number in `data`, reduced over the processes; `data` is unchanged.
 
-    Integers under "mean" become 32-bit floats, because a mean of integers need not be one.
+    Of one process the tensors come back themselves. Of several, integers under "mean" become 32-bit floats,
+    because a mean of integers need not be one.
 
     Raises:
         ConfigError: When there is no such operation.
@@ -54,7 +55,7 @@ def all_reduce(data: T, op: ReduceOp, device: torch.device, group: ProcessGroup 
         _untyped.all_reduce(result, _OPS[key], group=group)
         return (result / dist.get_world_size(group) if averages else result).to(home)
 
-    return _with_numbers(data, reduce) if active() else data
+    return _with_numbers(data, reduce if active() else lambda tensor: tensor)
 
 
 def all_gather(

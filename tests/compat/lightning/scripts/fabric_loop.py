@@ -52,6 +52,8 @@ print(
 numbers = fabric.all_gather({"a": 1, "b": 2.5, "c": True, "d": torch.ones(2, 3), "e": "x"})
 kinds = [[str(number.dtype), list(number.shape)] for key, number in numbers.items() if key != "e"]
 print(json.dumps(["gathered", kinds, numbers["e"]]))
+reduced = [fabric.all_reduce(number) for number in (2, 2.5, True)]
+print(json.dumps(["reduced", [[str(number.dtype), float(number)] for number in reduced]]))
 with fabric.rank_zero_first():
     pass
 with fabric.init_module():

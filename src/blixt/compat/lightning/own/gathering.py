@@ -1,4 +1,4 @@
-"""The Fabric whose `all_gather` gives one process its own data back."""
+"""The Fabric whose collectives give numbers Lightning's types, and one process its own data."""
 
 from typing import Any, TypeVar
 
@@ -24,6 +24,12 @@ class Fabric(fabric.Fabric):
             self._connect()
             return tensors
         return super().all_gather(tensors, group, sync_grads)
+
+    def all_reduce(
+        self, data: T, reduce_op: fabric.ReduceOp = "mean", group: ProcessGroup | None = None
+    ) -> T:
+        """Tensors and numbers in `data`, reduced; numbers become tensors of Lightning's types."""
+        return super().all_reduce(map_leaves(data, self._as_tensor), reduce_op, group)
 
     def _as_tensor(self, value: Any) -> Any:
         for kind, dtype in _TYPES:
