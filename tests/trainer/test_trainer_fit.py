@@ -326,7 +326,7 @@ def test_a_val_check_interval_longer_than_the_epoch_names_both_numbers(trainer: 
 def test_nothing_to_train_on_and_the_wrong_kind_of_model_are_said_plainly(trainer: Any) -> None:
     with pytest.raises(ConfigError, match="nothing to train on"):
         trainer().fit(Classifier())
-    with pytest.raises(ConfigError, match="Derive it from blixt\.Module"):
+    with pytest.raises(ConfigError, match=r"Derive it from blixt\.Module"):
         trainer().fit(nn.Linear(1, 1), make_loader())
 
     class None_(Classifier):

@@ -99,6 +99,7 @@ if devices == 2:
         found["skip"] = str(error)
 trainer, module = Trainer(**quiet), Net()
 found["validate"] = trainer.validate(module, loader(13), verbose=False)[0]
+found["division"] = trainer.distributed_sampler_kwargs
 if devices == 2:
     from blixt.fabric import agree
     class Stopping(Net):
@@ -263,6 +264,11 @@ def test_batches_that_only_some_processes_have_are_refused_where_each_forward_ne
 
 def test_a_rank_must_not_skip_its_batch(found: dict[int, Any]) -> None:
     assert "would leave the others waiting" in found[2]["skip"]
+
+
+def test_a_sampler_of_ones_own_learns_how_to_divide(found: dict[int, Any]) -> None:
+    assert found[1]["division"] is None
+    assert found[2]["division"] == {"num_replicas": 2, "rank": 0}
 
 
 def test_evaluation_sees_every_sample_once(found: dict[int, Any]) -> None:

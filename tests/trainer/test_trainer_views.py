@@ -90,6 +90,43 @@ def test_a_trainer_answers(name: str, fitted: Trainer) -> None:
     assert getattr(fitted, name) == TABLE[name](fitted)
 
 
+SHOWN: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "callbacks": (lambda t: type(t.callbacks[-1]), ModelCheckpoint),
+    "ckpt_path": (lambda t: t.ckpt_path, None),
+    "datamodule": (lambda t: t.datamodule, None),
+    "default_root_dir": (lambda t: Path(t.default_root_dir).is_dir(), True),
+    "distributed_sampler_kwargs": (lambda t: t.distributed_sampler_kwargs, None),
+    "fit_loop": (
+        lambda t: (t.fit_loop.max_epochs, t.fit_loop.batch_idx, t.fit_loop.total_batch_idx),
+        (2, 1, 3),
+    ),
+    "epoch_loop": (lambda t: (t.fit_loop.epoch_loop.global_step, t.fit_loop.epoch_loop.batch_idx), (4, 1)),
+    "interrupted": (lambda t: t.interrupted, False),
+    "loggers": (lambda t: list(map(type, t.loggers)), [CSVLogger]),
+    "lr_scheduler_configs": (lambda t: [c.interval for c in t.lr_scheduler_configs], ["step"]),
+    "model": (lambda t: type(t.model), Classifier),
+    "num_sanity_val_batches": (lambda t: t.num_sanity_val_batches, [0]),
+    "optimizers": (lambda t: list(map(type, t.optimizers)), [torch.optim.SGD]),
+    "predict_dataloaders": (lambda t: t.predict_dataloaders, None),
+    "predict_loop": (lambda t: t.predict_loop.predictions, []),
+    "received_sigterm": (lambda t: t.received_sigterm, False),
+    "sanity_checking": (lambda t: t.sanity_checking, False),
+    "should_stop": (lambda t: t.should_stop, False),
+    "state": (lambda t: (t.state.fn, t.state.stage, t.state.status), ("fit", None, "finished")),
+    "test_dataloaders": (lambda t: t.test_dataloaders, None),
+    "test_loop": (lambda t: t.test_loop.max_batches, []),
+    "train_dataloader": (lambda t: len(t.train_dataloader), 2),
+    "val_dataloaders": (lambda t: len(t.val_dataloaders), 3),
+    "validate_loop": (lambda t: t.validate_loop.num_dataloaders, 1),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_trainer_shows_what_a_run_was_made_of(name: str, fitted: Trainer) -> None:
+    ask, answer = SHOWN[name]
+    assert ask(fitted) == answer
+
+
 def test_answers_about_the_run_are_read_only(fitted: Trainer) -> None:
     for name in ("current_epoch", "global_step", "callback_metrics", "world_size", "max_epochs", "log_dir"):
         with pytest.raises(AttributeError):

@@ -97,6 +97,14 @@ class DeviceViews:
         return self.fabric.world_size
 
     @property
+    def distributed_sampler_kwargs(self) -> dict[str, int] | None:
+        """For a sampler of your own that divides the data; None where one process has all of it."""
+        strategy = self.fabric.strategy
+        if strategy.name == "single_device":
+            return None
+        return {"num_replicas": strategy.data_parallel_size, "rank": strategy.data_parallel_rank}
+
+    @property
     def is_global_zero(self) -> bool:
         """Whether this process writes files and talks to people."""
         return self.fabric.is_global_zero

@@ -139,8 +139,7 @@ class TrainingEpochLoop(_View):
     @property
     def total_batch_idx(self) -> int:
         """The running batch of all epochs; -1 before the first."""
-        counters = self.trainer.counters
-        return counters.batches - counters.batch + self.trainer.batch_index
+        return self.trainer.batches_before_epoch + self.trainer.batch_index
 
     @property
     def global_step(self) -> int:
@@ -169,7 +168,7 @@ class TrainingEpochLoop(_View):
     def batch_progress(self) -> Progress:
         """How many batches have begun and ended."""
         counters, ready = self.trainer.counters, self.trainer.batch_index + 1
-        before = counters.batches - counters.batch if counters.batch else counters.batches - ready
+        before = self.trainer.batches_before_epoch
         running = counters.batch == ready - 1 and self.trainer.training
         done = ready - (running or self.trainer.logbook.hook == "on_train_batch_end")
         current = Tracker(ready, ready, ready - running, done)

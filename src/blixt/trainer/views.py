@@ -144,6 +144,13 @@ class TrainerViews(DeviceViews, ConfigViews, StateViews):
         return self._run.index if self._run is not None else self.counters.batch - 1
 
     @property
+    def batches_before_epoch(self) -> int:
+        """Batches of the epochs before the one of `batch_index`."""
+        counters = self.counters
+        left = self._run is not None and self._run.over and counters.batch == 0
+        return counters.batches - (self.batch_index + 1 if left else counters.batch)
+
+    @property
     def logs_this_step(self) -> bool:
         """Whether a row is written after the batch that runs now."""
         return self.counters.logs
