@@ -86,6 +86,8 @@ def test_devices_may_be_counted_listed_or_left_open(devices: Any, indices: list[
         ([1, 1], "distinct"),
         ([-1], "not negative"),
         (True, "a number or a list"),
+        (None, "no number of devices"),
+        (1.5, "no number of devices"),
         ("two", "neither a number nor a list"),
         ([0.5], "a whole number"),
         (["0"], "a whole number"),

@@ -1,12 +1,12 @@
 """What Fabric has to know of a family of devices."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
-from blixt.fabric.errors import ConfigError
+from blixt.fabric.errors import ConfigError, WrongTypeError
 
 Devices = int | str | Sequence[int]
 """How many devices ("2", 2, "auto", -1 for all), or which ("0,2", [0, 2])."""
@@ -94,6 +94,8 @@ def _indices(devices: Devices) -> list[int]:
             reason = "it is neither a number nor a list of indices"
             raise ConfigError("devices", devices, reason, "Use e.g. 2, '0,1' or 'auto'") from None
         return numbers if "," in devices else list(range(numbers[0] if numbers else 0))
+    if not isinstance(devices, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+        raise WrongTypeError("devices", devices, "it is no number of devices", "Use e.g. 2, [0, 1] or 'auto'")
     numbers = list(devices)
     if any(type(number) is not int for number in numbers):
         raise ConfigError("devices", devices, "an index is a whole number", "Use e.g. [0, 1]")
