@@ -53,8 +53,10 @@ class ParquetSource:
             where = self._files.store.url(name)
             metadata = self._open(number, pa_reader(end)).metadata
             footer = read_footer(end, where)
+            if len(footer.spans) != metadata.num_row_groups:
+                raise FormatError(f"{where} is damaged: its footer makes no sense")
             self._optional |= footer.missing
-            for group, spans in zip(range(metadata.num_row_groups), footer.spans, strict=True):
+            for group, spans in enumerate(footer.spans):
                 facts = metadata.row_group(group)
                 self._places.append(_Place(number, group, *self._span(spans)))
                 self.part_rows.append(facts.num_rows)
