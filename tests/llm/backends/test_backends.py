@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from tests.llm.smollm2 import CONTINUATIONS, smollm2_dir, smollm2_gguf
@@ -25,6 +26,12 @@ needs_vllm = pytest.mark.skipif(
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(BackendError, match=r"no backend 'tgi': choose llama\.cpp or vllm"):
         load_backend("tgi", "model")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("llama.cpp", "GGUF file"), ("vllm", "checkpoint directory")])
+def test_a_model_that_is_not_there_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    with pytest.raises(BackendError, match=f"away does not exist: the .* backend loads a {kind}"):
+        load_backend(name, tmp_path / "away")
 
 
 @pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama-cpp-python is installed")

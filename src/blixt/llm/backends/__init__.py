@@ -23,6 +23,9 @@ def load_backend(name: str, path: str | Path, **settings: Any) -> ForeignLLM:
     Raises:
         BackendError: There is no such backend, its package is not installed, or it cannot load the model.
     """
+    kinds = {"llama.cpp": "a GGUF file", "vllm": "a checkpoint directory"}
+    if name in kinds and not Path(path).exists():
+        raise BackendError(f"{path} does not exist: the {name} backend loads {kinds[name]}")
     if name == "llama.cpp":
         from blixt.llm.backends.llama_cpp import load_llama_cpp
 
