@@ -110,3 +110,23 @@ def test_a_resumed_run_is_as_patient_as_the_one_before(trainer: Any, tmp_path: A
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ConfigError, match="Use 'min' or 'max'"):
         EarlyStopping("loss", mode="least")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "epochs"),
+    [
+        ({"divergence_threshold": 0.6}, [0.5, 0.6, 0.75, 0.1], 3),
+        ({"stopping_threshold": 0.7, "mode": "max"}, [0.5, 0.7, 0.75, 0.9], 3),
+        ({"min_delta": 0.1, "patience": 1}, [0.6, 0.5, 0.4, 0.3], 2),
+    ],
+)
+def test_a_value_that_is_the_threshold_is_not_beyond_it(
+    options: dict[str, Any], values: list[float], epochs: int, trainer: Any
+) -> None:
+    class Told(Classifier):
+        def on_train_epoch_end(self) -> None:
+            self.log("m", values[self.current_epoch])
+
+    run = trainer(max_epochs=4, callbacks=EarlyStopping("m", **options))
+    run.fit(Told(), make_loader(4))
+    assert run.current_epoch == epochs

@@ -153,17 +153,19 @@ class EarlyStopping(Callback):
 
     def _evaluate_stopping_criteria(self, current: torch.Tensor) -> tuple[bool, str | None]:
         """Whether to stop and what to say; counts checks without improvement. Override it for other rules."""
-        value, sign, best = float(current), 1.0 if self.mode == "min" else -1.0, float(self.best_score)
+        value, best = float(current), float(self.best_score)
+        # In the metric's own precision: 0.6 of 32 bits is the threshold 0.6, and not beyond it.
+        sign, beats = (1.0, torch.lt) if self.mode == "min" else (-1.0, torch.gt)
         if self.check_finite and not math.isfinite(value):
             self.stopping_reason = EarlyStoppingReason.NON_FINITE_METRIC
             return True, f"{self.monitor} = {value} is not finite, the best was {best:g}"
-        if self.stopping_threshold is not None and sign * value < sign * self.stopping_threshold:
+        if self.stopping_threshold is not None and beats(current, self.stopping_threshold):
             self.stopping_reason = EarlyStoppingReason.STOPPING_THRESHOLD
             return True, f"{self.monitor} {value:g} is better than the threshold {self.stopping_threshold:g}"
-        if self.divergence_threshold is not None and sign * value > sign * self.divergence_threshold:
+        if self.divergence_threshold is not None and beats(-current, -self.divergence_threshold):
             self.stopping_reason = EarlyStoppingReason.DIVERGENCE_THRESHOLD
             return True, f"{self.monitor} {value:g} is worse than the threshold {self.divergence_threshold:g}"
-        if sign * value < sign * best - self.min_delta:
+        if beats(current + sign * self.min_delta, self.best_score):
             self.best_score, self.wait_count = current, 0
             return False, f"{self.monitor} is better: {value:g} (before: {best:g})"
         self.wait_count += 1
