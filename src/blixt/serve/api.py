@@ -250,7 +250,7 @@ class API:
 
     @property
     def described(self) -> "API":
-        """Whose annotations describe bodies and answers in the docs; another's, for one that stands for it."""
+        """Whose annotations describe bodies and answers in the docs; the API's own."""
         return self
 
     def policy(self) -> Policy:
