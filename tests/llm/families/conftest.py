@@ -23,7 +23,7 @@ sys.modules.update(dict.fromkeys("{UNUSED}".split()))
 from tests.llm.families.oracle import main
 main()
 """
-DEADLINE_S = 280
+DEADLINE_S = 500
 
 
 def run_oracle(version: int, job: str, folder: Path, names: Iterable[str]) -> None:

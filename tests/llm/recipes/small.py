@@ -69,7 +69,7 @@ def run_and_kill(call: str, settings: dict[str, Any], step: int) -> None:
     context.set_forkserver_preload(["blixt.llm.recipes.finetune", "blixt.llm.recipes.grpo"])
     dying = context.Process(target=_die_after, args=(call, settings, step))
     dying.start()
-    dying.join(timeout=240)
+    dying.join(timeout=500)
     assert dying.exitcode == -signal.SIGKILL
 
 
