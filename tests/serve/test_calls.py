@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 def service():
     apis = [Asker(), AsyncAsker(), BatchAsker(), Lingerer()]
-    with running(Server(apis, accelerator="cpu", timeout_s=600, workers_per_device=2)) as running_service:
+    with running(Server(apis, accelerator="cpu", timeout_s=600)) as running_service:
         yield running_service
 
 
@@ -46,8 +46,11 @@ def until_noted(path, *lines):
 def test_a_call_is_over_when_its_callers_time_is(service, tmp_path, path):
     notes = tmp_path / "notes"
     body = {"api": "Lingerer", "x": str(notes), "xs": [str(notes)]}
-    with send(service, path, body, "x-timeout-s: 2", "x-request-id: r1") as sock:
-        assert sock.recv(1000).startswith(b"HTTP/1.1 504 ")
+    for timeout_s in (1, 5, 25):  # a machine may be too busy to begin within the first
+        with send(service, path, body, f"x-timeout-s: {timeout_s}", "x-request-id: r1") as sock:
+            assert sock.recv(1000).startswith(b"HTTP/1.1 504 ")
+        if notes.exists():
+            break
     until_noted(notes, "begun r1", "left")
 
 

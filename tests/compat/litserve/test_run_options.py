@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from blixt.compat import litserve as ls
 from blixt.compat.litserve.run_options import options_of
 
 from . import apis
+
+ROOT = Path(__file__).parents[3]
 
 CODE = """
 import os
@@ -44,7 +47,9 @@ def test_each_setting_has_its_effect(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         words = [sys.executable, "-c", CODE, str(listening.fileno()), str(settings)]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, pass_fds=[listening.fileno()])
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, text=True, pass_fds=[listening.fileno()], cwd=ROOT
+        )
     try:
         forwarded = {"x-forwarded-for": "10.1.2.3", "x-forwarded-proto": "https"}
         answer = httpx.get(f"{url}/who", headers=forwarded, timeout=120)
