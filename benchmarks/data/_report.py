@@ -58,7 +58,7 @@ def taken(result: dict[str, Any], turns: int | None = None) -> str:
     about = {**result["machine"], **result}
     low, high = sorted((about["load_at_start"], about["load_at_end"]))
     text = f"{about['date'].removesuffix(' UTC')}, load {low:.1f} to {high:.1f}"
-    return text if turns is None else f"{text}, {turns} turns"
+    return text if turns is None else f"{text}, {turns} turn{'s' * (turns > 1)}"
 
 
 def row_line(line: Line, row: dict[str, Any], result: dict[str, Any]) -> str:
