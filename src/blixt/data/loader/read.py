@@ -1,7 +1,7 @@
 """One batch from its rows: gather, the user's transforms, and errors that say which row they met."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
@@ -124,21 +124,22 @@ class Reader:
         """
         if self.runs_user_code:
             return batch
-        with self._noting(steps, step):
+        try:
             return _owned(batch, self.views)
+        except Exception as problem:
+            self._note_step(problem, steps, step)
+            raise
 
     def check(self, steps: Steps, step: int, values: Stored) -> None:
         """Check values of the batch of a step, which `finish` need not do then."""
-        with self._noting(steps, step):
-            values.check()
-
-    @contextmanager
-    def _noting(self, steps: Steps, step: int) -> Generator[None]:
         try:
-            yield
+            values.check()
         except Exception as problem:
-            _note(problem, self.dataset.order.at(steps.positions(step)), step)
+            self._note_step(problem, steps, step)
             raise
+
+    def _note_step(self, problem: Exception, steps: Steps, step: int) -> None:
+        _note(problem, self.dataset.order.at(steps.positions(step)), step)
 
     def _gather(self, steps: Steps, step: int, rows: Int, allocate: Allocate) -> Any:
         if self.transform is None and self.collate is None:

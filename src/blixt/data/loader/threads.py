@@ -75,11 +75,9 @@ class _Lane:
             away_s: how long the consumer had to do with the batch before.
         """
         self._away = away_s > _AWAY_S
-        try:
-            batch, problem = self._ready.get_nowait()
-        except queue.Empty:
+        if self._ready.empty():
             self._give_room()
-            batch, problem = self._wait(step, timeout_s)
+        batch, problem = self._wait(step, timeout_s)
         if problem is not None:
             raise problem
         self._taken += 1
