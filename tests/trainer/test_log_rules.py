@@ -136,16 +136,21 @@ def of_metric(**options: Any) -> Call:
     return lambda module: (module.mean.update(2.0), module.log("a", module.mean, **options))
 
 
+def said(reduce_fx: Any) -> str:
+    """A name that is the same in every process, which a function's own text is not."""
+    return reduce_fx if isinstance(reduce_fx, str) else f"{reduce_fx.__name__}()"
+
+
 CALLS: dict[str, Call] = {
     **{f"a tensor of shape {shape}": log(torch.full(shape, 3.0)) for shape in ((), (1,), (1, 1), (2,), (0,))},
     **{f"a {type(value).__name__}": log(value) for value in (True, 3, 1.5, "x", None, [1.0], {"b": 1})},
     **{f"{kind}": log(torch.tensor(1, dtype=kind)) for kind in (torch.bool, torch.int64, torch.float16)},
     **{f"{value}": log(value) for value in (float("nan"), float("inf"))},
     **{
-        f"reduce_fx {fx}": late(fx)
+        f"reduce_fx {said(fx)}": late(fx)
         for fx in ("mean", "sum", "min", "max", "avg", "nope", max, min, torch.sum)
     },
-    **{f"reduce_fx {fx}": late(fx) for fx in (torch.median, abs)},
+    **{f"reduce_fx {said(fx)}": late(fx) for fx in (torch.median, abs)},
     "no level": log(1.0, on_step=False, on_epoch=False),
     "a suffix of the trainer's": lambda module: module.log("a/dataloader_idx_0", 1.0),
     "twice": twice({}, {}),
