@@ -102,10 +102,11 @@ def _add_bar(callbacks: list[Callback], wanted: bool) -> None:
 
 def _add_summary(callbacks: list[Callback], wanted: bool) -> None:
     from blixt.trainer.callbacks.model_summary import ModelSummary
+    from blixt.trainer.callbacks.rich_bar import RichProgressBar
 
     if not wanted or any(isinstance(callback, ModelSummary) for callback in callbacks):
         return
-    if any(type(callback).__name__ == "RichProgressBar" for callback in callbacks):
+    if any(isinstance(callback, RichProgressBar) for callback in callbacks):
         from blixt.trainer.callbacks.model_summary import RichModelSummary
 
         callbacks.append(RichModelSummary())

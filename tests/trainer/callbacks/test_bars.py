@@ -112,7 +112,41 @@ def test_rich_draws_all_stages_and_gives_the_terminal_back(trainer: Any) -> None
     made.predict(Classifier(), [torch.randn(2, 8)])
     assert "Training epoch 2/2" in stream.getvalue()
     assert "10/10" in stream.getvalue()
-    assert bar._live is None
+    assert not bar._drawing
+    assert [task.visible for task in bar.progress.tasks] == [True]  # nothing of the stages before
+
+
+def test_the_columns_of_the_rich_bar_can_be_chosen(trainer: Any) -> None:
+    from rich.progress import TextColumn
+
+    class Chosen(RichProgressBar):
+        def configure_columns(self, trainer: Any) -> list[Any]:
+            ours = super().configure_columns(trainer)
+            return [TextColumn(f"of {trainer.max_epochs}"), *ours[2:3]]
+
+        def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+            return {"mine": 0.25, "n": torch.tensor(3)}
+
+    stream = io.StringIO()
+    bar = Chosen(console_kwargs={"file": stream, "width": 80})
+    made = run(trainer, bar, enable_model_summary=True)
+    assert stream.getvalue().split("\n")[0].rstrip() == "of 2 10/10 mine: 0.250 n: 3"
+    assert len(bar.progress.columns) == 3
+    assert any(isinstance(callback, RichModelSummary) for callback in made.callbacks)
+    assert bar.__getstate__()["progress"] is None  # it holds locks, and belongs to this terminal
+
+
+def test_a_rich_bar_of_unknown_length_and_one_of_a_run_that_ends_by_steps(trainer: Any) -> None:
+    stream = io.StringIO()
+    bar = RichProgressBar(console_kwargs={"file": stream, "width": 120})
+    made = trainer(enable_progress_bar=True, callbacks=[bar], max_steps=3, max_epochs=-1)
+    made.fit(Classifier(), make_loader(), make_loader(8))
+    assert not bar._drawing
+    bar.setup(made, Classifier(), "fit")
+    bar.show(Progress("Training", "", 3, None, 1.0, 3.0, {}))
+    bar.abandon()
+    assert "Training" in stream.getvalue()
+    assert "3/?" in stream.getvalue()
 
 
 def test_a_failing_run_leaves_the_bar(trainer: Any) -> None:

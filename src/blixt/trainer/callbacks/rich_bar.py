@@ -1,11 +1,17 @@
 """A progress bar in colours, by the rich package."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blixt.fabric import ConfigError
-from blixt.trainer.callbacks.text_bar import clock, number
+from blixt.trainer.callbacks.text_bar import number
 from blixt.trainer.callbacks.timed_bar import Progress, TimedBar
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+    from blixt.trainer.module import Module
+    from blixt.trainer.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,48 @@ class RichProgressBar(TimedBar):
         super().__init__(refresh_rate, max(0.1, refresh_s), leave)
         self.theme = theme if theme is not None else RichProgressBarTheme()
         self._console_options = console_kwargs or {}
-        self._live: Any = None
+        self.progress: Any = None
+        self._lines: dict[str, Any] = {}
+        self._drawing = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is drawn belongs to its terminal."""
+        return {**vars(self), "progress": None, "_lines": {}, "_drawing": False}
+
+    def configure_columns(self, trainer: "Trainer") -> "list[ProgressColumn]":
+        """The columns of rich that the bar has; override it to choose others.
+
+        Metrics come behind them in any case. A cell of your own finds the batches as `task.completed` and
+        `task.total`, and the title as `task.description`.
+        """
+        from blixt.trainer.callbacks.rich_columns import standard_columns
+
+        return standard_columns(self.theme)
 
     def show(self, progress: Progress) -> None:
-        """Redraw the line."""
-        if self._live is None:
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(**self._console_options), auto_refresh=False, transient=False)
-            self._live.start()
-        self._live.update(self.render(progress), refresh=True)
+        """Redraw the lines."""
+        if not self._drawing:
+            self._start()
+        title = f"{progress.title} {progress.epoch}".strip()
+        if self._stage not in self._lines:
+            self._lines[self._stage] = self.progress.add_task(title, total=progress.total)
+        line = self._lines[self._stage]
+        self._hide_others(line)
+        task = next(task for task in self.progress.tasks if task.id == line)
+        task.start_time = task.get_time() - progress.elapsed_s
+        self.progress.update(
+            line,
+            description=title,
+            completed=progress.done,
+            total=progress.total,
+            visible=True,
+            left_s=progress.left_s,
+            speed=progress.speed,
+            metrics=self._numbers(progress.metrics),
+        )
+        if progress.total is None:  # rich takes None for "as it was"
+            task.total = None
+        self.progress.refresh()
 
     def finish(self, progress: Progress, keep: bool) -> None:
         """Draw the last state of an epoch."""
@@ -83,47 +120,38 @@ class RichProgressBar(TimedBar):
 
     def abandon(self) -> None:
         """Give the terminal back."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._drawing:
+            self.progress.stop()
+            self._drawing = False
+
+    def teardown(self, trainer: "Trainer", module: "Module", stage: str) -> None:
+        """A run that ended between two epochs leaves the terminal too."""
+        self.abandon()
 
     def print(self, *args: Any, **options: Any) -> None:
         """Print above the bar."""
-        if self._live is not None:
-            self._live.console.print(*args, **options)
+        if self._drawing:
+            self.progress.console.print(*args, **options)
         else:
             print(*args, **options)
 
-    def render(self, progress: Progress) -> Any:
-        """The line as something that rich can draw."""
-        from rich.progress_bar import ProgressBar as Bar
-        from rich.table import Table
-        from rich.text import Text
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as Display
 
-        theme = self.theme
-        full = progress.total is not None and progress.done >= progress.total
-        bar = Bar(
-            total=progress.total,
-            completed=progress.done,
-            width=30,
-            pulse=progress.total is None,
-            complete_style=theme.progress_bar,
-            finished_style=theme.progress_bar_finished if full else theme.progress_bar,
-            pulse_style=theme.progress_bar_pulse,
-        )
-        left = "-:--" if progress.left_s is None else clock(progress.left_s)
-        total = "?" if progress.total is None else progress.total
-        cells = [
-            Text(f"{progress.title} {progress.epoch}".strip(), style=theme.description),
-            bar,
-            Text(f"{progress.done}/{total}", style=theme.batch_progress),
-            Text(f"{clock(progress.elapsed_s)} • {left}", style=theme.time),
-            Text(progress.speed, style=theme.processing_speed),
-            Text(self._numbers(progress.metrics), style=theme.metrics),
-        ]
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(*cells)
-        return grid
+        from blixt.trainer.callbacks.rich_columns import MetricsColumn
+
+        columns = [*self.configure_columns(self.trainer), MetricsColumn(self.theme.metrics)]
+        self.progress = Display(*columns, console=Console(**self._console_options), auto_refresh=False)
+        self._lines = {}
+        self._drawing = True
+        self.progress.start()
+
+    def _hide_others(self, line: Any) -> None:
+        """Training's line stays while a validation runs within it; every other line goes with its stage."""
+        for stage, other in self._lines.items():
+            if other != line and stage != "train":
+                self.progress.update(other, visible=False)
 
     def _numbers(self, metrics: dict[str, Any]) -> str:
         form = self.theme.metrics_format

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from blixt.fabric import ConfigError
 from blixt.trainer.callbacks.progress_bar import ProgressBar
 
@@ -219,5 +221,13 @@ class TimedBar(ProgressBar):
             total=int(total) if total != float("inf") else None,
             elapsed_s=elapsed_s,
             per_s=(done - self._first) / elapsed_s,
-            metrics=self.get_metrics(trainer, module) if trainer.stage == "fit" else {},
+            metrics=_plain(self.get_metrics(trainer, module)) if trainer.stage == "fit" else {},
         )
+
+
+def _plain(metrics: dict[str, Any]) -> dict[str, Any]:
+    """An overridden `get_metrics` may add tensors, but a bar shows numbers."""
+    return {
+        name: value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+        for name, value in metrics.items()
+    }

@@ -62,7 +62,10 @@ PYTORCH: dict[str, str] = {
     "callbacks.prediction_writer": "BasePredictionWriter WriteInterval",
     "callbacks.progress": "ProgressBar RichProgressBar TQDMProgressBar",
     "callbacks.progress.progress_bar": "ProgressBar get_standard_metrics",
-    "callbacks.progress.rich_progress": "RichProgressBar RichProgressBarTheme",
+    "callbacks.progress.rich_progress": """
+        BatchesProcessedColumn CustomBarColumn CustomTimeColumn ProcessingSpeedColumn RichProgressBar
+        RichProgressBarTheme
+        """,
     "callbacks.progress.tqdm_progress": "TQDMProgressBar convert_inf",
     "callbacks.pruning": "ModelPruning",
     "callbacks.rich_model_summary": "RichModelSummary",
