@@ -84,6 +84,8 @@ class Ticker(API):
             for i in range(request["n"]):
                 if i == request.get("fail_at"):
                     raise HTTPError(409, "no more")
+                if i == request.get("break_at"):
+                    raise RuntimeError("a secret: hunter2")
                 sent = i + 1
                 yield {"i": i, "at": time.monotonic(), "pad": "." * request.get("pad", 0)}
                 while "gate" in request and not os.path.exists(request["gate"]):

@@ -45,3 +45,11 @@ def test_the_python_of_a_page_is_python(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         if not block.startswith("--8<--"):
             compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_the_python_of_a_page_imports_exists(page):
+    lines = re.findall(r"^ *from (blixt[\w.]*) import \(?([^)\n]+)", page.read_text(), re.MULTILINE)
+    for module, names in lines:
+        found = importlib.import_module(module)
+        assert [name for name in re.findall(r"\w+", names) if not hasattr(found, name)] == []

@@ -96,6 +96,21 @@ async def test_a_client_that_leaves_in_a_stream_wastes_one_token_at_most(tmp_pat
         assert httpx.post(f"{service.url}/ticks", json={"n": 1}).status_code == 200
 
 
+@pytest.mark.parametrize("hot_lane", [True, False])
+async def test_a_step_that_was_under_way_when_the_client_left_is_the_last(tmp_path, hot_lane):
+    with running(Server(Ticker(), accelerator="cpu", hot_lane=hot_lane)) as service:
+        log, gate = tmp_path / "sent", tmp_path / "gate"
+        request = {"n": 1000, "gate": str(gate), "log": str(log)}
+        with httpx.stream("POST", f"{service.url}/ticks", json=request, timeout=60) as answer:
+            assert next(answer.iter_lines()).startswith("data:")
+        await eventually(
+            lambda: service.metric("blixt_serve_requests_cancelled_total") == 1, "the leaving to be noticed"
+        )
+        gate.touch()  # the generator goes on with its second piece only now
+        await eventually(log.exists, "the generator to be closed")
+        assert int(log.read_text()) <= 2
+
+
 async def test_a_client_that_does_not_read_holds_the_stream_and_costs_no_memory():
     with running(Server(Ticker(), accelerator="cpu", timeout_s=60)) as service, connect(service) as sock:
         front = psutil.Process(service.process.pid)

@@ -194,6 +194,21 @@ def test_a_long_answer_is_gzipped_for_those_who_accept_it(ports, lane):
     assert json.loads(gzip.decompress(answer.body)) == "many words " * 200
 
 
+FORM = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n4\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "boundary", "status"),
+    [(FORM, b"b", 200), (FORM[:-9], b"b", 400), (FORM, b"other", 400), (FORM, b"", 400), (b"", b"b", 400)],
+)
+def test_a_form_whole_or_broken_is_answered_alike_by_both_lanes(ports, body, boundary, status):
+    media = b"content-type: multipart/form-data; boundary=" + boundary
+    conversation = [post(b"/typed", body, media) + LAST]
+    hot, cold = heard(ports, conversation)
+    assert hot == cold
+    assert [int(answer.line[9:12]) for answer in hot] == [status, 200]
+
+
 @pytest.mark.parametrize("lane", [0, 1])
 def test_the_clients_request_id_comes_back(ports, lane):
     answer = one(ports, post(b"/typed", b'{"x": 1}', b"x-request-id: a-1", b"connection: close"), lane)

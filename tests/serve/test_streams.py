@@ -41,6 +41,12 @@ def test_an_error_in_the_middle_is_an_event(service):
     assert got[2] == ("error", {"status": 409, "detail": "no more"})
 
 
+def test_a_mistake_in_the_middle_is_an_event_that_tells_nothing(service):
+    text = ticks(service, n=3, break_at=1).text
+    assert events(text)[1:] == [("error", {"status": 500, "detail": "Internal Server Error"})]
+    assert "hunter2" not in text
+
+
 def test_streams_of_one_worker_run_side_by_side(service):
     # None of them would end before the others began.
     request = {"n": 1_000_000, "pause_s": 0.005}

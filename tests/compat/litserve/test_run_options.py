@@ -1,7 +1,9 @@
 """Uvicorn's settings in `LitServer.run`: each to real effect, or refused by name."""
 
+import base64
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,38 @@ def test_each_setting_has_its_effect(tmp_path):
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert 'POST /predict HTTP/1.1" 200' in said.replace("/api/predict", "/predict")
+
+
+TLS_CODE = """
+import sys
+
+from blixt.compat import litserve as ls
+from tests.compat.litserve.apis import Square
+
+if __name__ == "__main__":
+    ls.LitServer(Square(), accelerator="cpu").run(fd=int(sys.argv[1]), generate_client_file=False)
+"""
+
+
+def test_a_certificate_in_the_environment_makes_it_https(tmp_path):
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key -out cert"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*words.split(), *names], cwd=tmp_path, check=True, capture_output=True)
+    cert, key = (base64.b64encode((tmp_path / name).read_bytes()).decode() for name in ("cert", "key"))
+    (tmp_path / "tmp").mkdir()
+    own = {"LIGHTNING_CERT_PEM": cert, "LIGHTNING_KEY_FILE": key, "TMPDIR": str(tmp_path / "tmp")}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        words = [sys.executable, "-c", TLS_CODE, str(listening.fileno())]
+        process = subprocess.Popen(words, pass_fds=[listening.fileno()], cwd=ROOT, env={**os.environ, **own})
+    try:
+        trusted = ssl.create_default_context(cafile=tmp_path / "cert")
+        answer = httpx.post(f"{url}/predict", json={"input": 3}, timeout=120, verify=trusted)
+        assert answer.json()["output"] == 9
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert [path.name for path in (tmp_path / "tmp").iterdir() if path.suffix in (".pem", ".key")] == []
 
 
 def test_settings_that_come_after_the_server_reach_its_limits():

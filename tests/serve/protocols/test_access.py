@@ -6,6 +6,8 @@ import os
 import httpx
 import openai
 import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -28,6 +30,7 @@ def keyed(tmp_path_factory):
     web = Web(
         api_keys_file=str(file),
         authenticate=token_is_good_async,
+        mcp=True,
         shutdown=True,
         shutdown_key="stop it",
         info_path="/about",
@@ -104,6 +107,19 @@ def test_a_websocket_needs_the_key(keyed):
     with connect(url, open_timeout=60, additional_headers=BEARER) as connection:
         connection.send("hi")
         assert connection.recv(timeout=60) == "you said hi"
+
+
+@pytest.mark.anyio
+async def test_tools_need_the_key_too(keyed):
+    url = f"{keyed[0].url}/mcp/"
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    accepted = {"accept": "application/json, text/event-stream"}
+    assert httpx.post(url, json=call, headers=accepted).status_code == 401
+    async with (
+        create_mcp_http_client(headers=BEARER) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        assert (await client.call_tool("Big", {"input": 3})).content[0].text == "aaa"
 
 
 def test_an_apis_own_authorize_stands_in_place_of_the_keys(keyed):

@@ -47,7 +47,9 @@ def check_routes(workers: Any, apis: "Sequence[LitAPI]") -> None:
 def limits_of(max_payload_size: float | None) -> Limits:
     """blixt's bounds where LitServe has others, or none."""
     # A request that a worker has begun runs on, however late: LitServe's timeout is of those that wait.
-    limits = Limits(running_timeout=False)
+    # It ends its workers at once; ours finish what was admitted first, so one that still starts up then, or
+    # hangs, need not be waited for as long: hosts of an app give its lifespan some 5 s to end.
+    limits = Limits(running_timeout=False, stop_s=2.0)
     if max_payload_size is None:
         return dataclasses.replace(limits, max_payload_bytes=sys.maxsize)
     return dataclasses.replace(limits, max_payload_bytes=int(max_payload_size))

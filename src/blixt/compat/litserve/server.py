@@ -37,7 +37,7 @@ from .middlewares import MaxSizeMiddleware, RequestCountMiddleware
 from .run_options import COLD, RunOptions, options_of
 from .specs.queues import SpecServer
 from .status import WorkerSetupStatus
-from .utils import add_ssl_context_from_env, configure_logging
+from .utils import configure_logging, ssl_files_from_env
 
 __all__ = ["LitServer", "Request", "Response"]
 
@@ -249,17 +249,18 @@ class LitServer:
             logger.info("Swagger UI is available at http://%s:%s/docs", host, number)
         self._server.fronts = num_api_servers or 1
         try:
-            options = options_of({**kwargs, **add_ssl_context_from_env(kwargs)})
-            told = partial(_say_running, log_level)
-            self._server.obey(options)
-            self._server.run(
-                host,
-                number,
-                log_level=log_level,
-                on_listening=told,
-                uvicorn=options.uvicorn,
-                **options.run,
-            )
+            with ssl_files_from_env(kwargs) as files:
+                options = options_of({**kwargs, **files})
+                told = partial(_say_running, log_level)
+                self._server.obey(options)
+                self._server.run(
+                    host,
+                    number,
+                    log_level=log_level,
+                    on_listening=told,
+                    uvicorn=options.uvicorn,
+                    **options.run,
+                )
         except SystemExit as error:
             if error.code == SetupFailed.exit_code:
                 message = "One or more workers failed to start. Shutting down LitServe"

@@ -189,6 +189,18 @@ def add_ssl_context_from_env(kwargs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def ssl_files_from_env(kwargs: dict[str, Any]) -> "Generator[dict[str, Any], None, None]":
+    """As `add_ssl_context_from_env`, but files that were made, a private key among them, go afterwards."""
+    found = add_ssl_context_from_env(kwargs)
+    try:
+        yield found
+    finally:
+        if found is not kwargs:
+            for path in found.values():
+                path.unlink(missing_ok=True)
+
+
 def _written(content: bytes, suffix: str) -> Path:
     with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
         file.write(content)
