@@ -51,6 +51,8 @@ def test_a_step_that_was_set_to_none_is_missed_by_the_call_that_needs_it(missing
         ("validation_epoch_end", "fit", "on_validation_epoch_end"),
         ("validation_epoch_end", "validate", "on_validation_epoch_end"),
         ("test_epoch_end", "test", "on_test_epoch_end"),
+        ("configure_sharded_model", "fit", "Rename it to configure_model"),
+        ("configure_sharded_model", "test", "Rename it to configure_model"),
     ],
 )
 def test_a_hook_of_before_lightning_2_is_refused_with_what_to_write(

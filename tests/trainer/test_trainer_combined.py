@@ -69,6 +69,13 @@ class Recorder(Module):
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.seen.append((plain(batch), batch_idx, dataloader_idx))
 
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+        return plain(batch)
+
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
@@ -104,7 +111,7 @@ def test_training_draws_from_a_list_a_dict_and_nested_ones_beginning_the_shorter
         ("sequential", [[0, 1], [2, 3], [0, 1]]),
     ],
 )
-def test_every_mode_works_in_training_and_in_validation(mode: Any, expected: Any, trainer: Any) -> None:
+def test_every_mode_works_in_every_stage(mode: Any, expected: Any, trainer: Any) -> None:
     module = Recorder()
     fitted = trainer(max_epochs=1)
     fitted.fit(module, CombinedLoader([loader(4), loader(2)], mode))
@@ -115,6 +122,18 @@ def test_every_mode_works_in_training_and_in_validation(mode: Any, expected: Any
     assert [batch for batch, *_ in module.seen] == expected
     if mode == "sequential":
         assert [places for _, *places in module.seen] == [[0, 0], [1, 0], [0, 1]]
+    module.seen.clear()
+    trainer().test(module, CombinedLoader([loader(4), loader(2)], mode), verbose=False)
+    assert [batch for batch, *_ in module.seen] == expected
+    module.seen.clear()
+    predicted = trainer().predict(module, CombinedLoader([loader(4), loader(2)], mode))
+    assert [batch for batch, *_ in module.seen] == expected
+    assert predicted == ([expected[:2], expected[2:]] if mode == "sequential" else expected)
+    module.seen.clear()
+    both = CombinedLoader([loader(4), loader(2)], mode)
+    trainer(max_epochs=1, num_sanity_val_steps=0).fit(module, loader(2), both)
+    assert module.seen[0] == [0, 1]
+    assert [batch for batch, *_ in module.seen[1:]] == expected
 
 
 def test_limits_count_for_each_loader(trainer: Any) -> None:

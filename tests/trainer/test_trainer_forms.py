@@ -2,16 +2,21 @@
 
 import inspect
 import logging
+import os
 import warnings
+from collections.abc import Iterator
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger as TheirCSVLogger
 
 from blixt import trainer as ours
+from blixt.fabric import ConfigError
 from blixt.trainer import CSVLogger, Trainer
 
 Limits: Any = (None, 0, 1, 5, 1.0, 0.5, 0.0, 2.0, 1.5, -1, "5")
@@ -225,3 +230,59 @@ def test_the_environment_means_what_the_argument_means(
         assert type(getattr(found, part)) is type(getattr(by_hand, part))
     for parts in ("loggers", "callbacks"):
         assert list(map(type, getattr(found, parts))) == list(map(type, getattr(by_hand, parts)))
+
+
+SEEN: dict[str, tuple[str, Any, Any]] = {
+    "num_nodes": ("2", lambda t: t.num_nodes, 2),
+    "callbacks": ("None", lambda t: t.callbacks == [], False),
+    "min_epochs": ("2", lambda t: t.min_epochs, 2),
+    "max_steps": ("11", lambda t: t.max_steps, 11),
+    "min_steps": ("3", lambda t: t.min_steps, 3),
+    **{
+        f"limit_{s}_batches": ("3", attrgetter(f"limit_{s}_batches"), 3) for s in ("train", "test", "predict")
+    },
+    "check_val_every_n_epoch": ("3", lambda t: t.check_val_every_n_epoch, 3),
+    "num_sanity_val_steps": ("-1", lambda t: t.num_sanity_val_steps, float("inf")),
+    "log_every_n_steps": ("9", lambda t: t.log_every_n_steps, 9),
+    "enable_checkpointing": ("False", lambda t: t.checkpoint_callbacks, []),
+    "enable_model_summary": ("False", lambda t: [c for c in t.callbacks if "Summary" in str(type(c))], []),
+    "deterministic": ("warn", lambda t: torch.is_deterministic_algorithms_warn_only_enabled(), True),
+    "benchmark": ("True", lambda t: torch.backends.cudnn.benchmark, True),
+    "inference_mode": ("False", lambda t: t.config.inference_mode, False),
+    "use_distributed_sampler": ("False", lambda t: t.config.use_distributed_sampler, False),
+    "detect_anomaly": ("True", lambda t: t.config.detect_anomaly, True),
+    "plugins": ("None", lambda t: t.precision, "32-true"),
+    "sync_batchnorm": ("True", lambda t: t.config.sync_batchnorm, True),
+    "reload_dataloaders_every_n_epochs": ("2", lambda t: t.reload_dataloaders_every_n_epochs, 2),
+    "enable_autolog_hparams": ("False", lambda t: t.config.enable_autolog_hparams, False),
+}
+"""The other arguments, by what a trainer that was told by the environment shows of them."""
+
+
+@pytest.fixture
+def _numerics() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.backends.cudnn.benchmark = before[1]
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.mark.usefixtures("_numerics")
+@pytest.mark.parametrize("argument", SEEN)
+def test_a_trainer_shows_what_the_environment_said(
+    argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, seen, expected = SEEN[argument]
+    monkeypatch.setenv(f"PL_TRAINER_{argument.upper()}", text)
+    assert seen(Trainer(accelerator="cpu")) == expected
+
+
+def test_every_argument_was_given_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FORMS.keys() - IN_THE_ENVIRONMENT.keys() - SEEN.keys() == {"model_registry"}
+    monkeypatch.setenv("PL_TRAINER_MODEL_REGISTRY", "mine")
+    with pytest.raises(ConfigError, match=r"Trainer\(model_registry='mine'\)"):
+        Trainer(accelerator="cpu")

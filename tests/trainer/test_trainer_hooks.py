@@ -213,3 +213,39 @@ def test_callbacks_of_the_module_replace_those_of_the_trainer(trainer: Any) -> N
     run = trainer(max_epochs=1, callbacks=[Marker()])
     run.fit(module)
     assert [callback for callback in run.callbacks if isinstance(callback, Marker)] == [own]
+
+
+class HalfFrozen(Net):
+    """Notes the modes in which its two layers take part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.BatchNorm1d(8).requires_grad_(False).eval()
+        self.modes: set[tuple[str, bool, bool]] = set()
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.modes.add(("training", self.layer.training, self.frozen.training))
+        return super().training_step((self.frozen(batch[0]), batch[1]), batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.modes.add(("validation", self.layer.training, self.frozen.training))
+
+
+def test_a_fit_leaves_a_frozen_part_in_evaluation_mode_and_names_it(trainer: Any) -> None:
+    module = HalfFrozen()
+    with pytest.warns(UserWarning, match="1 module.* in eval mode.*: frozen"):
+        trainer(max_epochs=2).fit(module)
+    assert module.modes == {("training", True, False), ("validation", False, False)}
+    assert not module.frozen.num_batches_tracked
+
+
+def test_a_module_with_its_own_switch_back_decides_about_the_modes_after_a_validation(trainer: Any) -> None:
+    class Refreezes(HalfFrozen):
+        def on_validation_model_train(self) -> None:
+            super().on_validation_model_train()
+            self.frozen.eval()
+
+    module = Refreezes()
+    module.frozen.train()
+    trainer(max_epochs=2, num_sanity_val_steps=0, val_check_interval=1).fit(module)
+    assert module.modes == {("training", True, True), ("training", True, False), ("validation", False, False)}

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from blixt.trainer import Callback, Module, Trainer
+from blixt.trainer import Callback, DataModule, Module, Trainer
 
 from .lightning_pair import BATCHES, EPOCHS, make_loader, make_stateful, model_of, options, weights
 
@@ -137,3 +137,51 @@ def test_we_go_on_from_any_of_our_own_checkpoints(case: str, tmp_path: Path) -> 
 def _stepped(file: Path) -> bool:
     within = torch.load(file)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
     return within % 4 == 0 or within == BATCHES
+
+
+def paths_of(value: Any, path: str = "") -> set[str]:
+    """Where there is a value: keys and places in lists, joined."""
+    if isinstance(value, dict):
+        pairs: Any = [(str(name), item) for name, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        pairs = enumerate(value)
+    else:
+        return {path}
+    return {path}.union(*(paths_of(item, f"{path}/{name}") for name, item in pairs))
+
+
+class Kept:
+    """What a data module with values and a state of its own adds."""
+
+    def __init__(self, rows: int = 12) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # type: ignore[attr-defined]
+
+    def train_dataloader(self) -> Any:
+        return make_stateful()
+
+    def val_dataloader(self) -> Any:
+        return make_loader(rows=4)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": 3}
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "weights only"])
+@pytest.mark.parametrize("schedule", ["epoch", "two by hand"])
+def test_a_file_has_every_key_that_lightnings_has_and_one_of_ours(
+    schedule: str, whole: bool, tmp_path: Path
+) -> None:
+    found: list[set[str]] = []
+    for base, data, trainer_class in (
+        (pl.LightningModule, pl.LightningDataModule, pl.Trainer),
+        (Module, DataModule, Trainer),
+    ):
+        trainer = trainer_class(**options(tmp_path))
+        trainer.fit(model_of(base, schedule), datamodule=type("Rows", (Kept, data), {})())
+        trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=not whole)
+        content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+        found.append(paths_of({name: value for name, value in content.items() if name != "blixt"}))
+    theirs, ours = found
+    assert "/loops/fit_loop/epoch_loop.batch_progress/total/ready" in theirs
+    assert ours == theirs

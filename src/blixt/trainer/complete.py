@@ -35,13 +35,17 @@ def refuse_former_hooks(module: Module) -> None:
     """Name hooks that would silently never run.
 
     Raises:
-        FormerHookError: For `training_epoch_end` and its kin.
+        FormerHookError: For `training_epoch_end` and its kin, and for `configure_sharded_model`.
     """
     for name, (step, instead) in _FORMER.items():
         if callable(getattr(module, name, None)):
             reason = "nobody calls it, and no list of outputs is kept"
             fix = f"Keep in {step} what you need, in a list of the module, and read it in {instead}"
             raise FormerHookError(f"{type(module).__name__}()", name, reason, fix)
+    if callable(getattr(module, "configure_sharded_model", None)):
+        reason = "nobody calls it, so what it makes would be missing"
+        fix = "Rename it to configure_model, which may be called twice: make only what is not there yet"
+        raise FormerHookError(f"{type(module).__name__}()", "configure_sharded_model", reason, fix)
 
 
 def tell_of_near_hooks(module: Module) -> None:

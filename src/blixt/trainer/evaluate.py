@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, cast
 
 import torch
+from torch import nn
 
 from blixt.fabric import Fabric
 from blixt.fabric.agree import AFTER
@@ -164,9 +165,7 @@ class Evaluation:
                 hooks.call(f"on_{kind}_end")
         finally:
             logbook.turn_to(*before)
-            self._module_hook("model_train")
-            for module, mode in modes.items():
-                module.training = mode
+            self._switch_back(modes)
             self.running = False
             state.stage = stage
         return outputs if keep_outputs else row
@@ -271,6 +270,13 @@ class Evaluation:
 
     def _module_hook(self, name: str) -> None:
         getattr(self._module, f"on_{self.kind}_{name}")()
+
+    def _switch_back(self, modes: dict[nn.Module, bool]) -> None:
+        if overridden(self._module, f"on_{self.kind}_model_train", Module):
+            self._module_hook("model_train")  # who brings it decides about every submodule
+            return
+        for module, mode in modes.items():
+            module.training = mode
 
     def _no_gradients(self) -> AbstractContextManager[Any]:
         # gloo's threads change tensors outside of inference mode, and FSDP keeps those it gathers.

@@ -16,7 +16,7 @@ from blixt.trainer.callback import Callback, let_callbacks_log
 from blixt.trainer.callbacks.timed import TimedDecision
 from blixt.trainer.combined_steps import takes_iterator, until_drawn_up
 from blixt.trainer.compiling import Compile, compiled
-from blixt.trainer.complete import can_validate, check_fit
+from blixt.trainer.complete import can_validate, check_fit, warn_of_evaluation_mode
 from blixt.trainer.datamodule import DataModule
 from blixt.trainer.defaults import checkpoints_last
 from blixt.trainer.evaluate import Evaluation, Kind, step_arguments
@@ -135,7 +135,7 @@ class FitStage(LoaderStage):
 
     def _train_on(self, run: Run, page: Page, content: dict[str, Any] | None) -> Leave:
         stop, hooks, logbook = run.stop, self.hooks, self.logbook
-        run.module.train()
+        warn_of_evaluation_mode(run.module)
         with ExitStack() as stack:
             stack.callback(run.step.forget)
             stack.enter_context(SignalHandlers(stop.request, self.fabric.environment))

@@ -58,21 +58,24 @@ class ModuleHooks(nn.Module):
         self.eval()
 
     def on_validation_model_train(self) -> None:
-        """Switch back; by default every submodule to the mode it had."""
+        """Switch back; every submodule gets the mode it had unless you bring this hook."""
+        self.train()
 
     def on_test_model_eval(self) -> None:
         """Switch to evaluation; by default `self.eval()`."""
         self.eval()
 
     def on_test_model_train(self) -> None:
-        """Switch back."""
+        """Switch back; see `on_validation_model_train`."""
+        self.train()
 
     def on_predict_model_eval(self) -> None:
         """Switch to evaluation; by default `self.eval()`."""
         self.eval()
 
     def on_predict_model_train(self) -> None:
-        """Switch back."""
+        """Switch back; see `on_validation_model_train`."""
+        self.train()
 
     def on_validation_start(self) -> None:
         """See `Callback.on_validation_start`."""
