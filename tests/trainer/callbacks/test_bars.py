@@ -101,6 +101,8 @@ def test_a_trainer_with_a_bar_can_be_copied_and_pickled(trainer: Any) -> None:
     for bar in (TQDMProgressBar(), RichProgressBar()):
         assert isinstance(pickle.loads(pickle.dumps(bar)), type(bar))
         assert isinstance(copy.deepcopy(bar), type(bar))
+        run(trainer, bar)
+        assert pickle.loads(pickle.dumps(bar)).refresh_rate == bar.refresh_rate  # after a run too
 
 
 def test_rich_draws_all_stages_and_gives_the_terminal_back(trainer: Any) -> None:

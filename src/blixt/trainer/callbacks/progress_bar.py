@@ -34,6 +34,10 @@ class ProgressBar(Callback):
             return object.__new__(TQDMProgressBar)
         return super().__new__(cls)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the trainer, which holds what cannot be pickled; `setup` gives the next one."""
+        return {**super().__getstate__(), "_trainer": None}
+
     def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
         """Only rank 0 draws."""
         self._trainer = trainer

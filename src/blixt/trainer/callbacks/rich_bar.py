@@ -75,7 +75,7 @@ class RichProgressBar(TimedBar):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is drawn belongs to its terminal."""
-        return {**vars(self), "progress": None, "_lines": {}, "_drawing": False}
+        return {**super().__getstate__(), "progress": None, "_lines": {}, "_drawing": False}
 
     def configure_columns(self, trainer: "Trainer") -> "list[ProgressColumn]":
         """The columns of rich that the bar has; override it to choose others.

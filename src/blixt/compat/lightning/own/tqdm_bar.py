@@ -102,7 +102,7 @@ class TQDMProgressBar(ProgressBar):
 
     def __getstate__(self) -> dict[str, Any]:
         """Bars belong to their terminal."""
-        return {**vars(self), "bars": {}}
+        return {**super().__getstate__(), "bars": {}}
 
     train_progress_bar = _bar("train")
     val_progress_bar = _bar("val")
