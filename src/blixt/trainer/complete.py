@@ -2,9 +2,9 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from blixt.fabric import ConfigError, rank_zero_warn
 from blixt.fabric.rank_zero import PossibleUserWarning
@@ -25,6 +25,10 @@ class FormerHookError(ConfigError, NotImplementedError):
 
 _NEAR = 0.92
 """How alike two names are, from 0 to 1, of which one is taken for a misspelling of the other."""
+
+
+_SHOWN = 3
+"""How many names a warning lists."""
 
 
 class SignatureError(ConfigError, RuntimeError, TypeError):
@@ -64,6 +68,19 @@ def tell_of_near_hooks(module: Module) -> None:
                 f"Nobody calls {owner}.{name}. If {near[0]} is meant, rename it.",
                 category=PossibleUserWarning,
             )
+
+
+def warn_of_evaluation_mode(module: Module) -> None:
+    """Say which parts a fit leaves in evaluation mode: frozen parts stay as they are, so it switches none."""
+    parts = cast("Iterable[tuple[str, Any]]", module.named_modules())
+    names = [name or "the module itself" for name, part in parts if not part.training]
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+        rank_zero_warn(
+            f"Found {len(names)} module(s) in eval mode at the start of training: {shown}. They stay in it; "
+            "call .train() on them before fit unless that is meant.",
+            category=PossibleUserWarning,
+        )
 
 
 def needed(call: str, module: Module, name: str) -> Callable[..., Any]:
