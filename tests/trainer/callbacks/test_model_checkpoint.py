@@ -109,6 +109,21 @@ def test_last_as_a_link_points_to_the_newest_and_never_into_the_void(trainer: An
     assert step_of(callback.last_model_path) == 30
 
 
+@pytest.mark.parametrize("monitor", [None, "score"])
+def test_a_ranked_file_names_itself_as_the_newest(trainer: Any, tmp_path: Path, monitor: str | None) -> None:
+    callback = ModelCheckpoint(tmp_path, "{epoch}", monitor=monitor, save_last=True, save_top_k=1)
+    fit(trainer, callback, Scripted([0.5, 0.4]), max_epochs=2)
+    states = [torch.load(tmp_path / name)["callbacks"][callback.state_key] for name in names(tmp_path)]
+    assert states[0] == states[1]
+    assert states[0]["newest"] == str(tmp_path / "epoch=1.ckpt")
+
+
+def test_a_derived_callback_may_set_what_is_ranked(tmp_path: Path) -> None:
+    callback = ModelCheckpoint(tmp_path, monitor="score")
+    callback.best_k_models = {"old.ckpt": torch.tensor(0.5)}
+    assert callback.state_dict()["best_k_models"] == {"old.ckpt": torch.tensor(0.5)}
+
+
 def test_without_a_ranking_there_is_nothing_to_link_to(trainer: Any, tmp_path: Path) -> None:
     callback = ModelCheckpoint(tmp_path, save_last="link", save_top_k=0)
     fit(trainer, callback, max_epochs=2)

@@ -132,6 +132,10 @@ class ModelCheckpoint(CheckpointNames):
         """The monitored metric of each checkpoint that is kept."""
         return self._ranking.scores
 
+    @best_k_models.setter
+    def best_k_models(self, scores: dict[str, torch.Tensor]) -> None:
+        self._ranking.scores = scores
+
     @property
     def state_key(self) -> str:
         """Distinguishes several of these in one run."""
@@ -300,6 +304,7 @@ class ModelCheckpoint(CheckpointNames):
     def _save_newest(self, trainer: "Trainer", metrics: dict[str, Any]) -> tuple[str, str | None]:
         before = self.best_model_path
         self.best_model_path = self._free(trainer, metrics, before)
+        self._newest = self.best_model_path  # before it is written: the file tells of itself
         self._write(trainer, self.best_model_path)
         return self.best_model_path, before if before and self.save_top_k == 1 else None
 
@@ -322,6 +327,7 @@ class ModelCheckpoint(CheckpointNames):
         self.best_model_path = ranking.best
         self.best_model_score = ranking.scores[ranking.best]
         self._tell(trainer, f"{self.monitor} {float(score):g}: saving {path}")
+        self._newest = path
         self._write(trainer, path)
         return path, evicted
 
