@@ -194,6 +194,17 @@ def test_the_lottery_gives_weights_that_stay_their_first_values_each_time(traine
     )
 
 
+def test_what_would_be_pruned_can_be_asked() -> None:
+    module = pair.model_of(Module)
+    first, second = module.net[0], module.net[2]
+    found = ModelPruning.sanitize_parameters_to_prune
+    assert found(module) == [(first, "weight"), (second, "weight"), (first, "bias"), (second, "bias")]
+    assert found(module, parameter_names=["bias", "training"]) == [(first, "bias"), (second, "bias")]
+    assert found(module, [(first, "weight")]) == [(first, "weight")]
+    with pytest.raises(ConfigError, match="has no such parameter"):
+        found(module, [(nn.Linear(1, 1), "weight")])
+
+
 def test_checkpoints_hold_plain_names_and_a_resumed_run_goes_on_pruned(trainer: Any, tmp_path: Path) -> None:
     def run(path: Path | None = None) -> Any:
         module = pair.model_of(Module)

@@ -96,13 +96,24 @@ class ModelPruning(Callback):
         """Override it to choose among the parameters."""
         return parameters_to_prune
 
+    @staticmethod
+    def sanitize_parameters_to_prune(
+        pl_module: nn.Module,
+        parameters_to_prune: ParameterList = (),
+        parameter_names: Sequence[str] | None = None,
+    ) -> ParameterList:
+        """The given pairs, if the module has them all; without any, its parameters with such names."""
+        names = parameter_names or ModelPruning.PARAMETER_NAMES
+        return _checked(pl_module, parameters_to_prune or _prunable(pl_module, names))
+
     # --- hooks ------------------------------------------------------------------------------------
 
     def setup(self, trainer: "Trainer", module: "Module", stage: str) -> None:
         """Find the parameters, and remember their first values."""
         if stage == "fit":
-            found = self._parameters or _prunable(module, self._names)
-            self._parameters = self.filter_parameters_to_prune(_checked(module, found))
+            whole = cast("nn.Module", module)
+            found = self.sanitize_parameters_to_prune(whole, self._parameters, self._names)
+            self._parameters = self.filter_parameters_to_prune(found)
             named: list[tuple[str, nn.Module]] = list(cast("Any", module).named_modules())
             paths = {id(child): name for name, child in named}
             self._paths = [f"{paths[id(child)]}.{name}".lstrip(".") for child, name in self._parameters]
