@@ -38,6 +38,47 @@ class TooMany(Net):
         """Takes more than there is."""
 
 
+class Stateless:
+    """A scheduler that steps and keeps nothing."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.steps: list[int] = []
+
+    def step(self) -> None:
+        self.steps.append(1)
+
+
+class ByEpoch(Stateless):
+    def step(self, epoch: int) -> None:  # type: ignore[override]
+        self.steps.append(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keeps nothing."""
+
+
+class Scheduled(Net):
+    """Trains with a scheduler of `kind`."""
+
+    def __init__(self, kind: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.scheduler: Any = None
+
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        self.scheduler = self.kind(optimizer)
+        return [optimizer], [self.scheduler]
+
+
+class StepsItself(Scheduled):
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(self.current_epoch)
+
+
 class Nothing(IterableDataset[Any]):
     def __iter__(self) -> Any:
         return iter(())
@@ -79,6 +120,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "the best of a trainer that saves none": (
         lambda make: make(max_epochs=1).fit(Net(), loader(), ckpt_path="best"),
         "this trainer has no ModelCheckpoint callback",
+    ),
+    "a scheduler that wants the epoch": (
+        lambda make: make(max_epochs=1).fit(Scheduled(ByEpoch), loader()),
+        r"scheduler='ByEpoch'.*its step\(epoch.*\) asks for more.*Write lr_scheduler_step in the module",
     ),
     "a schedule of windows": (
         lambda make: make(accumulate_grad_batches={0: 2}),
@@ -161,3 +206,26 @@ def test_a_lightning_module_is_told_how_to_run(trainer: Any) -> None:
 def test_two_rhythms_in_one_checkpoint_callback_are_refused() -> None:
     with pytest.raises(ConfigError, match="Use two ModelCheckpoints"):
         ModelCheckpoint(every_n_epochs=1, every_n_train_steps=2)
+
+
+def test_a_scheduler_without_a_state_is_of_a_wrong_type(trainer: Any) -> None:
+    with pytest.raises(TypeError, match=r"scheduler='Stateless'.*it has no state_dict, load_state_dict"):
+        trainer(max_epochs=1).fit(Scheduled(Stateless), loader())
+
+
+def test_a_scheduler_that_wants_the_epoch_gets_it_from_the_modules_own_step(trainer: Any) -> None:
+    module = StepsItself(ByEpoch)
+    trainer(max_epochs=3).fit(module, loader())
+    assert module.scheduler.steps == [0, 1, 2]
+
+
+def test_the_best_of_several_callbacks_says_whose_it_is(trainer: Any, tmp_path: Path) -> None:
+    keepers = [
+        ModelCheckpoint(tmp_path / name, save_last=False, every_n_epochs=n)
+        for n, name in ((1, "a"), (2, "b"))
+    ]
+    run = trainer(max_epochs=2, callbacks=keepers, enable_checkpointing=True)
+    run.fit(Logs(), loader())
+    with pytest.warns(UserWarning, match="2 callbacks have a best checkpoint; the first one's is taken"):
+        run.fit(Logs(), loader(), ckpt_path="best")
+    assert run.ckpt_path == keepers[0].best_model_path

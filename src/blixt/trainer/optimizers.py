@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from blixt.fabric import ConfigError, nearest
+from blixt.fabric import ConfigError, WrongTypeError, nearest
 from blixt.trainer.optimizer_handle import TrainerOptimizer
 
 _FORMS = (
@@ -169,7 +169,7 @@ def _check(config: SchedulerConfig, optimizers: list[Any]) -> None:
     if missing or inspect.isclass(scheduler):
         reason = f"it has no {', '.join(missing)}" if missing else "it is a class"
         fix = "Give a scheduler, made with its optimizer"
-        raise ConfigError("lr_scheduler(scheduler)", type(scheduler).__name__, reason, fix)
+        raise WrongTypeError("lr_scheduler(scheduler)", type(scheduler).__name__, reason, fix)
     own = getattr(scheduler, "optimizer", None)
     own = own.optimizer if isinstance(own, TrainerOptimizer) else own
     if isinstance(own, Optimizer) and all(own is not optimizer for optimizer in optimizers):

@@ -1,8 +1,11 @@
 """When learning-rate schedulers step."""
 
+import inspect
 import warnings
 from typing import Any
 
+from blixt.fabric import ConfigError
+from blixt.trainer.hooks import overridden
 from blixt.trainer.logbook import Logbook
 from blixt.trainer.module import Module
 from blixt.trainer.optimizers import SchedulerConfig
@@ -19,6 +22,9 @@ class Schedules:
         configs: The schedulers.
         module: Whose `lr_scheduler_step` steps them.
         logbook: Where the watched metrics are.
+
+    Raises:
+        ConfigError: When a scheduler steps with arguments that only an own `lr_scheduler_step` could give.
     """
 
     def __init__(self, configs: list[SchedulerConfig], module: Module, logbook: Logbook) -> None:
@@ -26,6 +32,9 @@ class Schedules:
         self._module = module
         self._logbook = logbook
         self.any = bool(self._configs)
+        if not overridden(module, "lr_scheduler_step", Module):
+            for config in self._configs:
+                _check_step(config)
 
     def after_batch(self, batch: int, epoch: int, stepped: bool, last: bool) -> None:
         """Step those that are due after a batch.
@@ -71,3 +80,18 @@ class Schedules:
         outer, logbook.hook = logbook.hook, "lr_scheduler_step"
         self._module.lr_scheduler_step(config.scheduler, metric)
         logbook.hook = outer
+
+
+def _check_step(config: SchedulerConfig) -> None:
+    """Told when the epoch begins, as the first step is mostly at its end."""
+    try:
+        signature = inspect.signature(config.scheduler.step)
+    except (TypeError, ValueError):  # some callables in C do not say
+        return
+    try:
+        signature.bind(*(("metric",) if config.reduce_on_plateau else ()))
+    except TypeError as error:
+        asked = signature.replace(return_annotation=signature.empty)
+        name, reason = type(config.scheduler).__name__, f"its step{asked} asks for more than it gets here"
+        fix = "Write lr_scheduler_step in the module, and call it there"
+        raise ConfigError("lr_scheduler(scheduler)", name, reason, fix) from error

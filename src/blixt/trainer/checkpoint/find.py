@@ -136,15 +136,21 @@ def _default(stage: str, keepers: list[Any], model_given: bool) -> str | None:
 
 
 def _best(stage: str, keepers: list[Any]) -> str:
-    path = next((path for each in keepers if (path := getattr(each, "best_model_path", ""))), None)
-    if path is None:
+    paths = [path for each in keepers if (path := getattr(each, "best_model_path", ""))]
+    if not paths:
         keeps = any(hasattr(each, "best_model_path") for each in keepers)
         lacks = "saved no checkpoint yet" if keeps else "no ModelCheckpoint callback"
         reason = f"this trainer has {lacks}"
         raise ConfigError(
             f"{stage}(ckpt_path)", "best", reason, "Fit first (a fast_dev_run saves none), or give a path"
         )
-    return os.fspath(path)
+    if len(paths) > 1:
+        warnings.warn(
+            f"{stage}(ckpt_path='best'): {len(paths)} callbacks have a best checkpoint; the first one's is "
+            f"taken: {os.fspath(paths[0])}. Give a path to take another.",
+            stacklevel=5,
+        )
+    return os.fspath(paths[0])
 
 
 def _last(stage: str, keepers: list[Any]) -> str | None:
