@@ -252,6 +252,23 @@ def test_a_step_may_draw_its_batches_itself(data: Any, trainer: Any) -> None:
     assert (run.global_step, run.current_epoch) == (6, 2)
 
 
+def test_hooks_around_a_step_that_draws_see_what_was_drawn_last(trainer: Any) -> None:
+    class Hooked(Drawing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hooked: list[Any] = []
+
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            self.hooked.append(("start", None if batch is None else batch.tolist(), batch_idx))
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.hooked.append(("end", batch.tolist(), batch_idx))
+
+    module = Hooked()
+    trainer(max_epochs=1).fit(module, DataLoader(torch.arange(8), 2))
+    assert module.hooked == [("start", None, 0), ("end", [2, 3], 1), ("start", [2, 3], 1), ("end", [6, 7], 3)]
+
+
 def test_what_a_step_drew_is_not_drawn_again_after_a_resume(trainer: Any, tmp_path: Path) -> None:
     def data() -> DataLoader[Any]:
         return DataLoader(torch.arange(14.0), 2, shuffle=True)

@@ -50,6 +50,11 @@ class StepIterator(Iterator[Triplet]):
         self._over = False
 
     @property
+    def newest(self) -> tuple[Any, int]:
+        """The batch drawn last (before the first, None) and its index: what hooks around the step see."""
+        return self.batch, max(self.batch_idx, 0)
+
+    @property
     def fetched(self) -> int:
         """Batches drawn in this epoch."""
         return self._batches.delivered

@@ -231,7 +231,7 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
             batch = transfer(batch, batches.loader_index if several else 0)
         last: bool = batches.last if ahead else index + 1 == total
         run.index, logbook.batch = index, batch
-        if batch_start and _any_skips(batch_start, batch, index):
+        if batch_start and _any_skips(batch_start, *(batch.newest if drawn else (batch, index))):
             counters.batch = index + 1
             counters.batches += 1
             schedules.skip(index + 1, counters.epoch + 1)
@@ -263,7 +263,7 @@ def _run_batches(run: Run, schedules: Schedules) -> Leave:
         if last:
             counters.epoch_closed = True
         for hook in batch_end:
-            hook(outputs, batch, index - 1)
+            hook(outputs, *(batch.newest if drawn else (batch, index - 1)))
         if counters.logs:
             run.write_row(logbook.collect_step(), counters.optimizer_steps - 1)
         if validates and _validation_due(run, index, last) and validate(run, boundary):
