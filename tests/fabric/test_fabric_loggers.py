@@ -181,6 +181,22 @@ def test_tensorboard_judges_hyperparameters_by_given_metrics() -> None:
         TensorBoardLogger("tb", log_graph=True).log_graph(nn.Linear(1, 1))
 
 
+def test_a_model_that_cannot_be_drawn_is_told_of_and_does_not_end_the_run() -> None:
+    logger = TensorBoardLogger("tb", log_graph=True)
+    with pytest.warns(UserWarning, match="cannot be traced"):
+        logger.log_graph(nn.Linear(1, 1), {"x": 1, "y": 2})  # pyright: ignore[reportArgumentType]
+    logger.finalize("success")
+
+
+@pytest.mark.parametrize("kind", [CSVLogger, TensorBoardLogger])
+def test_a_logger_of_ones_own_may_name_its_folders(kind: Any) -> None:
+    class Own(kind):
+        name = property(lambda self: "own")
+        version = property(lambda self: "first")
+
+    assert Own("logs").log_dir == os.path.join("logs", "own", "first")
+
+
 def test_copies_for_other_processes_write_into_the_same_run() -> None:
     logger = TensorBoardLogger("tb")
     logger.log_metrics({"a": 1}, step=0)
@@ -393,6 +409,7 @@ def test_the_dummy_takes_everything() -> None:
     logger = DummyLogger()
     logger.log_metrics({"a": 1}, step=1)
     logger.log_hyperparams({"a": 1})
+    logger.log_metrics("a", 1, three=3)
     logger.anything(1, two=2)
     logger.experiment[0].add_image("x")
     assert (logger.name, logger.version, logger.log_dir, logger[3] is logger) == ("", "", None, True)

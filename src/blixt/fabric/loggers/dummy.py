@@ -1,6 +1,5 @@
 """A logger for runs that shall leave nothing."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from blixt.fabric.loggers.base import DummyExperiment, Logger
@@ -27,7 +26,7 @@ class DummyLogger(Logger):
         """Empty."""
         return ""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
         """Nothing."""
 
     def __getitem__(self, index: int) -> "DummyLogger":

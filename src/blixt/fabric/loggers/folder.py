@@ -62,7 +62,7 @@ class FolderLogger(Logger):
     @property
     def root_dir(self) -> str:
         """The folder of all runs of this name."""
-        return os.path.join(self._save_dir, self._name) if self._name else self._save_dir
+        return os.path.join(self.save_dir, self.name) if self.name else self.save_dir
 
     @property
     def log_dir(self) -> str:

@@ -138,7 +138,10 @@ class TensorBoardLogger(FolderLogger):
         if example is None:
             rank_zero_warn("TensorBoardLogger(log_graph=True) needs an input: set example_input_array.")
             return
-        self.experiment.add_graph(model, example)
+        try:
+            self.experiment.add_graph(model, example)
+        except Exception as error:  # a drawing is not worth a run
+            rank_zero_warn(f"TensorBoardLogger(log_graph=True): the model cannot be traced ({error}).")
 
     def save(self) -> None:
         """Flush the event file and write `hparams.yaml`."""

@@ -99,7 +99,7 @@ PYTORCH: dict[str, str] = {
     """,
     "loggers.comet": "CometLogger",
     "loggers.csv_logs": "CSVLogger",
-    "loggers.logger": "DummyLogger Logger merge_dicts rank_zero_experiment",
+    "loggers.logger": "DummyExperiment DummyLogger Logger merge_dicts rank_zero_experiment",
     "loggers.mlflow": "MLFlowLogger",
     "loggers.tensorboard": "TensorBoardLogger",
     "loggers.wandb": "WandbLogger",

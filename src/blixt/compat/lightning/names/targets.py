@@ -24,7 +24,7 @@ IN_FABRIC = _words(
     BitsandbytesPrecision DoublePrecision HalfPrecision MixedPrecision
     Precision TransformerEnginePrecision AsyncCheckpointIO CheckpointIO TorchCheckpointIO
     LayerSync TorchSyncBatchNorm
-    CometLogger DummyLogger Logger MLFlowLogger WandbLogger rank_zero_experiment
+    CometLogger DummyExperiment DummyLogger Logger MLFlowLogger WandbLogger rank_zero_experiment
     ParallelStrategy Strategy Throughput measure_flops get_available_flops
     rank_zero_deprecation rank_zero_info rank_zero_only rank_zero_warn
     isolate_rng seed_everything
