@@ -76,7 +76,7 @@ def test_lightning_itself_is_not_loaded(said: list[str]) -> None:
 
 def test_processes_that_the_script_starts_find_the_names(said: list[str]) -> None:
     assert "child blixt.compat.lightning.own.trainer" in said
-    assert "spawned blixt.fabric.fabric" in said
+    assert "spawned blixt.compat.lightning.own.gathering" in said
 
 
 def test_the_path_for_pythonpath_is_printed_and_holds_the_three_packages() -> None:
