@@ -103,13 +103,20 @@ def test_who_is_asked_to_stop_when_another_has_left_already_runs_to_its_end_as_w
 
 
 def test_a_forked_copy_of_a_process_that_notes_signals_dies_of_sigterm() -> None:
+    begun, begins = os.pipe()
     with SignalHandlers(lambda name: None):
         child = os.fork()
         if child == 0:
+            os.write(begins, b"!")  # Python forgets what came before it was through with the fork
             while True:  # as a loader's worker that has not got to its own handler yet
                 time.sleep(0.05)
-        os.kill(child, signal.SIGTERM)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        try:
+            assert os.read(begun, 1) == b"!"
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        finally:
+            os.close(begun)
+            os.close(begins)
 
 
 def test_a_handler_only_notes_the_signal_and_the_old_one_comes_back() -> None:
