@@ -42,4 +42,5 @@ def test_a_fit_keeps_neither_batch_nor_graph_however_it_ends(trainer: Any) -> No
             runs[-1].fit(module, make_loader(12), make_loader(4))
         kept.append(dict(seen))
     gc.collect()  # once: it looks through all that is not frozen
+    gc.unfreeze()
     assert [[name for name, part in each.items() if part() is not None] for each in kept] == [[]] * len(kept)
